@@ -1,0 +1,38 @@
+"""One text for one JSON value, so that its bytes can be hashed and a flipped bit be seen."""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+
+def canonical_json(value: Any) -> str:
+    """Keys sorted, no white space, characters as they are, NaN refused."""
+    return json.dumps(
+        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
+
+
+def document_bytes(value: Any) -> bytes:
+    """A JSON document as a set stores it: keys sorted, indented for people, one newline."""
+    text = json.dumps(value, sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False)
+    return f"{text}\n".encode()
+
+
+def sha256_hex(data: bytes) -> str:
+    """Lower-case hexadecimal SHA-256."""
+    return sha256(data).hexdigest()
+
+
+def hash_json(value: Any) -> str:
+    """SHA-256 of the canonical text of a JSON value."""
+    return sha256_hex(canonical_json(value).encode())
+
+
+def hash_file(path: Path) -> str:
+    """SHA-256 of a local file, read in pieces."""
+    digest = sha256()
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()

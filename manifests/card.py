@@ -1,0 +1,62 @@
+"""The data-set card: its YAML pins the tars, so that hubs and `datasets` read nothing else."""
+
+from manifests.recipe import Identity
+from manifests.seal import Seal
+
+_SIZE_CATEGORIES = (
+    (10**3, "n<1K"),
+    (10**4, "1K<n<10K"),
+    (10**5, "10K<n<100K"),
+    (10**6, "100K<n<1M"),
+    (10**7, "1M<n<10M"),
+    (10**8, "10M<n<100M"),
+)
+
+
+def size_category(num_images: int) -> str:
+    """The hub's name for a count. Example: size_category(864) == "n<1K"."""
+    for limit, name in _SIZE_CATEGORIES:
+        if num_images < limit:
+            return name
+    return "n>100M"
+
+
+def dataset_card(identity: Identity, seal: Seal) -> str:
+    """README.md of a set, a pure function of recipe and shard table."""
+    counts = seal.counts
+    scales = ", ".join(f"{scale:g}" for scale in identity.guidance_scales)
+    model = identity.renderer_identity.get("model", identity.renderer)
+    return f"""---
+configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/*.tar
+size_categories:
+- {size_category(counts["num_ok"])}
+tags:
+- synthetic
+- webdataset
+- synth
+---
+
+# A synthetic image set
+
+| what | value |
+|---|---|
+| prompts | {identity.num_prompts:,} |
+| images per prompt | {identity.images_per_prompt} |
+| guidance scales | {scales} |
+| images | {counts["num_ok"]:,} in {counts["num_shards"]:,} tars, {counts["tar_bytes"]:,} bytes |
+| views that failed | {counts["num_failed"]:,} |
+| missing shards | {len(seal.missing)} |
+| renderer | {identity.renderer} |
+| model | {model} |
+| recipe | `{seal.recipe_sha256}` |
+| root | `{seal.root_sha256}` |
+
+Each group of adjacent images depicts one prompt; `group_id` in the JSON member says which. The
+columns of `manifests/*.parquet` and the rules that hold are those of format version 1 of
+`synth-rep`. Licence and source of each caption are in its rows; the licence of the images is that
+of the generator's output.
+"""

@@ -1,0 +1,190 @@
+"""A shard set under one URL: what is committed, and nothing else, read and checked."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from manifests.canonical import sha256_hex
+from manifests.errors import CorruptError, ForeignSetError, IdentityError, VersionError
+from manifests.layout import RECIPE, SEAL, Layout, shard_number
+from manifests.manifest import Manifest, parse_manifest
+from manifests.plan import ViewRequest, hash_prompts, requests_of
+from manifests.recipe import Identity, Recipe, parse_recipe
+from manifests.rows import PromptRow, ViewRow, prompts_to_table, table_to_prompts
+from manifests.schema import PROMPT_SCHEMA
+from manifests.seal import Seal, parse_seal
+from manifests.store import Store
+from manifests.tables import read_table, write_table
+
+
+class ShardSet:
+    """Reader of a set. Nothing is trusted that is not committed.
+
+    Raises:
+        ForeignSetError: There is no shard set at the URL.
+        VersionError: It was written by a newer major version.
+        CorruptError: Its recipe is not what its hash says.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        try:
+            data = store.read(RECIPE)
+        except FileNotFoundError as exc:
+            raise ForeignSetError(
+                f"{store.url}: no shard set here (no {RECIPE}); give the URL that `synth generate "
+                "--out` was given"
+            ) from exc
+        self.recipe: Recipe = parse_recipe(data, where=store.at(RECIPE))
+        self.recipe_sha256 = self.recipe.sha256
+        self.layout: Layout = self.recipe.identity.layout
+
+    @classmethod
+    def open(cls, url: str) -> "ShardSet":
+        """The set at a URL."""
+        return cls(Store(url))
+
+    @classmethod
+    def begin(
+        cls,
+        store: Store,
+        identity: Identity,
+        prompts: Sequence[PromptRow],
+        environment: Mapping[str, Any],
+    ) -> "ShardSet":
+        """Create a set, or join the one that is there with the same identity.
+
+        Raises:
+            ForeignSetError: The URL holds other files.
+            IdentityError: It holds a set with another identity; the message names the keys.
+        """
+        files = write_plan(identity, prompts)
+        if not store.exists(RECIPE):
+            foreign = store.names()
+            if foreign and not store.exists(RECIPE):  # another writer may have begun meanwhile
+                raise ForeignSetError(
+                    f"{store.url}: holds {foreign[0]} but no shard set; choose an empty folder"
+                )
+            recipe = Recipe(
+                identity=identity,
+                environment=environment,
+                prompt_files={path: sha256_hex(data) for path, data in files.items()},
+            )
+            store.create(RECIPE, recipe.to_bytes())
+        found = cls(store)
+        found.require_identity(identity)
+        for path, data in files.items():
+            if not store.exists(path):
+                store.create(path, data)
+        return found
+
+    def require_identity(self, identity: Identity) -> None:
+        """Refuse another recipe than the one that the set was begun with."""
+        if self.recipe.unknown:
+            raise VersionError(
+                f"{self.store.url}: was begun by a newer version, whose recipe also has "
+                f"{', '.join(sorted(self.recipe.unknown))}; install a newer synth-rep to add to it"
+            )
+        if keys := self.recipe.identity.differing_keys(identity):
+            raise IdentityError(
+                f"{self.store.url}: was begun with another recipe; these keys differ: "
+                f"{', '.join(keys)}. Give the old values, or another --out"
+            )
+
+    def committed(self) -> list[int]:
+        """Numbers of the shards that exist, ascending."""
+        return self._numbers("manifests")
+
+    def given_up(self) -> list[int]:
+        """Numbers of the shards that failed and were not committed since, ascending."""
+        return sorted(set(self._numbers("failed")) - set(self.committed()))
+
+    def _numbers(self, folder: str) -> list[int]:
+        numbers = (shard_number(path) for path in self.store.list(folder))
+        return sorted(number for number in numbers if number is not None)
+
+    def manifest(self, shard: int) -> Manifest:
+        """The manifest of a committed shard, checked to belong to this recipe."""
+        path = self.layout.manifest(shard)
+        manifest = parse_manifest(self.store.read(path), where=self.store.at(path))
+        if (manifest.recipe_sha256, manifest.shard) != (self.recipe_sha256, shard):
+            raise CorruptError(
+                f"{self.store.at(path)}: belongs to another recipe or shard; remove it and render "
+                "the shard again"
+            )
+        return manifest
+
+    def prompts(self, shard: int) -> list[PromptRow]:
+        """The plan of one shard."""
+        path, row_group = self.layout.prompts(shard)
+        return self._read_prompts(path, row_group)
+
+    def all_prompts(self) -> list[PromptRow]:
+        """The whole plan, in order."""
+        return [
+            prompt
+            for path in self.layout.prompt_files()
+            for prompt in self._read_prompts(path, None)
+        ]
+
+    def _read_prompts(self, path: str, row_group: int | None) -> list[PromptRow]:
+        where = self.store.at(path)
+        try:
+            data = self.store.read(path)
+        except FileNotFoundError as exc:
+            raise CorruptError(
+                f"{where}: a part of the plan is gone; run the same `synth generate` again"
+            ) from exc
+        # Checksums of pages are not enough: a flipped bit in the header of a page is not in them.
+        if sha256_hex(data) != self.recipe.prompt_files.get(path):
+            raise CorruptError(
+                f"{where}: not the plan that the recipe was begun with; restore it from a copy, or "
+                "remove it and run the same `synth generate` again"
+            )
+        table, _ = read_table(data, PROMPT_SCHEMA, where=where, row_group=row_group)
+        return table_to_prompts(table)
+
+    def requests(self, shard: int) -> list[ViewRequest]:
+        """The views that the plan asks of one shard, in the order of keys."""
+        return requests_of(self.recipe.identity, self.prompts(shard))
+
+    def image(self, shard: int, row: ViewRow) -> bytes:
+        """The stored bytes of a view, checked by their hash.
+
+        Raises:
+            CorruptError: They are not what the manifest says, or the tar is gone.
+        """
+        path = self.layout.tar(shard)
+        where = f"{self.store.at(path)}, {row.key}"
+        if not row.is_ok:
+            raise CorruptError(
+                f"{where}: has no image, it failed ({row.reason}); take another view"
+            )
+        try:
+            data = self.store.read_range(path, row.offset, row.length)
+        except FileNotFoundError as exc:
+            raise CorruptError(f"{where}: the tar is gone; restore it from a copy") from exc
+        if sha256_hex(data) != row.sha256.hex():
+            raise CorruptError(f"{where}: not the image that was committed; run `synth verify`")
+        return data
+
+    def seal(self) -> Seal | None:
+        """The seal, or None while the set is being made."""
+        try:
+            data = self.store.read(SEAL)
+        except FileNotFoundError:
+            return None
+        return parse_seal(data, where=self.store.at(SEAL))
+
+
+def write_plan(identity: Identity, prompts: Sequence[PromptRow]) -> dict[str, bytes]:
+    """The plan's Parquet files by path: one row group per shard."""
+    assert hash_prompts(prompts) == identity.prompts_sha256
+    layout, files = identity.layout, {}
+    rows_of: dict[str, list[Sequence[PromptRow]]] = {}
+    for shard in range(identity.num_shards):
+        group = identity.prompts_in(shard)
+        rows_of.setdefault(layout.prompts(shard)[0], []).append(prompts[group.start : group.stop])
+    for path, groups in rows_of.items():
+        table = prompts_to_table([prompt for group in groups for prompt in group])
+        files[path] = write_table(table, metadata={}, row_groups=[len(group) for group in groups])
+    return files

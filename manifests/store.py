@@ -1,0 +1,212 @@
+"""All that the code knows of storage: read, read a range, list, create if absent, delete.
+
+Reading goes through fsspec and takes any of its schemes. Writing knows the local file system
+only: a file is complete under its name or does not exist, and nothing is ever overwritten.
+"""
+
+import errno
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import fsspec
+from fsspec.core import url_to_fs
+from fsspec.implementations.local import LocalFileSystem
+
+from manifests.errors import ContractError, StoreError
+
+TEMPORARY_PREFIX = ".tmp-"
+
+
+_USER = re.compile(r"(?<=://)(?:[^/]*@|[^/@]*:[^@]*@)")  # a password may hold a slash
+_QUERY = re.compile(r"(?<=://)([^?\s]*)\?\S*")
+
+
+def redact(url: str) -> str:
+    """The URL without what may be secret: user and password, and the query of a signed address."""
+    url = _USER.sub("", url)
+    return _QUERY.sub(r"\1", url) if "http://" in url or "https://" in url else url
+
+
+def reason(exc: Exception, url: str) -> str:
+    """What a library says, in one line; its name alone if the URL holds what may be secret."""
+    text = "" if redact(url) != url else " ".join(str(exc).split())
+    return text[:300] or type(exc).__name__
+
+
+class Store:
+    """The files under one URL, named by relative paths with forward slashes.
+
+    Raises:
+        StoreError: The scheme is unknown, its package is missing, or the storage refuses.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = redact(url).rstrip("/")
+        self._given = url
+        if "::" in url or url.startswith("pipe:"):
+            raise StoreError(f"{self.url}: chained and pipe URLs are not read; give one plain URL")
+        try:
+            self._fs, self._root = url_to_fs(url, use_listings_cache=False)
+        except (ImportError, ValueError) as exc:
+            known = ", ".join(sorted(fsspec.available_protocols()))
+            raise StoreError(f"{self.url}: {reason(exc, url)}; known schemes: {known}") from exc
+        self._is_local = isinstance(self._fs, LocalFileSystem)
+
+    def at(self, path: str) -> str:
+        """Full name of a path, for messages."""
+        return f"{self.url}/{path}"
+
+    def _path(self, path: str) -> str:
+        if path.startswith("/") or ".." in path.split("/"):
+            raise StoreError(f"{self.at(path)}: a path of a set is relative and has no '..'")
+        return f"{self._root}/{path}"
+
+    def read(self, path: str) -> bytes:
+        """A whole file. Raises FileNotFoundError if it does not exist."""
+        with self._errors(path):
+            data: bytes = self._fs.cat_file(self._path(path))
+            return data
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset`; fewer at the end of the file."""
+        with self._errors(path):
+            data: bytes = self._fs.cat_file(self._path(path), start=offset, end=offset + length)
+            return data
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[Any]:
+        """A file for reading in pieces. Raises FileNotFoundError if it does not exist."""
+        with self._errors(path), self._fs.open(self._path(path), "rb") as file:
+            yield file
+
+    def list(self, folder: str = "") -> dict[str, int]:
+        """Sizes in bytes of the files directly in a folder by path; folders are left out.
+
+        A folder that does not exist is empty.
+        """
+        prefix = f"{folder}/" if folder else ""
+        entries = self._entries(folder).items()
+        return {prefix + name: each["size"] for name, each in entries if each["type"] == "file"}
+
+    def names(self) -> tuple[str, ...]:
+        """Names of whatever lies directly under the URL, folders too."""
+        return tuple(self._entries(""))
+
+    def _entries(self, folder: str) -> dict[str, Any]:
+        with self._errors(folder):
+            try:
+                found = self._fs.ls(self._path(folder), detail=True)
+            except FileNotFoundError:
+                return {}
+        names = {each["name"].rstrip("/").rpartition("/")[2]: each for each in found}
+        return {
+            name: names[name] for name in sorted(names) if not name.startswith(TEMPORARY_PREFIX)
+        }
+
+    def exists(self, path: str) -> bool:
+        """Whether a file (or folder) is there now."""
+        with self._errors(path):
+            return bool(self._fs.exists(self._path(path)))
+
+    def create(self, path: str, content: bytes | Path) -> bool:
+        """Create a file from bytes or from a local file; False if one is already there.
+
+        The file appears under its name whole and on disk, or not at all.
+        """
+        self.require_writable()
+        final = Path(self._path(path))
+        with self._errors(path):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temporary = final.parent / f"{TEMPORARY_PREFIX}{final.name}-{secrets.token_hex(8)}"
+            is_new = True
+            try:
+                with temporary.open("xb") as target:
+                    if isinstance(content, Path):
+                        with content.open("rb") as source:
+                            shutil.copyfileobj(source, target, 1 << 20)
+                    else:
+                        target.write(content)
+                    target.flush()
+                    os.fsync(target.fileno())
+                try:
+                    # A hard link fails where a rename would overwrite: it is the create-if-absent.
+                    os.link(temporary, final)
+                except FileNotFoundError:  # swept by a writer that has just sealed the set
+                    return self.create(path, content)
+            except FileExistsError:
+                is_new = False
+            finally:
+                temporary.unlink(missing_ok=True)
+            _sync_folder(final.parent)  # in both cases: who made it may have died before this line
+        return is_new
+
+    def delete(self, path: str) -> None:
+        """Remove a file; one that is not there is fine."""
+        self.require_writable()
+        with self._errors(path):
+            Path(self._path(path)).unlink(missing_ok=True)
+
+    def replace(self, path: str, content: bytes) -> None:
+        """Write an advisory file, whatever was there. Never for recipe, tars, manifests or seal."""
+        self.delete(path)
+        self.create(path, content)
+
+    def sweep(self, folder: str) -> None:
+        """Remove what killed writers left behind; only when nobody else can be writing."""
+        self.require_writable()
+        with self._errors(folder):
+            for left in Path(self._path(folder)).glob(f"{TEMPORARY_PREFIX}*"):
+                left.unlink(missing_ok=True)
+
+    def require_writable(self) -> None:
+        """Refuse a scheme that cannot be written to yet."""
+        if not self._is_local:
+            raise StoreError(
+                f"{self.url}: only local folders can be written to in this version; "
+                "write there and copy the sealed set"
+            )
+
+    @contextmanager
+    def _errors(self, path: str) -> Iterator[None]:
+        """Turn what the file system says into one line; FileNotFoundError passes."""
+        try:
+            yield
+        except (FileNotFoundError, ContractError):
+            raise
+        except Exception as exc:
+            # Libraries of remote schemes raise errors of their own, with the URL in them.
+            if self._is_local and not isinstance(exc, OSError):
+                raise
+            where = self.at(path) if path else self.url
+            told = getattr(exc, "strerror", None) or reason(exc, self._given)
+            advice = _ADVICE.get(getattr(exc, "errno", None) or 0, "look at it and try again")
+            raise StoreError(f"{where}: {told}; {advice}") from exc
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space and run the same command again, it goes on where it stopped",
+    errno.EDQUOT: "raise the quota and run the same command again, it goes on where it stopped",
+    errno.EACCES: "make the folder writable for this user, or choose another one",
+    errno.EPERM: "the folder is not writable or its file system has no hard links; choose another",
+    errno.EOPNOTSUPP: "the file system has no hard links; choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another one",
+    errno.EEXIST: "a file stands where a folder is needed; choose another one",
+    errno.EISDIR: "a folder stands where a file is needed; choose another one",
+    errno.ENAMETOOLONG: "the file system cannot hold such a long name; choose a shorter folder",
+}
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name itself survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

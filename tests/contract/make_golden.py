@@ -1,0 +1,56 @@
+"""Makes `golden/`, a whole set of format version 1.0 that is frozen in this repository.
+
+    .venv/bin/python -m tests.contract.make_golden FOLDER
+
+Three captions of two views at guidance 1 and 3, two captions a shard, one failed view, pictures
+of 8 x 8 pixels in one colour. Later versions must read it as it is, so it is made once for each
+version of the format and then never again: the folder must not exist yet.
+"""
+
+import io
+import sys
+
+import pyarrow as pa
+from PIL import Image
+
+from manifests.ids import group_id
+from manifests.plan import ViewRequest
+from manifests.rows import PromptRow
+from manifests.sealing import seal_set
+from manifests.shard_set import ShardSet
+from manifests.store import Store
+from tests.sets import commit, identity_of, views_of
+
+CAPTIONS = ("a red fox", "a blue door", "un café à Paris")
+
+
+def picture(request: ViewRequest) -> bytes:
+    """A PNG in the colour of the seed."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), f"#{request.seed % 2**24:06x}").save(file, "PNG")
+    return file.getvalue()
+
+
+def main(folder: str) -> None:
+    prompts = [
+        PromptRow(
+            group_index=index,
+            group_id=group_id("caption", caption),
+            prompt=caption,
+            label=caption.split()[-1],
+            licence="CC0-1.0",
+            source="golden.csv",
+            num_merged=index + 1,
+        )
+        for index, caption in enumerate(CAPTIONS)
+    ]
+    environment = {"pyarrow": pa.__version__}
+    shards = ShardSet.begin(Store(folder), identity_of(prompts), prompts, environment)
+    for shard in range(shards.layout.num_shards):
+        commit(shards, shard, views=views_of(shards, shard, picture))
+        shards.store.create(shards.layout.stats(shard), b'{"total_s": 1.5}\n')
+    seal_set(shards)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

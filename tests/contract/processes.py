@@ -1,0 +1,178 @@
+"""Writers that are killed, race each other or run out of disk, in processes of their own.
+
+    python -m tests.contract.processes kill STORY FOLDER
+    python -m tests.contract.processes race FOLDER
+    unshare --mount python -m tests.contract.processes fill FOLDER
+
+It imports the contract and nothing heavy, so that forking a writer takes milliseconds.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from manifests.errors import StoreError
+from manifests.sealing import seal_set
+from manifests.shard_set import ShardSet
+from tests.sets import begin, commit, tree
+
+STATS = b'{"total_s": 1.5}\n'
+ROUNDS = 8
+
+
+def make(folder: str) -> ShardSet:
+    """A whole set of three shards, as `synth generate` makes it."""
+    shards = begin(folder, prompts_per_shard=1)
+    for shard in range(3):
+        if shard not in shards.committed():
+            commit(shards, shard)
+        shards.store.create(shards.layout.stats(shard), STATS)
+    seal_set(shards)
+    return shards
+
+
+def make_two_thirds(folder: str) -> None:
+    """Two shards, and a tar that no manifest commits."""
+    shards = begin(folder, prompts_per_shard=1)
+    for shard in range(2):
+        commit(shards, shard)
+    shards.store.create(shards.layout.tar(2), b"left by a killed writer")
+
+
+def seal_two_thirds(folder: str) -> None:
+    seal_set(ShardSet.open(folder), incomplete=True)
+
+
+STORIES: dict[str, tuple[Callable[[str], Any], Callable[[str], Any]]] = {
+    "make": (lambda folder: None, make),
+    "seal-incomplete": (make_two_thirds, seal_two_thirds),
+}
+"""What happens before, and what is killed at every step."""
+
+
+def kill_at_every_step(story: str, folder: Path) -> int:
+    """Leave `folder/N` as a writer left it that was killed just before its N-th step."""
+    prepare, act = STORIES[story]
+    for step in count(1):
+        target = str(folder / str(step))
+
+        def write(target: str = target, step: int = step) -> None:
+            prepare(target)
+            _kill_before(step, target)
+            act(target)
+
+        if _outcome(_fork(write)) == 0:
+            return step - 1
+    raise AssertionError
+
+
+def _kill_before(step: int, folder: str) -> None:
+    """SIGKILL this process at the N-th call that changes the folder or makes a change last."""
+    done = 0
+    fsync = os.fsync
+
+    def another() -> None:
+        nonlocal done
+        done += 1
+        if done == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        is_change = event in ("os.link", "os.remove", "os.mkdir")
+        is_change |= event == "open" and args[1] is not None and "x" in args[1]
+        if is_change and str(args[0]).startswith(folder):
+            another()
+
+    def noted_fsync(descriptor: int) -> None:
+        another()
+        fsync(descriptor)
+
+    sys.addaudithook(hook)
+    os.fsync = noted_fsync
+
+
+def race(folder: Path) -> None:
+    """Three writers make the same set at once, again and again."""
+    for attempt in range(ROUNDS):
+        target = str(folder / str(attempt))
+        ready, go = os.pipe()
+
+        def write(target: str = target, ready: int = ready, go: int = go) -> None:
+            os.close(go)
+            os.read(ready, 1)  # returns when the parent closes its end: all start together
+            make(target)
+
+        writers = [_fork(write) for _ in range(3)]
+        os.close(ready)
+        os.close(go)
+        assert [_outcome(writer) for writer in writers] == [0, 0, 0]
+
+
+def fill(folder: Path) -> list[dict[str, Any]]:
+    """What happens on real disks that are too small, or read-only, and then are mended."""
+    found = []
+    for size in (8, 20, 36, 64, 84, 100, 116):
+        _mount(folder, f"size={size}k")
+        try:
+            make(str(folder / "set"))
+            message = ""
+        except StoreError as exc:
+            message = str(exc)
+        left = sorted(tree(folder / "set"))
+        _mount(folder, "remount,size=4m")
+        seal = make(str(folder / "set")).seal()
+        assert seal is not None
+        found.append({"message": message, "left": left, "root": seal.root_sha256})
+        subprocess.run(["umount", folder], check=True)
+    _mount(folder, "ro")
+    try:
+        make(str(folder / "set"))
+    except StoreError as exc:
+        found.append({"message": str(exc), "left": [], "root": ""})
+    return found
+
+
+def _mount(folder: Path, options: str) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", folder], check=True)
+
+
+def _fork(write: Callable[[], None]) -> int:
+    if pid := os.fork():
+        return pid
+    try:
+        write()
+    except BaseException:
+        traceback.print_exc()
+        os._exit(1)
+    os._exit(0)
+
+
+def _outcome(pid: int) -> int:
+    """Exit status of a child that ended by itself, minus the signal of one that was killed."""
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    assert code in (0, -signal.SIGKILL), f"a writer ended with {code}"
+    return code
+
+
+def main(mode: str, *args: str) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        make(folder)  # so that no forked writer has to import what pyarrow imports late
+    if mode == "kill":
+        result: Any = kill_at_every_step(args[0], Path(args[1]))
+    elif mode == "race":
+        result = race(Path(args[0]))
+    else:
+        result = fill(Path(args[0]))
+    sys.stdout.write(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

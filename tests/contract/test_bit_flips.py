@@ -1,0 +1,75 @@
+"""Every flipped bit of a sealed set is found, in whichever of its files."""
+
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from manifests.errors import ContractError
+from manifests.manifest import parse_manifest
+from manifests.shard_set import ShardSet
+from manifests.validation import is_shard_set
+from tests.sets import begin, commit, make_set, tree
+
+NUM_FLIPS = 1000
+FLIPS_OF_EACH_FILE = 25
+
+
+def is_found(folder: Path) -> bool:
+    """Whether opening or validating the set shows a fault."""
+    try:
+        return not is_shard_set(ShardSet.open(str(folder)))
+    except ContractError:
+        return True
+
+
+def flips(files: dict[str, bytes]) -> Iterator[tuple[str, int]]:
+    """File and bit: some of every file, the others by size."""
+    rng = random.Random(20231121)
+    for path, data in files.items():
+        for bit in rng.sample(range(8 * len(data)), FLIPS_OF_EACH_FILE):
+            yield path, bit
+    num_left = NUM_FLIPS - FLIPS_OF_EACH_FILE * len(files)
+    for path in rng.choices(list(files), [len(data) for data in files.values()], k=num_left):
+        yield path, rng.randrange(8 * len(files[path]))
+
+
+def flipped(data: bytes, bit: int) -> bytes:
+    changed = bytearray(data)
+    changed[bit // 8] ^= 1 << bit % 8
+    return bytes(changed)
+
+
+def test_each_of_a_thousand_flipped_bits_is_found(tmp_path: Path) -> None:
+    shards = make_set(tmp_path)
+    files = tree(tmp_path)
+    assert len(files) == 11
+    assert not is_found(tmp_path)
+    num_found, missed = 0, []
+    for path, bit in flips(files):
+        (tmp_path / path).write_bytes(flipped(files[path], bit))
+        if is_found(tmp_path):
+            num_found += 1
+        else:
+            missed.append((path, bit))
+        (tmp_path / path).write_bytes(files[path])
+    assert (num_found, missed) == (1000, [])
+    assert is_shard_set(shards)
+
+
+@pytest.mark.parametrize("path", ["manifests/000000.parquet", "prompts/000000.parquet"])
+def test_a_flipped_bit_of_a_set_in_the_making_is_found_or_changes_nothing(
+    tmp_path: Path, path: str
+) -> None:
+    """No seal hashes manifests yet; but plan and tar tell what has to be in their rows."""
+    shards = begin(tmp_path)
+    commit(shards, 0)
+    data = (tmp_path / path).read_bytes()
+    right = shards.manifest(0)
+    rng = random.Random(7)
+    for bit in rng.sample(range(8 * len(data)), 200):
+        (tmp_path / path).write_bytes(flipped(data, bit))
+        if not is_found(tmp_path):
+            assert path.startswith("manifests/"), f"bit {bit} of the plan was missed"
+            assert parse_manifest((tmp_path / path).read_bytes(), where=path) == right

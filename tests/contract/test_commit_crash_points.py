@@ -1,0 +1,101 @@
+"""Invariant 3: a shard exists when its manifest does, whenever and however often writers die."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manifests.layout import SEAL
+from manifests.shard_set import ShardSet
+from manifests.validation import validate_shard_set
+from tests.contract.processes import ROUNDS, make
+from tests.sets import tree
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(folder: Path, *args: str) -> Any:
+    """`processes.py` on a folder; what killed writers leave in scratch stays there too."""
+    (folder / "scratch").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.contract.processes", *args, str(folder)],
+        cwd=ROOT,
+        env={**os.environ, "TMPDIR": str(folder / "scratch")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+def visible(folder: Path) -> dict[str, bytes]:
+    """What is there, without what a reader does not look at."""
+    return {path: data for path, data in tree(folder).items() if ".tmp-" not in path}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """Every file of a set that was made in one go."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    make(str(folder))
+    return tree(folder)
+
+
+def test_a_writer_killed_at_any_step_leaves_what_a_second_run_completes(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    num_steps = run(tmp_path, "kill", "make")
+    assert num_steps > 80  # 14 files: open, sync, link, unlink, sync of the folder
+    for step in range(1, num_steps + 1):
+        folder = tmp_path / str(step)
+        left = visible(folder)
+        # No file is half there, and none is there before those that it vouches for.
+        assert left.items() <= undisturbed.items(), f"killed before step {step}"
+        assert SEAL not in left or left == undisturbed
+        if "recipe.json" in left:
+            shards = ShardSet.open(str(folder))
+            for shard in shards.committed():
+                assert shards.layout.tar(shard) in left
+                assert shards.image(shard, shards.manifest(shard).rows[0])
+
+        again = make(str(folder))
+        assert visible(folder) == undisturbed, f"killed before step {step}"
+        assert list(validate_shard_set(again)) == []
+        # Only the seal's own temporary file can outlive the seal.
+        assert all(path.startswith(f".tmp-{SEAL}") for path in tree(folder).keys() - undisturbed)
+
+
+def test_an_incomplete_seal_killed_at_any_step_is_a_seal_or_is_not(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    num_steps = run(tmp_path, "kill", "seal-incomplete")
+    assert num_steps > 15
+    assert (tmp_path / "1/data/000002.tar").exists()  # before the first step: not committed
+    was_sealed = set()
+    for step in range(1, num_steps + 1):
+        folder = tmp_path / str(step)
+        shards = ShardSet.open(str(folder))
+        seal = shards.seal()
+        was_sealed.add(seal is not None)
+        if seal is None:
+            assert list(validate_shard_set(make(str(folder)))) == []
+            assert visible(folder) == undisturbed, f"killed before step {step}"
+        else:
+            assert seal.missing == [2]
+            assert list(validate_shard_set(shards)) == []
+    assert was_sealed == {False, True}
+
+
+def test_three_writers_of_one_set_at_once_make_one_set(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    """From the recipe to the seal; all of them succeed."""
+    run(tmp_path, "race")
+    for attempt in range(ROUNDS):
+        assert visible(tmp_path / str(attempt)) == undisturbed
+        assert list(validate_shard_set(ShardSet.open(str(tmp_path / str(attempt))))) == []

@@ -1,0 +1,74 @@
+"""Disks that are full or read-only: one line, nothing half-written, the same command goes on."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from manifests.errors import StoreError
+from tests.contract.processes import make
+from tests.sets import refused, tree
+
+ROOT = Path(__file__).parents[2]
+FULL = "No space left on device; free some space and run the same command again"
+
+
+def test_a_disk_that_is_full_at_any_step_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    undisturbed = make(str(tmp_path / "undisturbed"))
+    files = tree(undisturbed.store.url)
+    fsync = os.fsync
+    for step in count(1):
+        folder = tmp_path / str(step)
+        calls = count(1)
+
+        def full(descriptor: int, calls: Iterator[int] = calls, step: int = step) -> None:
+            if next(calls) == step:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            fsync(descriptor)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", full)
+            if step > 28:  # 14 files, each synced with its folder
+                make(str(folder))
+                assert next(calls) == 29
+                break
+            with refused(StoreError, str(folder), FULL):
+                make(str(folder))
+        assert tree(folder).items() <= files.items(), f"full at step {step}"
+        make(str(folder))
+        assert tree(folder) == files
+
+
+def test_real_disks_that_are_too_small_or_read_only(tmp_path: Path) -> None:
+    script = [sys.executable, "-m", "tests.contract.processes", "fill", str(tmp_path)]
+    if subprocess.run(
+        ["unshare", "--mount", "mount", "-t", "tmpfs", "none", tmp_path],
+        capture_output=True,
+        check=False,
+    ).returncode:
+        pytest.skip("needs the right to mount in a namespace of its own")
+    done = subprocess.run(
+        ["unshare", "--mount", *script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    *full, read_only = json.loads(done.stdout)
+    root = make(str(tmp_path / "undisturbed")).seal()
+    assert root is not None
+    assert len({each["message"] for each in full}) > 4  # full at different files
+    for each in full:
+        assert each["message"].startswith(f"{tmp_path}/set/")
+        assert FULL in each["message"]
+        assert "\n" not in each["message"]
+        assert [path for path in each["left"] if ".tmp-" in path] == []
+        assert each["root"] == root.root_sha256
+    assert read_only["message"] == (
+        f"{tmp_path}/set/recipe.json: Read-only file system; the file system is read-only; "
+        "choose another folder"
+    )

@@ -1,0 +1,186 @@
+"""A frozen set of format version 1.0 (see `make_golden.py`) that every later version must read."""
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from manifests.canonical import sha256_hex
+from manifests.manifest import parse_manifest
+from manifests.rows import ViewRow
+from manifests.schema import PROMPT_SCHEMA
+from manifests.sealing import seal_set
+from manifests.shard_set import ShardSet, write_plan
+from manifests.store import Store
+from manifests.tables import read_table
+from manifests.tars import View
+from manifests.validation import validate_shard_set
+from tests.sets import commit, tree
+
+GOLDEN = Path(__file__).parent / "golden"
+ROOT_SHA256 = "1d2ec988292043d07f6b9f3f0e2715a75d4f723fcf354c125429fc76b413092a"
+TARS_SHA256 = (
+    "936fa7eab5568ab523b2109b0c52ff9f83709d7cd1191617579071863163b9d4",
+    "ce858e964d61400bcd7a34cc2688610130ef63f2fd9ae801d5c7ed08a0a5a3b5",
+)
+
+
+@pytest.fixture
+def golden() -> ShardSet:
+    return ShardSet.open(str(GOLDEN))
+
+
+def views_in(shards: ShardSet, shard: int) -> list[View]:
+    """The views of a shard as a writer had them: without places in the tar."""
+    return [
+        View(row=row.at(-1, 0), image=shards.image(shard, row) if row.is_ok else None)
+        for row in shards.manifest(shard).rows
+    ]
+
+
+def test_golden_set_keeps_every_invariant(golden: ShardSet) -> None:
+    assert list(validate_shard_set(golden)) == []
+
+
+def test_golden_set_has_its_root_hash_and_counts(golden: ShardSet) -> None:
+    seal = golden.seal()
+    assert seal is not None
+    assert seal.root_sha256 == ROOT_SHA256
+    assert (
+        seal.recipe_sha256
+        == golden.recipe_sha256
+        == "917a98fb3390b228296be6dd743901759bcdd7b9018521b9a7fe03bb9d601d46"
+    )
+    assert seal.counts == {
+        "num_shards": 2,
+        "num_views": 6,
+        "num_ok": 5,
+        "num_failed": 1,
+        "tar_bytes": 30720,
+    }
+    assert golden.committed() == [0, 1]
+
+
+def test_golden_plan(golden: ShardSet) -> None:
+    assert [
+        (row.group_index, row.group_id, row.prompt, row.label, row.source, row.num_merged)
+        for row in golden.all_prompts()
+    ] == [
+        (0, 8945900202904087436, "a red fox", "fox", "golden.csv", 1),
+        (1, 5845563456268224687, "a blue door", "door", "golden.csv", 2),
+        (2, 7854726733299523771, "un café à Paris", "Paris", "golden.csv", 3),
+    ]
+
+
+def test_golden_rows(golden: ShardSet) -> None:
+    rows = [row for shard in (0, 1) for row in golden.manifest(shard).rows]
+    assert [(row.key, row.status, row.guidance_scale, row.seed, row.offset) for row in rows] == [
+        ("000000000_000", "ok", 1.0, 1109010120, 512),
+        ("000000000_001", "ok", 3.0, 1109010121, 3584),
+        ("000000001_000", "ok", 1.0, 849376597, 6656),
+        ("000000001_001", "failed", 3.0, 849376598, -1),
+        ("000000002_000", "ok", 1.0, 3180549288, 512),
+        ("000000002_001", "ok", 3.0, 3180549289, 4096),
+    ]
+    assert rows[4] == ViewRow(
+        key="000000002_000",
+        group_id=7854726733299523771,
+        view_index=0,
+        status="ok",
+        reason="",
+        prompt="un café à Paris",
+        negative_prompt="",
+        label="Paris",
+        licence="CC0-1.0",
+        source="golden.csv",
+        renderer="painter",
+        model="easel",
+        revision="",
+        scheduler="",
+        steps=4,
+        guidance_scale=1.0,
+        seed=3180549288,
+        render_width_px=8,
+        render_height_px=8,
+        width_px=8,
+        height_px=8,
+        format="png",
+        num_tokens_cut=0,
+        renderer_params="{}",
+        sha256=bytes.fromhex("ad9b706dcac53d2b1d6b2b7744f22c2ec8657caae456c85b06a588afc8a13be1"),
+        offset=512,
+        length=77,
+    )
+
+
+def test_golden_images_are_pngs_with_the_hashes_of_their_rows(golden: ShardSet) -> None:
+    images = [view.image for shard in (0, 1) for view in views_in(golden, shard)]
+    assert [image and image[:4] for image in images] == [b"\x89PNG"] * 3 + [None] + [b"\x89PNG"] * 2
+
+
+def test_golden_tars_are_written_again_to_the_byte(golden: ShardSet, tmp_path: Path) -> None:
+    """They depend on no library: same views, same bytes, whatever versions are installed."""
+    again = begun_again(golden, tmp_path)
+    for shard, expected in enumerate(TARS_SHA256):
+        manifest = commit(again, shard, views=views_in(golden, shard))
+        path = golden.layout.tar(shard)
+        assert manifest == golden.manifest(shard)
+        assert again.store.read(path) == golden.store.read(path)
+        assert sha256_hex(again.store.read(path)) == manifest.tar_sha256 == expected
+
+
+def begun_again(golden: ShardSet, folder: Path) -> ShardSet:
+    """A set of the same recipe without shards, with the plan as it was written then."""
+    for path in ("recipe.json", "prompts/000000.parquet"):
+        (folder / path).parent.mkdir(exist_ok=True)
+        shutil.copy(GOLDEN / path, folder / path)
+    identity = golden.recipe.identity
+    return ShardSet.begin(Store(str(folder)), identity, golden.all_prompts(), {})
+
+
+def test_golden_recipe_is_written_again_to_the_byte(golden: ShardSet) -> None:
+    assert golden.recipe.to_bytes() == golden.store.read("recipe.json")
+
+
+def test_golden_seal_is_written_again_to_the_byte(golden: ShardSet) -> None:
+    seal = golden.seal()
+    assert seal is not None
+    assert seal.to_bytes() == golden.store.read("dataset.json")
+
+
+def test_golden_tables_are_written_again_with_the_same_content(golden: ShardSet) -> None:
+    """Bytes of Parquet belong to one version of pyarrow; what they say does not."""
+    for shard in (0, 1):
+        data = golden.manifest(shard).to_bytes()
+        assert parse_manifest(data, where="again") == golden.manifest(shard)
+    (plan,) = write_plan(golden.recipe.identity, golden.all_prompts()).values()
+    old = golden.store.read("prompts/000000.parquet")
+    for shard in (0, 1):
+        tables = [
+            read_table(data, PROMPT_SCHEMA, where="again", row_group=shard)[0]
+            for data in (plan, old)
+        ]
+        assert tables[0].equals(tables[1], check_metadata=True)
+
+
+def test_golden_set_is_made_again_to_the_byte(golden: ShardSet, tmp_path: Path) -> None:
+    if golden.recipe.environment["pyarrow"] != pa.__version__:
+        pytest.skip("bytes of Parquet belong to the pyarrow that wrote them")
+    again = begun_again(golden, tmp_path)
+    for shard in (0, 1):
+        commit(again, shard, views=views_in(golden, shard))
+        again.store.create(again.layout.stats(shard), golden.store.read(golden.layout.stats(shard)))
+    seal_set(again)
+    assert tree(tmp_path) == tree(GOLDEN)
+    (plan,) = write_plan(golden.recipe.identity, golden.all_prompts()).values()
+    assert plan == golden.store.read("prompts/000000.parquet")
+
+
+def test_golden_set_is_whole_with_rows_of_a_copy_in_another_place(tmp_path: Path) -> None:
+    """No path, host or clock in it: a copied set is the same set."""
+    shutil.copytree(GOLDEN, tmp_path / "copy")
+    copy = ShardSet.open(str(tmp_path / "copy"))
+    assert list(validate_shard_set(copy)) == []
+    assert replace(copy.recipe) == ShardSet.open(str(GOLDEN)).recipe

@@ -1,0 +1,116 @@
+"""Invariant 7: readers that know nothing of us read `data/*.tar` of an untouched set."""
+
+import gc
+import io
+import json
+import subprocess
+import tarfile
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+# What they warn of, files that they leave open among it, is theirs.
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+GOLDEN = Path(__file__).parent / "golden"
+TARS = [str(GOLDEN / "data" / name) for name in ("000000.tar", "000001.tar")]
+BRACES = str(GOLDEN / "data" / "{000000..000001}.tar")
+KEYS = ["000000000_000", "000000000_001", "000000001_000", "000000002_000", "000000002_001"]
+"""Of the views that did not fail: 000000001_001 did."""
+CAPTIONS = ["a red fox"] * 2 + ["a blue door"] + ["un café à Paris"] * 2
+
+
+@pytest.fixture(autouse=True)
+def closed_files() -> Iterator[None]:
+    """Close what a reader left open now, and not in the middle of a later test."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        gc.collect()
+
+
+def test_webdataset_reads_every_good_view() -> None:
+    wds = pytest.importorskip("webdataset")
+    found = list(wds.WebDataset(TARS, shardshuffle=False))
+    assert [each["__key__"] for each in found] == KEYS
+    assert [each["txt"].decode() for each in found] == CAPTIONS
+    assert {key for each in found for key in each if not key.startswith("__")} == {
+        "png",
+        "json",
+        "txt",
+    }
+    rows = [json.loads(each["json"]) for each in found]
+    assert [row["key"] for row in rows] == KEYS
+    assert len({frozenset(row) for row in rows}) == 1  # a constant set of keys
+
+
+def test_webdataset_decodes_the_images() -> None:
+    wds = pytest.importorskip("webdataset")
+    pytest.importorskip("PIL")
+    pictures = list(wds.WebDataset(BRACES, shardshuffle=False).decode("pil").to_tuple("png", "txt"))
+    assert [(picture.size, text) for picture, text in pictures] == [
+        ((8, 8), caption) for caption in CAPTIONS
+    ]
+
+
+def test_datasets_reads_the_tars(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = list(
+        datasets.load_dataset(
+            "webdataset",
+            data_files={"train": TARS},
+            split="train",
+            streaming=True,
+            cache_dir=str(tmp_path),
+        )
+    )
+    check_datasets_rows(rows)
+
+
+def test_datasets_reads_the_folder_by_its_card(tmp_path: Path) -> None:
+    """The card's YAML keeps it from reading manifests, prompts and stats as data."""
+    datasets = pytest.importorskip("datasets")
+    rows = datasets.load_dataset(
+        str(GOLDEN), split="train", streaming=True, cache_dir=str(tmp_path)
+    )
+    check_datasets_rows(list(rows))
+
+
+def check_datasets_rows(rows: list[dict[str, Any]]) -> None:
+    assert [row["__key__"] for row in rows] == KEYS
+    assert [row["txt"] for row in rows] == CAPTIONS
+    assert [row["json"]["seed"] for row in rows[:2]] == [1109010120, 1109010121]
+    assert all(row["png"].size == (8, 8) for row in rows)
+
+
+def test_open_clip_counts_the_views() -> None:
+    data = pytest.importorskip("open_clip_train.data")
+    assert data.get_dataset_size(BRACES) == (5, 2)
+
+
+def test_open_clip_reads_the_tars() -> None:
+    data = pytest.importorskip("open_clip_train.data")
+    args = SimpleNamespace(
+        val_data=BRACES, val_num_samples=None, batch_size=2, workers=0, world_size=1
+    )
+    info = data.get_wds_dataset(
+        args, lambda picture: picture.size, is_train=False, tokenizer=lambda text: [text]
+    )
+    texts = [text for _, batch in info.dataloader for text in batch]
+    assert texts == CAPTIONS
+
+
+def test_the_tar_command_and_tarfile_read_the_tars() -> None:
+    command = ["tar", "--list", "--verbose", "--file", TARS[1]]
+    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[-1] for line in listed] == [
+        *[f"{key}.{suffix}" for key in KEYS[3:] for suffix in ("png", "json", "txt")],
+        "__failed__",
+    ]
+    assert {line.split()[0] for line in listed} == {"-rw-r--r--"}
+    with tarfile.open(fileobj=io.BytesIO(Path(TARS[1]).read_bytes()), mode="r|") as tar:
+        assert len(list(tar)) == 7

@@ -1,0 +1,81 @@
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from manifests.canonical import canonical_json
+from manifests.errors import CorruptError
+from manifests.rows import (
+    ViewRow,
+    parse_view_json,
+    prompts_to_table,
+    table_to_prompts,
+    table_to_views,
+    views_to_table,
+)
+from tests.sets import begin, prompt_rows, refused, views_of
+
+
+@pytest.fixture
+def row(tmp_path: Path) -> ViewRow:
+    return views_of(begin(tmp_path), 0)[0].row
+
+
+def test_row_round_trip_through_the_json_of_the_tar(row: ViewRow) -> None:
+    placed = row.at(512, 99)
+    assert parse_view_json(placed.to_json(), where="a.tar") == row
+
+
+def test_row_in_the_tar_does_not_say_where_it_is(row: ViewRow) -> None:
+    values = json.loads(row.at(512, 99).to_json())
+    assert not {"offset", "length"} & values.keys()
+    assert values["sha256"] == row.sha256.hex()
+    assert None not in values.values()
+
+
+def test_keys_of_a_newer_minor_version_are_ignored(row: ViewRow) -> None:
+    text = canonical_json(json.loads(row.to_json()) | {"aesthetic": 0.5})
+    assert parse_view_json(text, where="a.tar") == row
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("seed", "12", "expected int"),
+        ("seed", True, "expected int"),
+        ("seed", 2**63, "expected int"),
+        ("guidance_scale", 3, "expected float"),
+        ("prompt", None, "expected str"),
+        ("sha256", "zz", "not hexadecimal"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(
+    row: ViewRow, name: str, value: object, expected: str
+) -> None:
+    text = canonical_json(json.loads(row.to_json()) | {name: value})
+    with refused(CorruptError, "a.tar", name, expected, "render the shard again"):
+        parse_view_json(text, where="a.tar")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"key":"a"}', '{"key": NaN}'])
+def test_what_is_no_row_is_refused(text: str) -> None:
+    with refused(CorruptError, "a.tar", "render the shard again"):
+        parse_view_json(text, where="a.tar")
+
+
+def test_json_that_is_not_canonical_is_refused(row: ViewRow) -> None:
+    with refused(CorruptError, "a.tar", "not canonical", "render the shard again"):
+        parse_view_json(row.to_json().replace(":", ": "), where="a.tar")
+
+
+def test_rows_round_trip_through_their_tables(row: ViewRow) -> None:
+    views = [row.at(512, 99), replace(row, key="000000000_001", prompt="naïve 狐")]
+    prompts = prompt_rows("a red fox", "naïve 狐")
+    assert table_to_views(views_to_table(views)) == views
+    assert table_to_prompts(prompts_to_table(prompts)) == prompts
+
+
+def test_columns_of_a_newer_minor_version_are_ignored(row: ViewRow) -> None:
+    table = views_to_table([row]).append_column("aesthetic", [[0.5]])
+    assert table_to_views(table) == [row]

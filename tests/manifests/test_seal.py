@@ -1,0 +1,117 @@
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from manifests.canonical import document_bytes, hash_json
+from manifests.errors import CorruptError, ForeignSetError, VersionError
+from manifests.seal import Seal, ShardSummary, parse_seal
+from tests.sets import refused
+
+WHERE = "s3://bucket/set/dataset.json"
+LINE = ShardSummary(
+    shard=0,
+    tar_sha256="ab" * 32,
+    tar_bytes=10240,
+    manifest_sha256="cd" * 32,
+    num_views=4,
+    num_ok=3,
+)
+SEAL = Seal(
+    recipe_sha256="ef" * 32,
+    shards=[LINE, replace(LINE, shard=2, num_ok=4)],
+    missing=[1],
+    files={"README.md": "12" * 32},
+)
+
+
+def signed(**changes: Any) -> bytes:
+    """The document with other values and a hash that fits them."""
+    document = json.loads(SEAL.to_bytes()) | changes
+    del document["seal_sha256"]
+    return document_bytes(document | {"seal_sha256": hash_json(document)})
+
+
+def test_seal_round_trip() -> None:
+    assert parse_seal(SEAL.to_bytes(), where=WHERE) == SEAL
+
+
+def test_counts_are_the_totals_of_the_shard_table() -> None:
+    assert SEAL.counts == {
+        "num_shards": 2,
+        "num_views": 8,
+        "num_ok": 7,
+        "num_failed": 1,
+        "tar_bytes": 20480,
+    }
+
+
+def test_root_hash_never_changes() -> None:
+    expected = "753dfeb6466a4463a6d5c33dbe916bc59df500def0e78f1821f35eb49d71aa1a"
+    assert SEAL.root_sha256 == expected
+
+
+def test_root_hash_does_not_depend_on_advisory_files() -> None:
+    assert replace(SEAL, files={"stats/000000.json": "34" * 32}).root_sha256 == SEAL.root_sha256
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        replace(SEAL, recipe_sha256="00" * 32),
+        replace(SEAL, missing=[]),
+        replace(SEAL, shards=[LINE]),
+        replace(SEAL, shards=[replace(LINE, tar_sha256="00" * 32), SEAL.shards[1]]),
+        replace(SEAL, shards=[replace(LINE, manifest_sha256="00" * 32), SEAL.shards[1]]),
+    ],
+)
+def test_root_hash_binds_recipe_tars_and_manifests(other: Seal) -> None:
+    assert other.root_sha256 != SEAL.root_sha256
+
+
+def test_every_changed_byte_is_seen() -> None:
+    data = SEAL.to_bytes()
+    for place in range(len(data)):
+        broken = bytearray(data)
+        broken[place] ^= 1
+        with pytest.raises((CorruptError, ForeignSetError, VersionError)):
+            parse_seal(bytes(broken), where=WHERE)
+
+
+def test_newer_major_version_is_refused() -> None:
+    with refused(VersionError, WHERE, "format 2.0", "install a newer synth-rep"):
+        parse_seal(signed(format_version="2.0", shards=None), where=WHERE)
+
+
+def test_newer_minor_version_with_unknown_keys_is_read() -> None:
+    table = [asdict(each) | {"mood": "good"} for each in SEAL.shards]
+    assert parse_seal(signed(format_version="1.4", author="x", shards=table), where=WHERE) == SEAL
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"shards": None},
+        {"shards": [{}]},
+        {"shards": ["x"]},
+        {"missing": 3},
+        {"files": "ab"},
+        {"counts": {}},
+        {"root_sha256": "00" * 32},
+    ],
+)
+def test_a_seal_that_contradicts_itself_is_refused(changes: dict[str, Any]) -> None:
+    with refused(CorruptError, WHERE, "restore it"):
+        parse_seal(signed(**changes), where=WHERE)
+
+
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff"])
+def test_a_seal_that_is_not_json_is_refused(data: bytes) -> None:
+    with refused(CorruptError, WHERE, "not JSON", "restore it"):
+        parse_seal(data, where=WHERE)
+
+
+def test_another_document_is_foreign() -> None:
+    with refused(ForeignSetError, WHERE, "choose another URL"):
+        parse_seal(b'{"name": "somebody\'s dataset"}', where=WHERE)

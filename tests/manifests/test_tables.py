@@ -1,0 +1,102 @@
+import io
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from manifests.errors import CorruptError
+from manifests.rows import prompts_to_table, table_to_prompts
+from manifests.schema import PROMPT_SCHEMA
+from manifests.tables import read_metadata, read_table, write_table
+from tests.sets import prompt_rows, refused
+
+ROWS = prompt_rows("a red fox", "a blue door", "two pears")
+TABLE = prompts_to_table(ROWS)
+DATA = write_table(TABLE, metadata={"made by": "a test"}, row_groups=[2, 1])
+WHERE = "prompts/000000.parquet"
+
+
+def parquet(table: pa.Table) -> bytes:
+    """Written by somebody else."""
+    sink = io.BytesIO()
+    pq.write_table(table, sink)
+    return sink.getvalue()
+
+
+def test_table_round_trip_with_its_metadata() -> None:
+    table, metadata = read_table(DATA, PROMPT_SCHEMA, where=WHERE)
+    assert table_to_prompts(table) == ROWS
+    assert metadata == read_metadata(DATA, where=WHERE) == {"made by": "a test"}
+
+
+def test_a_row_group_is_read_alone() -> None:
+    tables = [read_table(DATA, PROMPT_SCHEMA, where=WHERE, row_group=i)[0] for i in range(2)]
+    assert [table_to_prompts(table) for table in tables] == [ROWS[:2], ROWS[2:]]
+
+
+def test_same_table_gives_the_same_bytes() -> None:
+    copy = pa.Table.from_pylist(TABLE.to_pylist(), schema=PROMPT_SCHEMA)
+    assert write_table(copy, metadata={"made by": "a test"}, row_groups=[2, 1]) == DATA
+
+
+def test_meaning_and_unit_of_columns_are_in_the_file() -> None:
+    assert pq.read_schema(io.BytesIO(DATA)).field("num_merged").metadata[b"unit"] == b"rows"
+
+
+def test_an_empty_table_can_be_written() -> None:
+    empty = write_table(TABLE.slice(0, 0), metadata={})
+    assert read_table(empty, PROMPT_SCHEMA, where=WHERE)[0].num_rows == 0
+
+
+def test_every_flipped_bit_of_a_text_is_caught_by_the_checksum_of_its_page() -> None:
+    start = 8 * DATA.index(b"a red fox")
+    for bit in range(start, start + 8 * len(b"a red fox")):
+        broken = bytearray(DATA)
+        broken[bit // 8] ^= 1 << bit % 8
+        with refused(CorruptError, WHERE, "CRC checksum"):
+            read_table(bytes(broken), PROMPT_SCHEMA, where=WHERE)
+
+
+@pytest.mark.parametrize("size", [0, 3, 100, len(DATA) // 2, len(DATA) - 1])
+def test_a_cut_file_is_refused_in_one_line(size: int) -> None:
+    with refused(CorruptError, WHERE, "not a readable Parquet file"):
+        read_table(DATA[:size], PROMPT_SCHEMA, where=WHERE)
+
+
+@pytest.mark.parametrize(
+    ("table", "part"),
+    [
+        (TABLE.drop_columns(["label"]), "no column label of type string"),
+        (TABLE.set_column(0, "group_index", TABLE["label"]), "no column group_index of type int64"),
+        (
+            pa.table(
+                {
+                    **dict(zip(TABLE.column_names, TABLE.columns, strict=True)),
+                    "label": pa.array([None, "a", "b"], pa.string()),
+                }
+            ),
+            "holds null values",
+        ),
+    ],
+)
+def test_a_table_of_another_shape_is_refused(table: pa.Table, part: str) -> None:
+    with refused(CorruptError, WHERE, part):
+        read_table(parquet(table), PROMPT_SCHEMA, where=WHERE)
+
+
+def test_text_that_is_not_utf_8_is_refused() -> None:
+    bad = pa.array([b"\xff", b"a", b"b"]).view(pa.string())
+    table = TABLE.set_column(2, "prompt", bad)
+    with refused(CorruptError, WHERE, "not a readable Parquet file"):
+        read_table(parquet(table), PROMPT_SCHEMA, where=WHERE)
+
+
+def test_a_row_group_that_is_not_there_is_refused() -> None:
+    with refused(CorruptError, WHERE, "no row group 2", "restore it"):
+        read_table(DATA, PROMPT_SCHEMA, where=WHERE, row_group=2)
+
+
+def test_a_file_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("manifests.tables.MAX_ROWS", 2)
+    with refused(CorruptError, WHERE, "3 rows", "too many"):
+        read_table(DATA, PROMPT_SCHEMA, where=WHERE)
