@@ -1,0 +1,22 @@
+from prompts.lists import EMBEDDED_LIST
+from prompts.merging import merge_prompts
+from prompts.reading import read_prompts
+
+
+def test_embedded_list_has_96_captions_with_their_licence() -> None:
+    rows = merge_prompts(read_prompts(str(EMBEDDED_LIST)))
+    assert [row.num_merged for row in rows] == [1] * 96
+    assert {row.licence for row in rows} == {"CC0-1.0"}
+    assert all(row.label and row.source for row in rows)
+    assert len({row.label for row in rows}) == 10
+
+
+def test_every_list_is_told_of_in_the_readme() -> None:
+    readme = (EMBEDDED_LIST.parent / "README.md").read_text()
+    lists = [
+        path.name
+        for path in EMBEDDED_LIST.parent.iterdir()
+        if path.suffix in (".jsonl", ".csv", ".txt")
+    ]
+    assert EMBEDDED_LIST.name in lists
+    assert [name for name in lists if f"`{name}`" not in readme] == []
