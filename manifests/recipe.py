@@ -40,6 +40,8 @@ class Identity:
     """Stored size, format and encoder settings."""
 
     def __post_init__(self) -> None:
+        # Rows hold floats; a whole number must hash and compare as one.
+        object.__setattr__(self, "guidance_scales", tuple(map(float, self.guidance_scales)))
         for name in ("images_per_prompt", "num_prompts", "prompts_per_shard"):
             if getattr(self, name) < 1:
                 raise ContractError(f"{name} is {getattr(self, name)}, expected 1 or more")

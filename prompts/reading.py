@@ -37,6 +37,10 @@ def read_prompts(url: str, *, caption_column: str = "caption") -> list[Prompt]:
         raise UnreadablePromptsError(
             f"{where}: captions are read from {', '.join(_READERS)}; rename or convert the file"
         )
+    if suffix == ".txt" and caption_column != "caption":
+        raise UnreadablePromptsError(
+            f"{where}: a text file has no columns; drop --caption-column {caption_column}"
+        )
     data = _read_bytes(url, where)
     rows = _READERS[suffix](data, where, caption_column)
     name = PurePosixPath(where).name

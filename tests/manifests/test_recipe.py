@@ -86,6 +86,11 @@ def test_differing_keys_are_named_to_the_leaf() -> None:
     assert IDENTITY.differing_keys(other) == expected
     assert other.differing_keys(IDENTITY) == expected
     assert IDENTITY.differing_keys(IDENTITY) == []
+    nested = identity_of(
+        prompt_rows(*CAPTIONS), renderer_identity={"model": {"unet": "ab"}, "steps": 4}
+    )
+    assert IDENTITY.differing_keys(nested) == ["renderer_identity.model"]
+    assert nested.differing_keys(IDENTITY) == ["renderer_identity.model"]
 
 
 def test_newer_major_version_is_refused() -> None:
@@ -139,5 +144,7 @@ def test_broken_recipe_is_one_line(data: bytes, part: str) -> None:
     ]
 
 
-def test_equal_identities_are_one_value() -> None:
-    assert Identity(**{name: getattr(IDENTITY, name) for name in Identity.__slots__}) == IDENTITY
+def test_whole_number_as_guidance_is_the_float() -> None:
+    rows = prompt_rows("a red fox")
+    scales = [identity_of(rows, guidance_scales=each) for each in ((1, 3), (1.0, 3.0))]
+    assert hash_json(scales[0].to_json()) == hash_json(scales[1].to_json())

@@ -51,6 +51,16 @@ def test_a_sealed_set_is_left_as_it_is(tmp_path: Path) -> None:
     assert tree(tmp_path) == before
 
 
+def test_a_shard_that_is_made_after_an_incomplete_seal_does_not_change_it(tmp_path: Path) -> None:
+    shards = begin(tmp_path)
+    commit(shards, 0)
+    seal = seal_set(shards, incomplete=True)
+    before = tree(tmp_path)
+    commit(shards, 1)
+    assert seal_set(shards) == seal
+    assert before.items() <= tree(tmp_path).items()
+
+
 def test_equal_sets_have_equal_root_hashes_in_whatever_order_they_were_made(tmp_path: Path) -> None:
     one, two = make_set(tmp_path / "one").seal(), begin(tmp_path / "two")
     for shard in (1, 0):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import fsspec
 import pytest
+from fsspec import AbstractFileSystem
 
 from manifests.errors import StoreError
-from manifests.store import Store, redact
+from manifests.store import Store, reason, redact
 from tests.sets import refused, tree
 
 
@@ -62,6 +63,38 @@ def test_a_url_that_is_not_read_is_refused_without_its_credentials(
     with pytest.raises(StoreError) as caught:
         Store(url)
     assert "SECRET" not in str(caught.value)
+
+
+def test_what_a_library_says_is_one_line_and_left_out_if_the_url_holds_a_secret() -> None:
+    exc = ValueError("bad bucket KEY:SECRET@bucket\n  see the manual")
+    assert reason(exc, "s3://bucket/set") == "bad bucket KEY:SECRET@bucket see the manual"
+    assert reason(exc, "s3://KEY:SECRET@bucket/set") == "ValueError"
+    assert reason(ValueError(), "s3://bucket/set") == "ValueError"
+    assert len(reason(ValueError("x" * 1000), "s3://bucket/set")) == 300
+
+
+class Unlucky(AbstractFileSystem):
+    """A library that raises errors of its own, as those of object stores do."""
+
+    protocol = "unlucky"
+
+    def cat_file(self, path: str, **options: object) -> bytes:
+        raise RuntimeError(f"no luck with {path}\n  see the manual")
+
+
+def test_an_error_of_the_library_of_another_scheme_is_one_line() -> None:
+    fsspec.register_implementation("unlucky", Unlucky, clobber=True)
+    told = "no luck with bucket/set/a see the manual; look at it and try again"
+    with refused(StoreError, f"unlucky://bucket/set/a: {told}"):
+        Store("unlucky://bucket/set").read("a")
+    with refused(StoreError, "unlucky://bucket/set/a: RuntimeError; look at it"):
+        Store("unlucky://KEY:SECRET@bucket/set").read("a")
+
+
+def test_a_bug_in_reading_is_no_fault_of_the_storage(store: Store) -> None:
+    store.create("a", b"")
+    with pytest.raises(ZeroDivisionError), store.open("a"):
+        _ = 1 / 0
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../other", "data/../../other", ".."])

@@ -96,7 +96,10 @@ def test_a_row_group_that_is_not_there_is_refused() -> None:
         read_table(DATA, PROMPT_SCHEMA, where=WHERE, row_group=2)
 
 
-def test_a_file_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("manifests.tables.MAX_ROWS", 2)
+@pytest.mark.parametrize("limit", ["MAX_ROWS", "MAX_UNCOMPRESSED_BYTES"])
+def test_a_file_that_would_fill_the_memory_is_refused(
+    monkeypatch: pytest.MonkeyPatch, limit: str
+) -> None:
+    monkeypatch.setattr(f"manifests.tables.{limit}", 2)
     with refused(CorruptError, WHERE, "3 rows", "too many"):
         read_table(DATA, PROMPT_SCHEMA, where=WHERE)

@@ -167,6 +167,14 @@ def test_a_foreign_member_is_refused(members: Members, name: str) -> None:
             walk(packed_members([*members[:place], (name, b"foreign"), *members[place:]]))
 
 
+@pytest.mark.parametrize("place", range(9))
+@pytest.mark.parametrize("name", ["000000000_002.png", "000000000_000.jpg", "000000000_000.xml"])
+def test_a_member_of_another_name_is_refused(members: Members, place: int, name: str) -> None:
+    renamed = [*members[:place], (name, members[place][1]), *members[place + 1 :]]
+    with refused(CorruptError, WHERE, "render the shard again"):
+        walk(packed_members(renamed))
+
+
 def test_views_whose_names_are_no_keys_are_refused(views: list[View]) -> None:
     strange = [View(row=replace(views[0].row, key="fox"), image=views[0].image)]
     with refused(CorruptError, WHERE, "'fox' is not a key", "render the shard again"):
