@@ -1,0 +1,34 @@
+"""`synth status`: how far a set is."""
+
+import click
+
+
+@click.command()
+@click.argument("url")
+def status(url: str) -> None:
+    """Show progress, rate, time left and failures of a set, from storage alone."""
+    from rich.console import Console
+    from rich.table import Table
+
+    from manifests.shard_set import ShardSet
+    from pipeline.overview import overview
+
+    shards = ShardSet.open(url)
+    seen = overview(shards)
+    identity = shards.recipe.identity
+    table = Table(show_header=False, title=shards.store.url)
+    state = "sealed" if seen.is_sealed else "open"
+    table.add_row("state", state)
+    table.add_row("shards", f"{seen.num_committed:,} of {seen.num_shards:,} committed")
+    planned = identity.num_prompts * identity.images_per_prompt
+    table.add_row("views", f"{seen.num_ok:,} ok, {seen.num_views:,} made, {planned:,} planned")
+    table.add_row("tars", f"{seen.tar_bytes / 1e6:,.1f} MB")
+    if seen.views_per_s is not None:
+        table.add_row("rate", f"{seen.views_per_s:,.1f} views/s on {len(seen.hosts)} hosts")
+    if not seen.is_sealed and seen.left_s is not None:
+        table.add_row("time left", f"{seen.left_s:,.0f} s at this rate")
+    table.add_row("given up", f"{len(seen.given_up):,} shards")
+    console = Console()
+    console.print(table)
+    for shard, errors in list(seen.given_up.items())[:20]:
+        console.print(f"shard {shard}: {errors[-1]}", markup=False)

@@ -1,0 +1,33 @@
+"""What can go wrong while a set is made. Messages: what, where, what was expected, what to do."""
+
+
+class PipelineError(Exception):
+    """Base of every error of this package; it ends the job."""
+
+
+class ConfigError(PipelineError):
+    """An unknown key, a wrong type, or an option that another one silences."""
+
+
+class RendererUnavailableError(PipelineError):
+    """The renderer is not known, or a library that it needs is not installed."""
+
+
+class ModelError(PipelineError):
+    """The model is missing, incomplete, changed, or asks for what is refused."""
+
+
+class ExecutorError(PipelineError):
+    """No worker can be had, or every worker dies before it does anything."""
+
+
+class ShardError(Exception):
+    """One shard failed; it is tried again, and others go on."""
+
+
+class RenderError(ShardError):
+    """Rendering raised for some requests."""
+
+
+class RenderMemoryError(ShardError):
+    """The device is out of memory, twice in a row for one batch."""

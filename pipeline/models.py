@@ -1,0 +1,143 @@
+"""A generator's folder: where it is, which files make it what it is, and what is refused."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from manifests.canonical import hash_file, hash_json
+from pipeline.errors import ModelError
+
+EMBEDDED = "embedded"
+EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "model"
+
+WEIGHT_SUFFIX = ".safetensors"
+_READ = ("model_index.json", f"*/*{WEIGHT_SUFFIX}", "*/*.json", "*/*.txt", "*/*.model")
+_NOT_READ = ("*.fp16.*", "*.fp16-*", "*.non_ema.*", "safety_checker/*", "feature_extractor/*")
+"""Copies in other precisions and the safety checker are left alone."""
+_TRUSTED_LIBRARIES = ("diffusers", "transformers", "tokenizers")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelFiles:
+    """A diffusers pipeline on disk."""
+
+    name: str
+    """`embedded`, a hub id, or the name of the folder."""
+    revision: str
+    """Commit of a hub id; for a folder the start of a hash over its files."""
+    folder: Path
+    files: Mapping[str, str]
+    """SHA-256 of every file that may be read, by path in the folder."""
+
+    @property
+    def index(self) -> dict[str, Any]:
+        """`model_index.json`: class of the pipeline and of its parts."""
+        return _read_json(self.folder / "model_index.json")
+
+    def part_config(self, part: str) -> dict[str, Any]:
+        """Configuration of a part, such as `unet`; empty if there is none."""
+        path = self.folder / part / "config.json"
+        return _read_json(path) if path.exists() else {}
+
+
+def find_model(model: str) -> ModelFiles:
+    """Locate a model and hash its files.
+
+    Args:
+        model: `embedded`, a folder, or a hub id with an optional `@revision`.
+
+    Raises:
+        ModelError: Not there, incomplete, not in safetensors, or with code of its own.
+    """
+    folder, name, revision = _locate(model)
+    if not (folder / "model_index.json").is_file():
+        raise ModelError(
+            f"{folder}: no model_index.json; --model takes the folder of a diffusers pipeline, a "
+            "hub id, or 'embedded'"
+        )
+    files = {
+        path.relative_to(folder).as_posix(): hash_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and _is_read(path.relative_to(folder).as_posix())
+    }
+    found = ModelFiles(
+        name=name, revision=revision or hash_json(files)[:16], folder=folder, files=files
+    )
+    _require_whole_and_safe(found)
+    return found
+
+
+def _locate(model: str) -> tuple[Path, str, str]:
+    if model == EMBEDDED:
+        return EMBEDDED_FOLDER, EMBEDDED, ""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        return path, path.resolve().name, ""
+    if path.exists() or model.startswith((".", "/", "~")) or model.count("/") != 1:
+        raise ModelError(
+            f"{model}: no such folder, and not a hub id (owner/name[@revision]); give --model the "
+            "folder of a diffusers pipeline, a hub id, or 'embedded'"
+        )
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    name, _, revision = model.partition("@")
+    try:
+        folder = Path(
+            snapshot_download(
+                name,
+                revision=revision or None,
+                allow_patterns=list(_READ),
+                ignore_patterns=list(_NOT_READ),
+            )
+        )
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
+        reason = str(exc).strip().splitlines()[0]
+        raise ModelError(
+            f"{model}: not in the local cache and not to be had from the hub ({reason}); check the "
+            "name, the network, or give a folder"
+        ) from exc
+    return folder, name, folder.name
+
+
+def _is_read(path: str) -> bool:
+    return any(fnmatch(path, each) for each in _READ) and not any(
+        fnmatch(path, each) for each in _NOT_READ
+    )
+
+
+def _require_whole_and_safe(model: ModelFiles) -> None:
+    """Every part that the index names is there, as safetensors, from a library we trust."""
+    for part, entry in model.index.items():
+        if part.startswith("_") or not isinstance(entry, list) or entry[0] is None:
+            continue
+        if part in ("safety_checker", "feature_extractor"):
+            continue
+        library, class_name = entry[0], entry[1]
+        if library not in _TRUSTED_LIBRARIES or not isinstance(class_name, str):
+            raise ModelError(
+                f"{model.folder}: {part} is {library}.{class_name}, code that comes with a model "
+                f"is never run; parts of {', '.join(_TRUSTED_LIBRARIES)} are"
+            )
+        found = [path for path in model.files if path.startswith(f"{part}/")]
+        if not found:
+            raise ModelError(f"{model.folder}: the part {part!r} is missing; copy the whole model")
+        is_network = "config.json" in {path.partition("/")[2] for path in found}
+        if is_network and not any(path.endswith(WEIGHT_SUFFIX) for path in found):
+            raise ModelError(
+                f"{model.folder / part}: no {WEIGHT_SUFFIX} weights; other formats can run code "
+                "and are not read: convert the model"
+            )
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except (ValueError, OSError) as exc:
+        raise ModelError(f"{path}: not readable JSON ({exc}); copy the model again") from exc
+    if not isinstance(value, dict):
+        raise ModelError(f"{path}: expected a JSON object; copy the model again")
+    return value

@@ -1,0 +1,65 @@
+"""A bar with rate and time left on a terminal; a plain line now and then anywhere else."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
+
+PLAIN_LINE_EVERY_S = 10.0
+
+
+class _Rate(ProgressColumn):
+    def __init__(self, unit: str) -> None:
+        super().__init__()
+        self._unit = unit
+
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed or 0.0:,.1f} {self._unit}/s")
+
+
+@contextmanager
+def progress(what: str, unit: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+    """Show how far something is; the body calls the function it is given with each advance."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield _plain(console, what, unit, total, done)
+        return
+    columns = (
+        TextColumn(what),
+        BarColumn(),
+        MofNCompleteColumn(),
+        _Rate(unit),
+        TimeRemainingColumn(elapsed_when_finished=True),
+    )
+    with Progress(*columns, console=console) as bar:
+        task = bar.add_task(what, total=total, completed=done)
+        yield lambda advance: bar.advance(task, advance)
+
+
+def _plain(console: Console, what: str, unit: str, total: int, done: int) -> Callable[[int], None]:
+    start = last = time.monotonic()
+    first = done
+
+    def advance(count: int) -> None:
+        nonlocal done, last
+        done += count
+        now = time.monotonic()
+        if now - last < PLAIN_LINE_EVERY_S and done < total:
+            return
+        last = now
+        rate = (done - first) / max(now - start, 1e-9)
+        left = f", {(total - done) / rate:,.0f} s left" if rate and done < total else ""
+        console.print(f"{what}: {done:,} of {total:,} {unit}, {rate:,.1f} {unit}/s{left}")
+
+    return advance

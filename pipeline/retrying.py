@@ -1,0 +1,72 @@
+"""Which shard is tried when: a pure state machine that every executor obeys.
+
+A shard that fails goes to the end of the queue. Its last try is alone, on a fresh worker with
+nothing else in flight, so that it is not condemned for what another shard did.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+MAX_ATTEMPTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """A shard to make now."""
+
+    shard: int
+    errors: tuple[str, ...] = ()
+    """What the attempts before this one died of."""
+
+    @property
+    def number(self) -> int:
+        """1 for the first."""
+        return len(self.errors) + 1
+
+    @property
+    def is_last(self) -> bool:
+        """Whether it is the one that is made alone."""
+        return self.number == MAX_ATTEMPTS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShardFailure:
+    """A shard that was given up, with what each attempt died of."""
+
+    shard: int
+    errors: tuple[str, ...]
+
+
+class WorkQueue:
+    """Shards that are left to do."""
+
+    def __init__(self, shards: Iterable[int]) -> None:
+        self._waiting = deque(Attempt(shard=shard) for shard in shards)
+        self._last_tries: deque[Attempt] = deque()
+
+    def __len__(self) -> int:
+        """Attempts that are waiting now."""
+        return len(self._waiting) + len(self._last_tries)
+
+    @property
+    def num_shared(self) -> int:
+        """Attempts that may share a worker."""
+        return len(self._waiting)
+
+    def take(self) -> Attempt | None:
+        """The next attempt that may share a worker, or None."""
+        return self._waiting.popleft() if self._waiting else None
+
+    def take_alone(self) -> Attempt | None:
+        """The next last try, or None; only for a fresh worker with nothing else to do."""
+        return self._last_tries.popleft() if self._last_tries else None
+
+    def failed(self, attempt: Attempt, error: str) -> ShardFailure | None:
+        """Note a failure: queue the shard again, or give it up and say so."""
+        errors = (*attempt.errors, error)
+        if attempt.is_last:
+            return ShardFailure(shard=attempt.shard, errors=errors)
+        again = Attempt(shard=attempt.shard, errors=errors)
+        (self._last_tries if again.is_last else self._waiting).append(again)
+        return None

@@ -1,0 +1,6 @@
+"""Small caption lists with their licences: see README.md here."""
+
+from pathlib import Path
+
+EMBEDDED_LIST = Path(__file__).parent / "handwriting-96.jsonl"
+"""96 captions that the embedded model knows how to obey."""

@@ -1,0 +1,71 @@
+"""The front door: one command line over two programs that do not know each other.
+
+It names both halves and imports neither: a command is loaded when it is used.
+"""
+
+import sys
+from difflib import get_close_matches
+from pkgutil import resolve_name
+
+import click
+
+COMMANDS = {
+    "generate": "pipeline.commands.generate:generate",
+    "status": "pipeline.commands.status:status",
+    "verify": "pipeline.commands.verify:verify",
+    "show": "pipeline.commands.show:show",
+    "report": "pipeline.commands.report:report",
+    "demo": "pipeline.commands.demo:demo",
+}
+
+_OURS = ("manifests", "prompts", "pipeline", "trainer")
+
+
+class LazyGroup(click.Group):
+    """Loads a command when it is asked for, and turns our own errors into one line."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = resolve_name(COMMANDS[cmd_name])
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            near = get_close_matches(args[0], COMMANDS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            ctx.fail(f"No such command {args[0]!r}.{hint}")
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except Exception as exc:
+            if ctx.params.get("debug") or not _is_expected(exc):
+                raise
+            raise click.ClickException(" ".join(str(exc).split())) from exc
+
+
+def _is_expected(exc: Exception) -> bool:
+    """Errors of our `errors` modules are the user's news; anything else is a bug of ours."""
+    package, _, module = type(exc).__module__.partition(".")
+    return package in _OURS and module == "errors"
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.version_option(package_name="synth-rep", prog_name="synth")
+def main(debug: bool) -> None:
+    """Captions in, a training set of synthetic images out.
+
+    Exit status: 0 done, 1 refused or wrong, 2 wrong usage, 3 finished with failed shards.
+    """
+
+
+if __name__ == "__main__":
+    sys.exit(main(prog_name="synth"))

@@ -1,0 +1,66 @@
+"""The import contracts of pyproject.toml hold (ARCHITECTURE.md), and would be seen to break."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import importlinter.api
+import pytest
+
+from tests.conftest import ROOT
+
+CONTRACTS = importlinter.api.read_configuration(str(ROOT / "pyproject.toml"))["contracts_options"]
+LINT = Path(sys.executable).with_name("lint-imports")
+
+VIOLATIONS = {
+    "system-layers": ("trainer/planted.py", "import pipeline.config"),
+    "trainer-is-standalone": ("trainer/errors.py", "def f() -> None:\n    import ray"),
+    "contract-is-light": ("manifests/planted.py", "import torch"),
+    "pipeline-layers": ("pipeline/errors.py", "import pipeline.worker"),
+    "trainer-layers": ("trainer/planted.py", "x = 1"),
+    "plugins-are-independent": (
+        "pipeline/renderers/planted.py",
+        "import pipeline.renderers.text_to_image",
+    ),
+    "ray-in-one-place": ("pipeline/worker.py", "import ray"),
+    "diffusers-only-in-renderers": ("pipeline/models.py", "import diffusers"),
+    "no-cycles": ("manifests/canonical.py", "import manifests.rows"),
+}
+
+
+def lint(contract: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [LINT, "--contract", contract, "--no-cache"],
+        cwd=folder,
+        env=os.environ | {"PYTHONPATH": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("contract", [each["id"] for each in CONTRACTS])
+def test_import_contract_is_kept(contract: str) -> None:
+    run = lint(contract, ROOT)
+    assert run.returncode == 0, run.stdout
+
+
+@pytest.mark.parametrize("contract", VIOLATIONS)
+def test_planted_violation_is_caught(contract: str, tmp_path: Path) -> None:
+    for name in ("manifests", "prompts", "pipeline", "trainer"):
+        shutil.copytree(
+            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors", "*.json")
+        )
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    path, code = VIOLATIONS[contract]
+    with (tmp_path / path).open("a") as file:
+        file.write(f"\n{code}\n")
+    run = lint(contract, tmp_path)
+    assert run.returncode == 1, run.stdout
+    assert "BROKEN" in run.stdout
+
+
+def test_every_contract_has_a_planted_violation() -> None:
+    assert {each["id"] for each in CONTRACTS} == set(VIOLATIONS)

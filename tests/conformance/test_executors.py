@@ -1,0 +1,129 @@
+"""The laws of pipeline.execution, for every entry of the table."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manifests.errors import IdentityError
+from pipeline.config import load_config
+from pipeline.execution import EXECUTORS
+from pipeline.generating import Generation, begin, finish, run
+from pipeline.retrying import ShardFailure
+from pipeline.worker import ShardReport
+from tests.cluster import cluster as cluster
+from tests.running import pixel_files, write_captions
+
+CAPTIONS = ["ant", "bee", "cat", "dog", "elk"]
+
+
+@pytest.fixture(params=list(EXECUTORS))
+def execution(request: pytest.FixtureRequest) -> dict[str, Any]:
+    if request.param == "ray":
+        address = request.getfixturevalue("cluster")
+        return {"executor": "ray", "ray_address": address, "workers": 2}
+    return {"executor": request.param}
+
+
+def begin_set(folder: Path, execution: dict[str, Any], **more: Any) -> Generation:
+    (folder / "trouble").mkdir(exist_ok=True)
+    flags = {
+        "prompts.file": str(write_captions(folder, CAPTIONS)),
+        "views.per_prompt": 2,
+        "shards.prompts": 1,
+        "renderer.name": "tests.renderers:Faulty",
+        "renderer.trouble": str(folder / "trouble"),
+        **{f"execution.{key}": value for key, value in execution.items()},
+    }
+    return begin(load_config(recipe=None, overrides=[], flags=flags), str(folder / "set"), **more)
+
+
+def trouble(folder: Path, kind: str, captions: Sequence[str]) -> None:
+    (folder / "trouble").mkdir(exist_ok=True)
+    (folder / "trouble" / kind).write_text("\n".join(captions))
+
+
+def outcomes(generation: Generation) -> tuple[list[int], list[ShardFailure]]:
+    made, given_up = [], []
+    for outcome in run(generation):
+        if isinstance(outcome, ShardReport):
+            made.append(outcome.shard)
+        else:
+            given_up.append(outcome)
+    return sorted(made), given_up
+
+
+def test_every_shard_is_reported_once(execution: dict[str, Any], tmp_path: Path) -> None:
+    generation = begin_set(tmp_path, execution)
+    assert outcomes(generation) == ([0, 1, 2, 3, 4], [])
+    assert finish(generation, seal_incomplete=False) is not None
+
+
+def test_files_do_not_depend_on_the_executor(execution: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "inline").mkdir()
+    outcomes(begin_set(tmp_path, execution))
+    outcomes(begin_set(tmp_path / "inline", {"executor": "inline"}))
+    assert pixel_files(tmp_path / "set") == pixel_files(tmp_path / "inline" / "set")
+
+
+def test_prompt_that_cannot_be_rendered_costs_its_row_only(
+    execution: dict[str, Any], tmp_path: Path
+) -> None:
+    trouble(tmp_path, "raise", ["cat"])
+    generation = begin_set(tmp_path, execution)
+    assert outcomes(generation) == ([0, 1, 2, 3, 4], [])
+    rows = generation.shards.manifest(2).rows
+    assert [(row.status, row.reason) for row in rows] == [("failed", "render-error")] * 2
+    report = json.loads((tmp_path / "set/stats/000002.json").read_text())
+    assert report["errors"] == ["cannot render 'cat'"] * 2
+
+
+def test_shard_that_fails_for_good_is_given_up_and_can_be_retried(
+    execution: dict[str, Any], tmp_path: Path
+) -> None:
+    trouble(tmp_path, "memory", ["bee"])
+    generation = begin_set(tmp_path, execution)
+    made, (failure,) = outcomes(generation)
+    assert made == [0, 2, 3, 4]
+    assert failure.shard == 1
+    assert len(failure.errors) == 3
+    assert "smaller --batch-size" in failure.errors[-1]
+    assert finish(generation, seal_incomplete=False) is None
+    assert begin_set(tmp_path, execution).todo == []
+
+    (tmp_path / "trouble" / "memory").unlink()
+    again = begin_set(tmp_path, execution, retry_failed=True)
+    assert outcomes(again) == ([1], [])
+    seal = finish(again, seal_incomplete=False)
+    assert seal is not None
+    assert not (tmp_path / "set/failed/000001.json").exists()
+
+
+def test_error_that_is_no_shards_own_ends_the_job(
+    execution: dict[str, Any], tmp_path: Path
+) -> None:
+    generation = begin_set(tmp_path, execution)
+    generation.job.renderer_config["batch_size"] = 3
+    with pytest.raises(IdentityError, match=r"would render other pixels.*batch_size"):
+        outcomes(generation)
+    assert generation.shards.committed() == []
+
+
+def test_worker_that_is_killed_is_replaced(cluster: str, tmp_path: Path) -> None:
+    trouble(tmp_path, "die-once", ["dog"])
+    ray = {"executor": "ray", "ray_address": cluster, "workers": 2}
+    assert outcomes(begin_set(tmp_path, ray)) == ([0, 1, 2, 3, 4], [])
+    assert not (tmp_path / "trouble" / "die-once").exists()
+
+
+def test_shard_that_kills_every_worker_is_given_up_and_costs_no_other(
+    cluster: str, tmp_path: Path
+) -> None:
+    trouble(tmp_path, "die", ["elk"])
+    ray = {"executor": "ray", "ray_address": cluster, "workers": 2}
+    made, (failure,) = outcomes(begin_set(tmp_path, ray))
+    assert made == [0, 1, 2, 3]
+    assert failure.shard == 4
+    assert "the worker died" in failure.errors[-1]

@@ -1,0 +1,252 @@
+"""Bad input: one line that says what, where and what to do; nothing half-written."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from synth import main
+from tests.running import write_captions
+
+SMALL = ["--images-per-prompt", "2", "--steps", "1", "--batch-size", "4", "--executor", "inline"]
+
+
+@pytest.fixture
+def captions(tmp_path: Path) -> Path:
+    return write_captions(tmp_path, ["a red one", "a blue two"])
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "set"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(each) for each in arguments])
+
+
+def refused(result: Result, *words: object, status: int = 1) -> None:
+    """Exit status, one line, and every word in it."""
+    text = result.output.strip()
+    assert result.exit_code == status, text
+    lines = [line for line in text.splitlines() if line]
+    assert len(lines) == 1 or status == 2, text
+    for word in words:
+        assert str(word) in text
+    assert "Traceback" not in text
+
+
+def generate(captions: Path, out: Path, *more: object) -> Result:
+    return run("generate", "--prompts", captions, "--out", out, *SMALL, *more)
+
+
+BAD_PROMPTS = {
+    "missing": ("captions.txt", None, "no such file"),
+    "empty": ("captions.txt", b"\n \n", "is empty"),
+    "binary": ("captions.txt", b"a\0b\n", "binary"),
+    "not UTF-8": ("captions.txt", b"a fox\n\xff\xfe\n", "line 2: not UTF-8"),
+    "no caption column": ("captions.csv", b"captoin,label\na,b\n", "did you mean 'captoin'"),
+    "too long": ("captions.txt", b"a fox\n" + b"x" * 2001, "row 2: the caption has 2,001"),
+    "unknown suffix": ("captions.docx", b"a fox", "captions are read from"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PROMPTS)
+def test_bad_prompt_file(case: str, tmp_path: Path, out: Path) -> None:
+    name, content, words = BAD_PROMPTS[case]
+    path = tmp_path / name
+    if content is not None:
+        path.write_bytes(content)
+    refused(generate(path, out), path, words)
+    assert not out.exists()
+
+
+BAD_OPTIONS = {
+    "NaN guidance": (["--guidance", "nan"], "guidance nan is not a finite number"),
+    "negative guidance": (["--guidance", "-1"], "guidance -1.0 is not a finite number of 0 or"),
+    "guidance that computes none": (["--guidance", "0.5"], "at or below 1"),
+    "guidance that does not divide": (["--guidance", "1,2,3"], "3 guidance scales do not divide 2"),
+    "zero views": (["--images-per-prompt", "0"], "views.per_prompt is 0"),
+    "zero steps": (["--steps", "0"], "renderer.steps is 0"),
+    "zero batch": (["--batch-size", "0"], "batch size 0"),
+    "two inline workers": (["--workers", "2"], "--executor ray"),
+    "unknown model": (["--model", "embeded"], "no such folder, and not a hub id"),
+    "unknown renderer": (["--renderer", "text-to-imag"], "did you mean 'text-to-image'"),
+    "renderer of no module": (["--renderer", "nowhere:Renderer"], "PYTHONPATH"),
+    "unknown executor": (["--executor", "rey"], "did you mean 'ray'"),
+    "unknown scheduler": (["--set", "renderer.scheduler=DDIMSchedular"], "'DDIMScheduler'"),
+    "scheduler that does not fit": (
+        ["--set", "renderer.scheduler=FlowMatchEulerDiscreteScheduler"],
+        "does not fit a model made for DDIMScheduler",
+    ),
+    "unknown key": (["--set", "renderer.stepz=3"], "unknown key renderer.stepz; did you mean"),
+    "unknown table": (["--set", "view.seed=3"], "unknown key view; did you mean 'views'"),
+    "wrong type": (["--set", "views.seed=abc"], "views.seed is 'abc'"),
+    "no value": (["--set", "views.seed"], "expected table.key=value"),
+    "size that the model cannot render": (["--size", "33"], "multiples of 4 px"),
+    "store size above size": (["--store-size", "64"], "only ever shrunk"),
+    "silenced negative prompt": (
+        ["--guidance", "1", "--set", "renderer.negative_prompt=blurry"],
+        "steers nothing without guidance",
+    ),
+    "too large shards": (
+        ["--prompts-per-shard", "10000", "--images-per-prompt", "200"],
+        "smaller --prompts-per-shard",
+    ),
+    "column of a text file": (["--caption-column", "text"], "drop --caption-column text"),
+    "bucket that cannot be written to": (["--out", "memory://set"], "only local folders"),
+    "unknown scheme": (["--out", "s4://bucket/set"], "s4"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_OPTIONS)
+def test_bad_option(case: str, captions: Path, out: Path) -> None:
+    more, words = BAD_OPTIONS[case]
+    refused(generate(captions, out, *more), words)
+    assert not out.exists()
+
+
+def test_unknown_flag_and_command_offer_the_nearest(captions: Path, out: Path) -> None:
+    refused(generate(captions, out, "--guidence", "2"), "--guidance", status=2)
+    refused(run("generat"), "Did you mean generate?", status=2)
+    refused(generate(captions, out, "--guidance", "two"), "such as 1,3,8", status=2)
+
+
+def test_recipe_that_is_missing_or_not_toml(captions: Path, out: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    refused(generate(captions, out, "--recipe", recipe), recipe, "no such file")
+    recipe.write_text("views = [")
+    refused(generate(captions, out, "--recipe", recipe), recipe, "not a TOML file")
+    recipe.write_text("[views]\nsead = 3\n")
+    refused(generate(captions, out, "--recipe", recipe), recipe, "views.sead", "'seed'")
+
+
+def test_no_prompts(out: Path) -> None:
+    refused(run("generate", "--out", out), "give --prompts FILE")
+
+
+def test_flag_is_stronger_than_set_and_set_than_file(captions: Path, tmp_path: Path) -> None:
+    from pipeline.config import load_config
+
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(f'[prompts]\nfile = "{captions}"\n[views]\nseed = 1\nguidance = 3\n')
+    read = load_config(recipe=recipe, overrides=[], flags={})
+    assert (read.views.seed, read.views.guidance) == (1, (3,))
+    read = load_config(recipe=recipe, overrides=["views.seed=2"], flags={})
+    assert read.views.seed == 2
+    read = load_config(recipe=recipe, overrides=["views.seed=2"], flags={"views.seed": 3})
+    assert read.views.seed == 3
+
+
+@pytest.fixture
+def model(tiny_models: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_models["sd"], tmp_path / "model"))
+
+
+def test_model_with_a_missing_part(captions: Path, out: Path, model: Path) -> None:
+    shutil.rmtree(model / "unet")
+    refused(generate(captions, out, "--model", model), model, "'unet' is missing")
+    assert not out.exists()
+
+
+def test_model_without_safetensors(captions: Path, out: Path, model: Path) -> None:
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_suffix(".bin"))
+    refused(generate(captions, out, "--model", model), "no .safetensors weights")
+
+
+def test_model_with_code_of_its_own(captions: Path, out: Path, model: Path) -> None:
+    index = json.loads((model / "model_index.json").read_text())
+    index["unet"] = ["my_unet", "MyUNet"]
+    (model / "model_index.json").write_text(json.dumps(index))
+    refused(generate(captions, out, "--model", model), "my_unet.MyUNet", "is never run")
+
+
+def test_model_that_cannot_be_loaded(captions: Path, out: Path, model: Path) -> None:
+    (model / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"not weights")
+    refused(generate(captions, out, "--model", model), model, "cannot be loaded", "copy the model")
+    assert not list(out.glob("data/*"))
+
+
+def test_model_that_changed_since_the_set_was_begun(captions: Path, out: Path, model: Path) -> None:
+    assert generate(captions, out, "--model", model).exit_code == 0
+    weights = model / "unet" / "diffusion_pytorch_model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    refused(generate(captions, out, "--model", model), "these keys differ", "files.unet/")
+
+
+def test_another_recipe_on_the_same_url(captions: Path, out: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    refused(generate(captions, out, "--seed", "1", "--guidance", "3"), "dataset_seed, guidance")
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_output_that_is_foreign_or_a_file(captions: Path, out: Path, tmp_path: Path) -> None:
+    out.mkdir()
+    (out / "thesis.tex").write_text("do not touch")
+    refused(generate(captions, out), out, "thesis.tex", "choose an empty folder")
+    assert [path.name for path in out.iterdir()] == ["thesis.tex"]
+    file = tmp_path / "file"
+    file.write_text("")
+    refused(generate(captions, file / "set"), file, "a file stands where a folder is needed")
+
+
+def test_sealed_set_refuses_to_retry(captions: Path, out: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    refused(generate(captions, out, "--retry-failed"), "is sealed")
+
+
+def test_readers_refuse_what_is_no_set(tmp_path: Path) -> None:
+    for command in ("status", "verify", "report"):
+        refused(run(command, tmp_path), tmp_path, "no shard set here")
+    refused(run("show", tmp_path, "000000000_000"), "no shard set here")
+
+
+def test_show_refuses_a_key_that_is_none(captions: Path, out: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    refused(run("show", out, "12"), "'12' is not a key")
+    refused(run("show", out, "000000009_000"), "no view 000000009_000")
+
+
+def test_verify_names_the_place_of_a_fault(captions: Path, out: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    tar = out / "data" / "000000.tar"
+    tar.write_bytes(tar.read_bytes()[:2048])
+    result = run("verify", out)
+    assert result.exit_code == 1
+    assert "data/000000.tar: 2048 bytes with hash" in result.output
+
+
+def test_newer_set_is_refused(captions: Path, out: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    text = (out / "recipe.json").read_text().replace('"1.0"', '"2.0"')
+    (out / "recipe.json").write_text(text)
+    refused(run("verify", out), "written as format 2.0", "install a newer synth-rep")
+
+
+def test_full_disk_is_one_line_and_the_same_command_goes_on(captions: Path, tmp_path: Path) -> None:
+    """A real full file system, where this user may mount one."""
+    import subprocess
+
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24k", "tmpfs", disk], capture_output=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip("needs the right to mount a tmpfs")
+    try:
+        many = ("--images-per-prompt", "40", "--batch-size", "40")
+        refused(generate(captions, disk / "set", *many), "free some space and run the same command")
+        assert not list((disk / "set").glob("data/*.tar"))
+        assert not [*disk.rglob(".tmp-*")]
+        subprocess.run(["mount", "-o", "remount,size=8m", disk], check=True)
+        assert generate(captions, disk / "set", *many).exit_code == 0
+        assert run("verify", disk / "set").exit_code == 0
+    finally:
+        subprocess.run(["umount", disk], check=True)

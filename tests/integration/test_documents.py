@@ -1,0 +1,78 @@
+"""What the documents show is what happens: their blocks are run."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+
+def blocks(document: str, language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
+
+
+def shell(script: str, folder: Path, *paths: Path) -> str:
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    python_path = os.pathsep.join(map(str, [ROOT, *paths]))
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", script],
+        cwd=folder,
+        env=os.environ | {"PATH": search, "PYTHONPATH": python_path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_readme_commands_run_in_order(tmp_path: Path) -> None:
+    found = blocks("README.md", "bash")
+    assert len(found) >= 3
+    output = [shell(block, tmp_path) for block in found]
+    assert any("all right: 8 views" in each for each in output)
+    assert "equal to the byte" in output[-1]
+    assert (tmp_path / "demo-set" / "report.html").stat().st_size > 10_000
+
+
+def test_readme_recipe_is_a_valid_one(tmp_path: Path) -> None:
+    from pipeline.config import check, load_config
+    from pipeline.renderers import renderer_class
+
+    (recipe,) = blocks("README.md", "toml")
+    path = tmp_path / "recipe.toml"
+    path.write_text(recipe)
+    config = load_config(recipe=path, overrides=[], flags={})
+    renderer = renderer_class(config.renderer["name"])
+    assert check(renderer.Config, config.renderer, origin="README.md", table="renderer")
+
+
+def test_contributed_renderer_works_as_shown(tmp_path: Path) -> None:
+    (code,) = blocks("CONTRIBUTING.md", "python")
+    (tmp_path / "gradient.py").write_text(code)
+    (tmp_path / "captions.txt").write_text("a sky\na sea\n")
+    generate = (
+        "synth generate --prompts captions.txt --out set --renderer gradient:Gradient "
+        "--images-per-prompt 2 --guidance 1 --executor inline && synth verify set"
+    )
+    assert "all right: 4 views" in shell(generate, tmp_path, tmp_path)
+
+
+def test_every_file_in_the_readmes_tree_exists() -> None:
+    text = (ROOT / "README.md").read_text()
+    tree = text.partition("## Files")[2].partition("```\n")[2].partition("```")[0]
+    folder = ""
+    for line in tree.splitlines():
+        name = line.split()[0]
+        path = f"{folder}{name}" if line.startswith(" ") else name
+        if not line.startswith(" ") and name.endswith("/"):
+            folder = name
+        assert (ROOT / path).exists(), path
+
+
+def test_test_files_named_in_documents_exist() -> None:
+    for document in ("ARCHITECTURE.md", "manifests/SPEC.md", "README.md", "CONTRIBUTING.md"):
+        for path in re.findall(r"tests/[\w/]+\.py", (ROOT / document).read_text()):
+            assert (ROOT / path).exists(), f"{document}: {path}"

@@ -1,0 +1,59 @@
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.encoding import ImageConfig, ImageEncoder, decode
+from pipeline.errors import ConfigError
+
+
+def picture(size: int) -> np.ndarray:
+    x, y = np.meshgrid(np.linspace(0, 255, size), np.linspace(0, 255, size))
+    return np.stack([x, y, 255 - x], axis=-1).astype(np.uint8)
+
+
+def test_png_is_exact() -> None:
+    encoder = ImageEncoder(ImageConfig(), rendered_px=32)
+    assert encoder.identity() == {"format": "png", "size_px": 32}
+    np.testing.assert_array_equal(decode(encoder.encode(picture(32))), picture(32))
+
+
+def test_auto_is_jpeg_above_64_px() -> None:
+    encoder = ImageEncoder(ImageConfig(), rendered_px=128)
+    assert encoder.identity() == {
+        "format": "jpg",
+        "size_px": 128,
+        "quality": 95,
+        "chroma": "420",
+    }
+    error = np.abs(decode(encoder.encode(picture(128))).astype(int) - picture(128))
+    assert error.mean() < 2
+
+
+@pytest.mark.parametrize(("chroma", "subsampling"), [("444", 0), ("422", 1), ("420", 2)])
+def test_chroma_is_what_the_recipe_says(chroma: str, subsampling: int) -> None:
+    from PIL import JpegImagePlugin
+
+    encoder = ImageEncoder(ImageConfig(format="jpg", chroma=chroma), rendered_px=64)  # type: ignore[arg-type]
+    with Image.open(io.BytesIO(encoder.encode(picture(64)))) as image:
+        assert JpegImagePlugin.get_sampling(image) == subsampling
+
+
+def test_stored_size_shrinks_by_the_named_filter() -> None:
+    encoder = ImageEncoder(ImageConfig(size_px=16, filter="box"), rendered_px=64)
+    assert encoder.identity() == {"format": "png", "size_px": 16, "filter": "box"}
+    expected = picture(64).reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
+    assert np.abs(decode(encoder.encode(picture(64))) - expected).max() <= 0.5
+
+
+def test_enlarging_is_refused() -> None:
+    with pytest.raises(ConfigError, match="only ever shrunk"):
+        ImageEncoder(ImageConfig(size_px=128), rendered_px=64)
+
+
+def test_other_images_are_not_decoded() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(picture(8)).save(buffer, "bmp")
+    with pytest.raises(OSError, match="cannot identify"):
+        decode(buffer.getvalue())

@@ -1,0 +1,171 @@
+"""The stock call is the law; what it would ignore is refused; what it breaks is told."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import ConfigError, RenderMemoryError
+from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
+from tests.tiny_models import CLIP_TOKENS, FAMILIES, SIZE_PX
+from tests.views_of import requests
+
+
+def renderer(model: object, **more: Any) -> TextToImage:
+    options = {"steps": 2, "batch_size": 4, "device": "cpu"} | more
+    return TextToImage(TextToImageConfig(model=str(model), **options))
+
+
+@pytest.fixture
+def sd(tiny_models: dict[str, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_models["sd"], tmp_path / "sd"))
+
+
+def edit_json(path: Path, **values: Any) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_view_equals_the_stock_call_with_the_rows_seed(
+    family: str, guidance: float, tiny_models: dict[str, Path]
+) -> None:
+    asked = requests(["a red fox"], images_per_prompt=4, guidance=[guidance])
+    views = renderer(tiny_models[family]).render(asked)
+    stock = diffusers.DiffusionPipeline.from_pretrained(tiny_models[family])
+    extra = {"clean_caption": False, "use_resolution_binning": False} if family == "pixart" else {}
+    images = stock(
+        ["a red fox"] * 4,
+        generator=[torch.Generator().manual_seed(request.seed) for request in asked],
+        guidance_scale=guidance,
+        num_inference_steps=2,
+        height=SIZE_PX,
+        width=SIZE_PX,
+        **extra,
+    ).images
+    for view, image in zip(views, images, strict=True):
+        np.testing.assert_array_equal(view.pixels, np.asarray(image))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_negative_prompt_changes_guided_views_only(
+    family: str, tiny_models: dict[str, Path]
+) -> None:
+    asked = requests(["a red fox"], images_per_prompt=4, guidance=[1.0, 4.0])
+    plain = renderer(tiny_models[family]).render(asked)
+    steered = renderer(tiny_models[family], negative_prompt="blue").render(asked)
+    changed = [(a.pixels != b.pixels).any() for a, b in zip(plain, steered, strict=True)]
+    assert changed == [False, True, False, True]
+
+
+def test_scheduler_by_name_is_used_and_recorded(sd: Path) -> None:
+    asked = requests(["a red fox"], images_per_prompt=1, guidance=[4.0])
+    own, other = renderer(sd), renderer(sd, scheduler="EulerAncestralDiscreteScheduler")
+    assert other.provenance().scheduler == "EulerAncestralDiscreteScheduler"
+    assert (own.render(asked)[0].pixels != other.render(asked)[0].pixels).any()
+
+
+def test_steps_and_size_are_the_models_own_unless_given(sd: Path) -> None:
+    model = renderer(sd, steps=None)
+    assert (model.steps, model.size_px) == (50, SIZE_PX)
+    assert renderer(sd, size_px=48).render(requests(images_per_prompt=2))[0].pixels.shape[0] == 48
+
+
+def test_tokens_beyond_the_limit_are_counted(sd: Path) -> None:
+    letters = "a" * 20  # a token each: the tiny tokenizer knows no words
+    (view,) = renderer(sd).render(requests([letters], images_per_prompt=1, guidance=[1.0]))
+    assert view.num_tokens_cut == 20 + 2 - CLIP_TOKENS
+
+
+def test_safety_checker_is_never_run(sd: Path) -> None:
+    checker = ["stable_diffusion", "StableDiffusionSafetyChecker"]
+    edit_json(sd / "model_index.json", safety_checker=checker, requires_safety_checker=True)
+    model = renderer(sd)
+    model.render(requests(images_per_prompt=2))
+    assert model._pipe.safety_checker is None
+    assert model.identity()["safety_checker"] == "not run"
+
+
+def test_negative_prompt_that_a_distilled_model_ignores_is_refused(sd: Path) -> None:
+    edit_json(sd / "unet" / "config.json", time_cond_proj_dim=32)
+    with pytest.raises(ConfigError, match="StableDiffusionPipeline with this model ignores it"):
+        renderer(sd, negative_prompt="blue").check([4.0], has_negative_prompts=False)
+    renderer(sd).check([4.0], has_negative_prompts=False)
+
+
+def test_guidance_that_a_distilled_model_ignores_is_refused(sd: Path) -> None:
+    edit_json(sd / "unet" / "config.json", guidance_embeds=False)
+    with pytest.raises(ConfigError, match="give --guidance 0"):
+        renderer(sd).check([1.0, 4.0], has_negative_prompts=False)
+    renderer(sd).check([0.0, 1.0], has_negative_prompts=False)
+
+
+def test_non_finite_pixels_are_told(sd: Path) -> None:
+    path = sd / "unet" / "diffusion_pytorch_model.safetensors"
+    weights = load_file(path)
+    weights["conv_out.bias"][:] = float("nan")
+    save_file(weights, path, {"format": "pt"})
+    views = renderer(sd).render(requests(images_per_prompt=2))
+    assert not any(view.is_finite for view in views)
+
+
+def test_out_of_memory_is_tried_once_more_and_then_fails_with_advice(
+    sd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, calls = renderer(sd), []
+    stock = TextToImage._call_pipeline
+
+    def full(self: TextToImage, batch: Any) -> Any:
+        calls.append(len(batch))
+        if len(calls) in (1, 3, 4):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return stock(self, batch)
+
+    monkeypatch.setattr(TextToImage, "_call_pipeline", full)
+    asked = requests(["a red fox"], images_per_prompt=2, guidance=[1.0])
+    assert len(model.render(asked)) == 2
+    with pytest.raises(RenderMemoryError, match=r"batch size 4, twice; .* smaller --batch-size"):
+        model.render(asked)
+    assert calls == [4, 4, 4, 4]
+
+
+def test_auto_batch_size_is_found_by_rendering(sd: Path) -> None:
+    found = renderer(sd, batch_size="auto").with_batch_size(requests()[:1])
+    assert found.batch_size in (8, 16, 32, 64, 128, 256)
+    assert found.identity()["batch_size"] == found.batch_size
+
+
+def test_frozen_batch_size_is_taken_when_a_set_is_resumed(tmp_path: Path) -> None:
+    from pipeline.config import load_config
+    from pipeline.generating import begin
+    from tests.running import write_captions
+
+    flags = {"prompts.file": str(write_captions(tmp_path, ["a one"])), "views.per_prompt": 2}
+    flags |= {"renderer.steps": 1, "execution.executor": "inline"}
+    url = str(tmp_path / "set")
+    frozen = {"renderer.batch_size": 5}
+    first = begin(load_config(recipe=None, overrides=[], flags=flags | frozen), url)
+    again = begin(load_config(recipe=None, overrides=[], flags=flags), url)
+    assert again.job.renderer_config["batch_size"] == 5
+    assert again.shards.recipe_sha256 == first.shards.recipe_sha256
+
+
+def test_threads_of_the_process_change_no_pixel() -> None:
+    asked = requests(images_per_prompt=4)
+    before = torch.get_num_threads()
+    found = []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append([view.pixels.tobytes() for view in renderer("embedded").render(asked)])
+    torch.set_num_threads(before)
+    assert found[0] == found[1]
+
+
+def test_threads_of_the_recipe_are_part_of_the_identity() -> None:
+    assert renderer("embedded", threads=2).identity()["threads"] == 2

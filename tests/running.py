@@ -1,0 +1,50 @@
+"""Run `synth` as a user does, and look at what it left."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+CAPTIONS = [f"a {ink} {digit}" for digit in ("one", "two", "seven") for ink in ("red", "blue")]
+
+
+def write_captions(folder: Path, captions: Sequence[str] = CAPTIONS) -> Path:
+    path = folder / "captions.txt"
+    path.write_text("\n".join(captions) + "\n")
+    return path
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "synth", *map(str, arguments)]
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command(*arguments),
+        cwd=ROOT,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def synth(*arguments: object, status: int = 0) -> str:
+    """Run to the end and return what it printed."""
+    with start(*arguments) as process:
+        output, _ = process.communicate(timeout=300)
+    assert process.returncode == status, output
+    return output
+
+
+def pixel_files(url: Path) -> dict[str, bytes]:
+    """Bytes of all tars and manifests: what must never depend on how a set was made."""
+    paths = [*sorted(url.glob("data/*.tar")), *sorted(url.glob("manifests/*.parquet"))]
+    return {str(path.relative_to(url)): path.read_bytes() for path in paths}
