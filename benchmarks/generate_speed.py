@@ -1,0 +1,150 @@
+"""Speed of `synth generate` on the embedded model, beside the loops that a user would write.
+
+    python -m benchmarks.generate_speed [--rounds 5]
+
+Interleaved in one run, on one core of rendering each: (a) a bare loop over the same renderer that
+stores nothing, twice per round so that its noise is known; (b) the worker of `synth generate` with
+everything stored; (c) the stock pipeline called as `pipe(prompts, num_images_per_prompt=N)`. Then
+two worker processes at once, for the throughput of the machine.
+"""
+
+import multiprocessing
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import torch
+
+from benchmarks import machine
+from manifests.plan import requests_of
+from manifests.shard_set import ShardSet
+from pipeline.batching import batches
+from pipeline.config import load_config
+from pipeline.generating import Generation, begin, finish, run
+from pipeline.models import EMBEDDED_FOLDER
+from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
+from prompts.lists import EMBEDDED_LIST
+
+VIEWS, GUIDANCE, STEPS, BATCH = 8, 3.0, 8, 64
+PROMPTS_PER_SHARD = 32
+
+
+def new_set(folder: Path) -> Generation:
+    """A set that is begun and has everything left to do."""
+    flags = {
+        "prompts.file": str(EMBEDDED_LIST),
+        "views.per_prompt": VIEWS,
+        "views.guidance": (GUIDANCE,),
+        "renderer.steps": STEPS,
+        "renderer.batch_size": BATCH,
+        "shards.prompts": PROMPTS_PER_SHARD,
+        "execution.executor": "inline",
+    }
+    return begin(load_config(recipe=None, overrides=[], flags=flags), str(folder))
+
+
+def bare(shards: ShardSet, renderer: TextToImage) -> float:
+    """Seconds to render every view and drop it."""
+    requests = requests_of(shards.recipe.identity, shards.all_prompts())
+    start = time.perf_counter()
+    for batch in batches(requests, BATCH):
+        renderer.render(batch)
+    return time.perf_counter() - start
+
+
+def stored(folder: Path) -> float:
+    """Seconds to make and seal the whole set, the renderer loaded before."""
+    generation = new_set(folder)
+    worker = generation.job.open()
+    worker.render_views(generation.shards.requests(0)[:1])
+    object.__setattr__(generation, "job", _Opened(worker))
+    start = time.perf_counter()
+    for _ in run(generation):
+        pass
+    finish(generation, seal_incomplete=False)
+    return time.perf_counter() - start
+
+
+class _Opened:
+    """A job whose worker is there already: loading is not what is measured."""
+
+    def __init__(self, worker: object) -> None:
+        self._worker = worker
+
+    def open(self) -> object:
+        return self._worker
+
+
+def stock(shards: ShardSet, pipe: object) -> float:
+    """Seconds of the stock call, eight captions at a time."""
+    captions = [prompt.prompt for prompt in shards.all_prompts()]
+    start = time.perf_counter()
+    for index in range(0, len(captions), BATCH // VIEWS):
+        pipe(  # type: ignore[operator]
+            captions[index : index + BATCH // VIEWS],
+            num_images_per_prompt=VIEWS,
+            guidance_scale=GUIDANCE,
+            num_inference_steps=STEPS,
+        )
+    return time.perf_counter() - start
+
+
+def _one_of_two(folder: str, barrier: "multiprocessing.synchronize.Barrier", rate: object) -> None:
+    torch.set_num_threads(1)
+    barrier.wait()
+    seconds = stored(Path(folder))
+    rate.put(seconds)  # type: ignore[attr-defined]
+
+
+@click.command(help=__doc__)
+@click.option("--rounds", default=5, show_default=True)
+def main(rounds: int) -> None:
+    import diffusers
+
+    torch.set_num_threads(1)
+    print(machine.describe())
+    diffusers.utils.logging.disable_progress_bar()
+    pipe = diffusers.DiffusionPipeline.from_pretrained(EMBEDDED_FOLDER)
+    pipe.set_progress_bar_config(disable=True)
+    renderer = TextToImage(TextToImageConfig(steps=STEPS, batch_size=BATCH))
+    seconds: dict[str, list[float]] = {
+        name: [] for name in ("bare", "bare again", "stored", "stock")
+    }
+    with tempfile.TemporaryDirectory() as scratch:
+        shards = new_set(Path(scratch) / "warm").shards
+        renderer.render(shards.requests(0)[:BATCH])
+        views = shards.recipe.identity.num_prompts * VIEWS
+        for index in range(rounds):
+            seconds["bare"].append(bare(shards, renderer))
+            seconds["stored"].append(stored(Path(scratch) / str(index)))
+            seconds["bare again"].append(bare(shards, renderer))
+            seconds["stock"].append(stock(shards, pipe))
+        print(
+            f"{views} views, guidance {GUIDANCE:g}, {STEPS} steps, batch {BATCH}, {rounds} rounds"
+        )
+        for name, values in seconds.items():
+            print(f"{name:10s} {views / statistics.median(values):7.1f} views/s")
+        for name, other in (("bare again", "bare"), ("stored", "bare"), ("stored", "stock")):
+            ratios = [b / a for a, b in zip(seconds[name], seconds[other], strict=True)]
+            print(
+                f"speed of {name} / {other}: median {statistics.median(ratios):.3f}, "
+                f"{min(ratios):.3f} to {max(ratios):.3f}"
+            )
+        context = multiprocessing.get_context("spawn")
+        barrier, queue = context.Barrier(2), context.Queue()
+        pair = [
+            context.Process(target=_one_of_two, args=(f"{scratch}/two-{each}", barrier, queue))
+            for each in range(2)
+        ]
+        for process in pair:
+            process.start()
+        rates = [views / queue.get() for _ in pair]
+        for process in pair:
+            process.join()
+        print(f"two workers at once, everything stored: {sum(rates):.1f} views/s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,24 @@
+"""What a figure was measured on: printed above every result."""
+
+import os
+import platform
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+
+def processor() -> str:
+    """Name of the processor, as far as the system tells."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor()
+
+
+def describe() -> str:
+    """One line: date, processor, cores, load, versions."""
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "ray"))
+    return (
+        f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores, load "
+        f"{os.getloadavg()[0]:.1f}, Python {platform.python_version()}, {versions}"
+    )
