@@ -25,7 +25,8 @@ class _Rate(ProgressColumn):
         self._unit = unit
 
     def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0.0:,.1f} {self._unit}/s")
+        speed = task.finished_speed or task.speed or 0.0
+        return Text(f"{speed:,.1f} {self._unit}/s")
 
 
 @contextmanager
