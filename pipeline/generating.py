@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from pydantic import BaseModel
+
 from manifests.layout import RECIPE
 from manifests.plan import hash_prompts, requests_of
 from manifests.recipe import Identity
@@ -86,7 +88,7 @@ def begin(
     probe = replace(identity, images_per_prompt=1, guidance_scales=(max(config.views.guidance),))
     renderer = renderer.with_batch_size(requests_of(probe, rows[:1]))
     identity = replace(identity, renderer_identity=renderer.identity())
-    environment = _environment(config)
+    environment = _environment(config, checked)
     shards = ShardSet.begin(store, identity, rows, environment)
     if retry_failed:
         if shards.seal() is not None:
@@ -145,7 +147,7 @@ def _with_frozen_batch_size(config: Any, store: Store) -> Any:
     return config
 
 
-def _environment(config: GenerateConfig) -> dict[str, Any]:
+def _environment(config: GenerateConfig, renderer: BaseModel) -> dict[str, Any]:
     """What is recorded and may drift; no secrets, no credentials of a URL."""
     versions = {"python": platform.python_version()}
     for name in _VERSIONED:
@@ -155,6 +157,7 @@ def _environment(config: GenerateConfig) -> dict[str, Any]:
             continue
     resolved = config.model_dump(mode="json")
     resolved["prompts"]["file"] = redact(resolved["prompts"]["file"])
+    resolved["renderer"] = renderer.model_dump(mode="json")
     return {"versions": versions, "machine": platform.machine(), "config": resolved}
 
 

@@ -11,13 +11,14 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import diffusers
 import numpy as np
 import torch
 import transformers
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from manifests.canonical import canonical_json
 from pipeline.batching import batches, fill_up
@@ -60,6 +61,13 @@ class TextToImageConfig(BaseModel):
     threads: int = Field(default=1, ge=1, le=1024)
     """Threads of a renderer on the CPU; more cores are used by more workers. Floats change with the
     number of threads, so it is frozen too."""
+
+    @field_validator("model")
+    @classmethod
+    def _absolute(cls, model: str) -> str:
+        """A folder means the same to a worker that was started elsewhere."""
+        folder = Path(model).expanduser()
+        return str(folder.absolute()) if folder.is_dir() else model
 
 
 class TextToImage:

@@ -71,6 +71,14 @@ def test_scheduler_by_name_is_used_and_recorded(sd: Path) -> None:
     assert (own.render(asked)[0].pixels != other.render(asked)[0].pixels).any()
 
 
+def test_relative_folder_means_the_same_to_every_worker(
+    sd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(sd.parent)
+    assert TextToImageConfig(model=sd.name).model == str(sd)
+    assert TextToImageConfig(model="owner/name").model == "owner/name"
+
+
 def test_steps_and_size_are_the_models_own_unless_given(sd: Path) -> None:
     model = renderer(sd, steps=None)
     assert (model.steps, model.size_px) == (50, SIZE_PX)
