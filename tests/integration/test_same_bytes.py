@@ -1,6 +1,7 @@
 """The same recipe gives the same bytes: inline, on Ray with 1 and 3 workers, killed and resumed."""
 
 import json
+import random
 import signal
 import subprocess
 import time
@@ -88,13 +89,13 @@ def test_running_again_does_nothing(captions: Path, reference: Path) -> None:
 
 
 def test_every_stored_view_can_be_rendered_again(reference: Path) -> None:
-    keys = [f"{group:09d}_{view:03d}" for group in range(6) for view in range(4)][:20]
+    keys = [f"{group:09d}_{view:03d}" for group in range(6) for view in range(4)]
     from manifests.shard_set import ShardSet
     from pipeline.showing import find_view, worker_of
 
     shards = ShardSet.open(str(reference))
     worker = worker_of(shards, model=None)
-    for key in keys:
+    for key in random.Random(0).sample(keys, 20):
         shard, stored = find_view(shards, key)
         (request,) = [each for each in shards.requests(shard) if each.key == key]
         (again,) = worker.render_views([request])
