@@ -36,7 +36,10 @@ class Seal:
 
     @property
     def root_sha256(self) -> str:
-        """One hash for all pixels and rows: equal for equal sets, whoever rendered them when."""
+        """One hash for all pixels and rows: equal for equal sets, whoever rendered them when.
+
+        Manifests are hashed as files, so one version of pyarrow must have written them.
+        """
         table = [[each.shard, each.tar_sha256, each.manifest_sha256] for each in self.shards]
         return hash_json([self.recipe_sha256, table, list(self.missing)])
 
