@@ -68,7 +68,8 @@ class _Actor:
 
     def make(self, attempt: Attempt) -> ShardReport | Exception:
         """A report, or the error that ended the attempt."""
-        assert isinstance(self._worker, ShardWorker)
+        if isinstance(self._worker, Exception):
+            return self._worker
         try:
             return self._worker.make(attempt)
         except (ShardError, ContractError, PipelineError) as exc:
