@@ -172,12 +172,23 @@ class _Driver:
                 and (attempt := queue.take())
             ):
                 self._start(seat, attempt)
-        if not any(attempt for _, attempt in self._running.values()):
-            if attempt := queue.take_alone():
-                for old in [seat for seat in self._seats if seat.is_ready]:
-                    self._drop(old)
-                seat = self._seat()
-                seat.serves_last_try = True
+        self._feed_last_try(queue)
+
+    def _feed_last_try(self, queue: WorkQueue) -> None:
+        """When nothing else runs or waits: a fresh worker, and its shard once it is ready.
+
+        Every other seat goes, also one that still waits for its place in the cluster: it would
+        take the place of the fresh one. A shard is started only on a worker that is ready, so
+        that what the shard does to it is not taken for a worker that cannot start.
+        """
+        if not queue or queue.num_shared or any(each for _, each in self._running.values()):
+            return
+        if not any(seat.serves_last_try for seat in self._seats):
+            for old in list(self._seats):
+                self._drop(old)
+            self._seat().serves_last_try = True
+        for seat in self._seats:
+            if seat.is_ready and (attempt := queue.take_alone()):
                 self._start(seat, attempt)
 
     def _seat(self) -> _Seat:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,3 +128,25 @@ def test_shard_that_kills_every_worker_is_given_up_and_costs_no_other(
     assert made == [0, 1, 2, 3]
     assert failure.shard == 4
     assert "the worker died" in failure.errors[-1]
+
+
+def test_last_try_is_not_starved_by_workers_that_wait_for_a_core(
+    cluster: str, tmp_path: Path
+) -> None:
+    trouble(tmp_path, "memory", ["bee"])
+    generation = begin_set(tmp_path, {"executor": "ray", "ray_address": cluster, "workers": 2})
+    # Three of the cluster's four cores each: one worker runs, the other waits for its place.
+    generation = replace(generation, job=replace(generation.job, num_threads=3))
+    made, (failure,) = outcomes(generation)
+    assert made == [0, 2, 3, 4]
+    assert failure.shard == 1
+
+
+def test_shards_that_kill_every_worker_are_not_taken_for_workers_that_cannot_start(
+    cluster: str, tmp_path: Path
+) -> None:
+    trouble(tmp_path, "die", CAPTIONS)
+    ray = {"executor": "ray", "ray_address": cluster, "workers": 2}
+    made, failures = outcomes(begin_set(tmp_path, ray))
+    assert made == []
+    assert sorted(each.shard for each in failures) == [0, 1, 2, 3, 4]
