@@ -27,3 +27,11 @@ class CollisionError(ContractError):
 
 class StoreError(ContractError):
     """The storage refused: not writable, full, or a scheme that cannot be written to."""
+
+
+class ConfigError(ContractError):
+    """An unknown key, a wrong type, or an option that another one silences."""
+
+
+class PluginError(ContractError):
+    """A plug-in is not known, or a library that it needs is not installed."""

@@ -7,18 +7,17 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from pipeline.errors import ConfigError
+from manifests.errors import ConfigError
+from manifests.settings import Table
 
 PNG_UP_TO_PX = 64
 """`auto` stores PNG up to this size: it is exact there and smaller than JPEG."""
 
 
-class ImageConfig(BaseModel):
+class ImageConfig(Table):
     """Table [image] of a recipe."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     size_px: int | None = Field(default=None, ge=8)
     """Width and height as stored, at most as rendered; as rendered if not given."""

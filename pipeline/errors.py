@@ -5,14 +5,6 @@ class PipelineError(Exception):
     """Base of every error of this package; it ends the job."""
 
 
-class ConfigError(PipelineError):
-    """An unknown key, a wrong type, or an option that another one silences."""
-
-
-class RendererUnavailableError(PipelineError):
-    """The renderer is not known, or a library that it needs is not installed."""
-
-
 class ModelError(PipelineError):
     """The model is missing, incomplete, changed, or asks for what is refused."""
 

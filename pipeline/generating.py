@@ -10,16 +10,17 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from manifests.errors import ConfigError
 from manifests.layout import RECIPE
 from manifests.plan import hash_prompts, requests_of
 from manifests.recipe import Identity
 from manifests.seal import Seal
 from manifests.sealing import seal_set
+from manifests.settings import check
 from manifests.shard_set import ShardSet
 from manifests.store import Store, redact
-from pipeline.config import GenerateConfig, check
+from pipeline.config import GenerateConfig
 from pipeline.encoding import ImageEncoder
-from pipeline.errors import ConfigError
 from pipeline.execution import Executor, executor_class
 from pipeline.renderers import renderer_class
 from pipeline.retrying import ShardFailure

@@ -68,9 +68,9 @@ def generate(
     """
     from rich.console import Console
 
+    from manifests.progress import progress
     from pipeline.config import load_config
     from pipeline.generating import begin, finish, run
-    from pipeline.progress import progress
     from pipeline.retrying import ShardFailure
 
     keys = {

@@ -15,8 +15,8 @@ import click
 )
 def report(url: str, out: Path, groups: int) -> None:
     """Write one HTML file about a set: contact sheets, counts, failures, recipe."""
+    from manifests.errors import ConfigError
     from manifests.shard_set import ShardSet
-    from pipeline.errors import ConfigError
     from pipeline.report import write_report
 
     html = write_report(ShardSet.open(url), num_groups=groups)

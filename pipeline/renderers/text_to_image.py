@@ -18,13 +18,15 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from manifests.canonical import canonical_json
+from manifests.errors import ConfigError
+from manifests.plugins import did_you_mean
+from manifests.settings import Table
 from pipeline.batching import batches, fill_up
-from pipeline.errors import ConfigError, ModelError, RenderError, RenderMemoryError
+from pipeline.errors import ModelError, RenderError, RenderMemoryError
 from pipeline.models import EMBEDDED, ModelFiles, find_model
-from pipeline.plugins import did_you_mean
 from pipeline.views import Provenance, RenderedView, ViewRequest
 
 log = logging.getLogger(__name__)
@@ -37,10 +39,8 @@ _SWITCHED_OFF = {"clean_caption": False, "use_resolution_binning": False}
 """Arguments of some calls that would change the text or the size that was asked for."""
 
 
-class TextToImageConfig(BaseModel):
+class TextToImageConfig(Table):
     """Table [renderer] of a recipe."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     name: Literal["text-to-image"] = "text-to-image"
     model: str = EMBEDDED

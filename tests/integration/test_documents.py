@@ -38,7 +38,8 @@ def test_readme_commands_run_in_order(tmp_path: Path) -> None:
 
 
 def test_readme_recipe_is_a_valid_one(tmp_path: Path) -> None:
-    from pipeline.config import check, load_config
+    from manifests.settings import check
+    from pipeline.config import load_config
     from pipeline.renderers import renderer_class
 
     (recipe,) = blocks("README.md", "toml")

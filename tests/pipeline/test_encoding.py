@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from manifests.errors import ConfigError
 from pipeline.encoding import ImageConfig, ImageEncoder, decode
-from pipeline.errors import ConfigError
 
 
 def picture(size: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from pipeline.errors import RendererUnavailableError
+from manifests.errors import PluginError
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +27,11 @@ def load_plugin(kind: str, table: Mapping[str, Entry], name: str) -> Any:
     """The class behind a name of the table, or behind the dotted path `package.module:Class`.
 
     Raises:
-        RendererUnavailableError: Unknown name, or a library is missing.
+        PluginError: Unknown name, or a library is missing.
     """
-    entry = table.get(name, Entry(name, "pipeline") if ":" in name else None)
+    entry = table.get(name, Entry(name, "") if ":" in name else None)
     if entry is None:
-        raise RendererUnavailableError(
+        raise PluginError(
             f"no {kind} {name!r}, there are {', '.join(table)} and dotted paths "
             f"package.module:Class{did_you_mean(name, table)}"
         )
@@ -39,11 +39,10 @@ def load_plugin(kind: str, table: Mapping[str, Entry], name: str) -> Any:
         return pkgutil.resolve_name(entry.path)
     except ImportError as exc:
         if exc.name and entry.path.startswith(exc.name):
-            raise RendererUnavailableError(
+            raise PluginError(
                 f"{kind} {name}: no module {exc.name}; install it or put its folder on PYTHONPATH"
             ) from exc
-        raise RendererUnavailableError(
-            f"{kind} {name} needs {exc.name or exc}: pip install 'synth-rep[{entry.extra}]'"
-        ) from exc
+        what = f"synth-rep[{entry.extra}]" if entry.extra else exc.name
+        raise PluginError(f"{kind} {name} needs {exc.name or exc}: pip install '{what}'") from exc
     except AttributeError as exc:
-        raise RendererUnavailableError(f"{kind} {name}: {exc}") from exc
+        raise PluginError(f"{kind} {name}: {exc}") from exc
