@@ -1,0 +1,1 @@
+"""Where images and labels come from. Everything that is read here is untrusted."""

@@ -1,0 +1,186 @@
+"""WebDataset tars that no manifest describes, read through the webdataset library.
+
+Nothing in them is executed: members are handed on as bytes, `.decode()` is never called, and tars
+are opened by the store, never by URL handlers that start programs. Stock readers end without a
+word at a changed header, or at a cut between two members; so the headers are checked on the way.
+"""
+
+import os
+from collections.abc import Callable, Iterator
+from tarfile import BLOCKSIZE
+from typing import Any
+
+from manifests.errors import ContractError
+from manifests.store import Store
+from trainer.errors import DataError
+
+MAX_MEMBER_BYTES = 256 << 20
+READ_BYTES = 4 << 20
+"""Read from the store at once."""
+
+_CHECKSUM = slice(148, 156)
+_SIZE = slice(124, 136)
+_TYPE = slice(156, 157)
+_CHECKSUM_AS_SPACES = 8 * ord(" ")
+
+
+def read_groups(
+    store: Store, path: str, *, on_bytes: Callable[[int], None] = lambda count: None
+) -> Iterator[tuple[str, dict[str, bytes]]]:
+    """Key and members by suffix (lower case, no first dot) of each group of files of one tar.
+
+    A fault may be found after groups before it were handed on; so whoever reads must not keep
+    results of a tar that raised.
+
+    Args:
+        store: Where the tar is.
+        path: Of the tar, in the store.
+        on_bytes: Told how many bytes were read since the last call.
+
+    Raises:
+        DataError: Cut, changed, compressed, or a key that comes twice.
+        StoreError: The storage refuses.
+    """
+    tar = CheckedTar(store, path, on_bytes=on_bytes)
+    groups = _groups(tar)
+    keys: set[str] = set()
+    while (group := _next(groups, tar)) is not None:
+        key = group["__key__"]
+        if key in keys:
+            raise DataError(
+                f"{tar.where}: {key} comes twice; the files of one key have to be adjacent"
+            )
+        keys.add(key)
+        yield key, {name: each for name, each in group.items() if not name.startswith("__")}
+    tar.finish()
+
+
+def _groups(tar: "CheckedTar") -> Iterator[dict[str, Any]]:
+    os.environ["WDS_SECURE"] = "1"  # read when the library is imported
+    import webdataset.utils
+    from webdataset.tariterators import group_by_keys, tar_file_expander
+
+    webdataset.utils.enforce_security = True  # if somebody imported it before
+    found: Iterator[dict[str, Any]] = group_by_keys(
+        tar_file_expander([{"url": tar.where, "stream": tar}])
+    )
+    return found
+
+
+def _next(groups: Iterator[dict[str, Any]], tar: "CheckedTar") -> dict[str, Any] | None:
+    """The next group; a fault that the tar has seen comes before what webdataset makes of it."""
+    told = ""
+    try:
+        group = next(groups, None)
+    except Exception as exc:  # webdataset appends objects of its own to the arguments
+        told = " ".join(str(exc.args[0] if exc.args else type(exc).__name__).split())
+    if tar.fault is not None:
+        raise tar.fault
+    if told:
+        raise DataError(f"{tar.where}: not a tar that webdataset can read ({told})")
+    return group
+
+
+class CheckedTar:
+    """A tar as an open file that follows headers and sizes while somebody else reads it.
+
+    After a fault, kept in `fault`, nothing more is read: an exception from here would not come
+    through webdataset as it was.
+    """
+
+    def __init__(
+        self, store: Store, path: str, *, on_bytes: Callable[[int], None] = lambda count: None
+    ) -> None:
+        self.where = store.at(path)
+        self.fault: Exception | None = None
+        self._store = store
+        self._path = path
+        self._on_bytes = on_bytes
+        self._ahead = b""
+        self._ahead_used = 0
+        self._num_fetched = 0
+        self._header = b""
+        self._skip_bytes = 0
+        self._position = 0
+        self._num_zero_blocks = 0
+
+    def __str__(self) -> str:
+        return self.where
+
+    def read(self, size: int, /) -> bytes:
+        """At most `size` bytes; none at the end and after a fault."""
+        if self.fault is not None:
+            return b""
+        try:
+            if self._ahead_used == len(self._ahead):
+                self._ahead = self._store.read_range(self._path, self._num_fetched, READ_BYTES)
+                self._num_fetched += len(self._ahead)
+                self._ahead_used = 0
+                self._on_bytes(len(self._ahead))
+            data = self._ahead[self._ahead_used : self._ahead_used + size]
+            self._ahead_used += len(data)
+            self._follow(data)
+        except (DataError, ContractError) as exc:
+            self.fault = exc
+            return b""
+        except FileNotFoundError:
+            self.fault = DataError(f"{self.where}: no such file any more")
+            return b""
+        return data
+
+    def finish(self) -> None:
+        """Read what is left and check that the end is one. Raises the fault if there is one."""
+        while self.read(READ_BYTES):
+            pass
+        if self.fault is not None:
+            raise self.fault
+        if self._skip_bytes or self._header or self._num_zero_blocks < 2:
+            raise DataError(
+                f"{self.where}: ends at byte {self._position:,} without the two empty blocks that "
+                "end a tar: it was cut; fetch it again"
+            )
+
+    def _follow(self, data: bytes) -> None:
+        view = memoryview(data)
+        while view:
+            if self._skip_bytes:
+                step = min(self._skip_bytes, len(view))
+                self._skip_bytes -= step
+            else:
+                step = min(BLOCKSIZE - len(self._header), len(view))
+                self._header += view[:step]
+            self._position += step
+            view = view[step:]
+            if len(self._header) == BLOCKSIZE:
+                header, self._header = self._header, b""
+                self._skip_bytes = self._bytes_after(header)
+
+    def _bytes_after(self, header: bytes) -> int:
+        """Bytes of the member whose header this is, filled up to whole blocks."""
+        at = f"{self.where}: at byte {self._position - BLOCKSIZE:,}"
+        if header.count(0) == BLOCKSIZE:
+            self._num_zero_blocks += 1
+            return 0
+        if self._num_zero_blocks:
+            raise DataError(f"{at} something follows the end of the tar; make it again")
+        size = _number(header[_SIZE])
+        total = sum(header) - sum(header[_CHECKSUM]) + _CHECKSUM_AS_SPACES
+        if size is None or _number(header[_CHECKSUM]) != total:
+            raise DataError(
+                f"{at} expected a member, found no header of a tar: changed, compressed or no tar "
+                "at all; fetch it again"
+            )
+        if size > MAX_MEMBER_BYTES:
+            raise DataError(f"{at} a member of {size:,} bytes, at most {MAX_MEMBER_BYTES:,} fit")
+        if header[_TYPE] in (b"1", b"2", b"3", b"4", b"5", b"6"):  # links, devices, folders
+            return 0
+        return -(-size // BLOCKSIZE) * BLOCKSIZE
+
+
+def _number(field: bytes) -> int | None:
+    """An octal field; None if it is not one (what fits MAX_MEMBER_BYTES is never in base 256)."""
+    text = field.strip(b" \0")
+    try:
+        return int(text or b"0", 8)
+    except ValueError:
+        return None
