@@ -1,1 +1,1 @@
-"""Where images and labels come from. Everything that is read here is untrusted."""
+"""From tars to batches: which groups, which views, which crops. What is read is untrusted."""

@@ -1,0 +1,1 @@
+"""One file a command; heavy libraries are imported inside."""

@@ -1,0 +1,101 @@
+"""`synth train`: a shard set in, an encoder out."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_SIGTERM_STATUS = 143
+
+
+@click.command()
+@click.argument("url")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; resumed."
+)
+@click.option("--objective", help="stablerep, stablerep-plus, simclr or clip.  [stablerep]")
+@click.option("--model", help="Name of a timm model.  [default: vit_base_patch16_224]")
+@click.option("--steps", type=int, help="Steps of the optimizer.")
+@click.option("--epochs", type=float, help="Passes over the groups, instead of --steps.")
+@click.option("--batch-prompts", type=int, help="Groups of a step, over all ranks.  [default: 64]")
+@click.option("--views-per-prompt", type=int, help="Views of each group in a step.")
+@click.option("--workers", type=int, help="Loader processes of each rank.  [default: 0]")
+@click.option("--nproc", type=int, help="Start so many ranks on this machine.")
+@click.option("--seed", type=int, help="[default: 0]")
+@click.option("--recipe", help="TOML file, or the name of one that is shipped.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
+@click.option("--fresh", is_flag=True, help="Start over: remove what an earlier run left in --out.")
+def train(
+    url: str,
+    out: Path,
+    nproc: int | None,
+    recipe: str | None,
+    overrides: tuple[str, ...],
+    fresh: bool,
+    **flags: Any,
+) -> None:
+    """Learn an encoder from the shard set at URL.
+
+    URL is a sealed set, or wds:FOLDER for WebDataset tars of single images. The same command goes
+    on with a run that was stopped. With torchrun or srun, or --nproc, it trains on several ranks.
+    """
+    from trainer.launching import launch
+
+    if nproc is not None and (status := launch(nproc)) is not None:
+        raise SystemExit(status)
+
+    from contextlib import ExitStack
+
+    from manifests.progress import progress
+    from trainer.config import load_config
+    from trainer.data.opening import open_source
+    from trainer.distributed import local_device, process_group, rank, world_size
+    from trainer.loop import make_plan
+    from trainer.loop import train as run_training
+    from trainer.recipes import find_recipe
+
+    keys = {
+        "objective.name": flags["objective"],
+        "model.model": flags["model"],
+        "schedule.steps": flags["steps"],
+        "schedule.epochs": flags["epochs"],
+        "batch.prompts": flags["batch_prompts"],
+        "batch.views_per_prompt": flags["views_per_prompt"],
+        "data.workers": flags["workers"],
+        "run.seed": flags["seed"],
+    }
+    path = None if recipe is None else find_recipe(recipe)
+    config = load_config(recipe=path, overrides=overrides, flags=keys)
+    device = local_device(config.run.device)
+    with process_group(device), ExitStack() as stack:
+        source = open_source(url)
+        plan = make_plan(config, source, world=world_size(), origin=str(recipe or "recipe"))
+        speaks = rank() == 0
+        if speaks and plan.num_left_out:
+            click.echo(
+                f"{source.url}: {plan.num_left_out:,} groups have fewer than "
+                f"{plan.batch.views_per_group} good views and are left out",
+                err=True,
+            )
+        bar: list[Any] = []
+
+        def begin(step: int, num_steps: int) -> None:
+            if speaks:
+                bar.append(stack.enter_context(progress("train", "steps", num_steps, step)))
+
+        def advance(step: int, values: dict[str, float]) -> None:
+            if bar:
+                bar[0](1)
+
+        done = run_training(
+            plan, source, out, device=device, fresh=fresh, on_begin=begin, on_step=advance
+        )
+    if not done:
+        if speaks:
+            click.echo(f"{out}: stopped by a signal, checkpoint written; the same command goes on")
+        raise SystemExit(_SIGTERM_STATUS)
+    if speaks:
+        click.echo(
+            f"{out}: {plan.num_steps:,} steps of {plan.crops_per_step:,} images, "
+            f"{out / 'encoder.safetensors'}"
+        )

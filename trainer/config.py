@@ -1,0 +1,100 @@
+"""The recipe of a training as a user writes it."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from manifests.settings import Table, check, read_settings
+
+
+class BatchTable(Table):
+    """Table [batch]. Counts are global: over all ranks."""
+
+    prompts: int = Field(default=64, ge=1)
+    """Groups of a step."""
+    views_per_prompt: int | None = Field(default=None, ge=1)
+    """Views of each group in a step; default is the fewest that the objective can use."""
+
+
+class DataTable(Table):
+    """Table [data]. Nothing here but the budget changes what is learned."""
+
+    workers: int = Field(default=0, ge=0)
+    """Loader processes of each rank; 0 loads in the training process."""
+    max_bad_groups: int = Field(default=0, ge=0)
+    """Groups that may fail to be read before the run ends; each is replaced and named."""
+
+
+class OptimizerTable(Table):
+    """Table [optimizer]: AdamW. Defaults of StableRep."""
+
+    lr_per_256: float = Field(default=1e-4, gt=0)
+    """Learning rate for 256 crops a step; it grows with the batch."""
+    betas: tuple[float, float] = (0.9, 0.98)
+    weight_decay: float = Field(default=0.1, ge=0)
+    """Not on biases and norms."""
+    clip_norm: float | None = Field(default=None, gt=0)
+
+
+class ScheduleTable(Table):
+    """Table [schedule]: linear warm-up, then half a cosine to zero."""
+
+    steps: int | None = Field(default=None, ge=1)
+    epochs: float | None = Field(default=None, gt=0)
+    """Passes over the groups; steps is the other way to say it."""
+    warmup_steps: int | None = Field(default=None, ge=0)
+    warmup_epochs: float | None = Field(default=None, ge=0)
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "ScheduleTable":
+        if self.steps is not None and self.epochs is not None:
+            raise ValueError("steps and epochs are both given; give one")
+        if self.warmup_steps is not None and self.warmup_epochs is not None:
+            raise ValueError("warmup_steps and warmup_epochs are both given; give one")
+        return self
+
+
+class RunTable(Table):
+    """Table [run]."""
+
+    seed: int = Field(default=0, ge=0, lt=2**31)
+    precision: Literal["fp32", "bf16"] = "fp32"
+    device: str = "auto"
+    log_every: int = Field(default=10, ge=1)
+    """Steps."""
+    checkpoint_every: int = Field(default=1000, ge=1)
+    """Steps."""
+    keep_checkpoints: int = Field(default=2, ge=1)
+
+
+class TrainConfig(Table):
+    """A whole recipe. [objective], [model] and [augment] are checked by their owners."""
+
+    objective: dict[str, Any] = Field(default={})
+    model: dict[str, Any] = Field(default={})
+    augment: dict[str, Any] = Field(default={})
+    batch: BatchTable = BatchTable()
+    data: DataTable = DataTable()
+    optimizer: OptimizerTable = OptimizerTable()
+    schedule: ScheduleTable = ScheduleTable()
+    run: RunTable = RunTable()
+
+
+def load_config(
+    *, recipe: Path | None, overrides: Sequence[str], flags: Mapping[str, Any]
+) -> TrainConfig:
+    """Merge file, overrides and flags, and check the whole; arguments as of `read_settings`.
+
+    Raises:
+        ConfigError: Not TOML, an unknown key, a wrong type; names file, key and nearest name.
+    """
+    tree = read_settings(recipe=recipe, overrides=overrides, flags=flags)
+    schedule = tree.get("schedule")
+    if isinstance(schedule, dict):  # a flag replaces what the recipe says in the other unit
+        for flag, other in (("steps", "epochs"), ("epochs", "steps")):
+            if flags.get(f"schedule.{flag}") is not None and flags.get(f"schedule.{other}") is None:
+                schedule.pop(other, None)
+    config = check(TrainConfig, tree, origin=str(recipe or "recipe"))
+    return config.model_copy(update={"objective": {"name": "stablerep"} | config.objective})

@@ -1,0 +1,140 @@
+"""Which crop of a view, in which colours: drawn here, cut here, coloured on the device.
+
+The order and the ranges are StableRep's (main_stablerep.py of google-research/syn-rep-learn):
+now and then a trip through a smaller size, a random resized crop, colour jitter, grey, blur, flip.
+"""
+
+from dataclasses import dataclass
+from math import exp
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from torchvision.transforms.v2 import functional as V
+
+from manifests.settings import Table
+
+
+class AugmentConfig(Table):
+    """Table [augment]; the defaults are those of StableRep at 224 px."""
+
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    """Area of the crop as a part of the view's."""
+    crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333)
+    """Width over height of the crop."""
+    flip_prob: float = Field(default=0.5, ge=0, le=1)
+    jitter_prob: float = Field(default=0.8, ge=0, le=1)
+    brightness: float = Field(default=0.4, ge=0, le=1)
+    contrast: float = Field(default=0.4, ge=0, le=1)
+    saturation: float = Field(default=0.4, ge=0, le=1)
+    hue: float = Field(default=0.1, ge=0, le=0.5)
+    grey_prob: float = Field(default=0.2, ge=0, le=1)
+    blur_prob: float = Field(default=0.5, ge=0, le=1)
+    blur_sigma_px: tuple[float, float] = (0.1, 2.0)
+    """Standard deviation of the blur, in px of the crop."""
+    downsample_prob: float = Field(default=0.0, ge=0, le=1)
+    """0.05 where the paper uses it."""
+    downsample_px: tuple[int, ...] = (64, 128)
+    """Sizes of the shorter side, one of which is drawn."""
+
+
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class CropDraw:
+    """One crop of one view. Drawn in full whatever is used, so no draw moves another."""
+
+    downsample_px: int
+    """0 for no trip."""
+    sizes: NDArray[np.float64]
+    """Ten pairs of area and log ratio, [10, 2]: the first that fits is taken."""
+    left: float
+    top: float
+    colours: NDArray[np.float32]
+    """`COLOUR_FIELDS`."""
+
+
+COLOUR_FIELDS = (
+    "flip",
+    "jitter",
+    "brightness",
+    "contrast",
+    "saturation",
+    "hue",
+    "order",
+    "grey",
+    "blur_sigma_px",
+)
+"""Columns of what the device is told: flags are 0 or 1, a sigma of 0 is no blur, `order` is one
+of the 24 orders of the four jitters."""
+
+
+def draw_crop(rng: np.random.Generator, config: AugmentConfig) -> CropDraw:
+    """Draw one crop."""
+    u = rng.random(14)
+    low = config.crop_scale[0], np.log(config.crop_ratio[0])
+    high = config.crop_scale[1], np.log(config.crop_ratio[1])
+
+    def between(value: float, low: float, high: float) -> float:
+        return low + float(value) * (high - low)
+
+    def factor(value: float, strength: float) -> float:
+        return between(value, 1 - strength, 1 + strength)
+
+    sizes = config.downsample_px
+    blur = between(u[12], *config.blur_sigma_px) if u[13] < config.blur_prob else 0.0
+    return CropDraw(
+        downsample_px=sizes[int(u[1] * len(sizes))] if u[0] < config.downsample_prob else 0,
+        sizes=rng.uniform(low, high, size=(_ATTEMPTS, 2)),
+        left=float(u[2]),
+        top=float(u[3]),
+        colours=np.array(
+            [
+                u[4] < config.flip_prob,
+                u[5] < config.jitter_prob,
+                factor(u[6], config.brightness),
+                factor(u[7], config.contrast),
+                factor(u[8], config.saturation),
+                between(u[9], -config.hue, config.hue),
+                int(u[10] * 24),
+                u[11] < config.grey_prob,
+                blur,
+            ],
+            dtype=np.float32,
+        ),
+    )
+
+
+def crop_box(draw: CropDraw, width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height in px, with the distribution of torchvision's RandomResizedCrop.
+
+    When none of ten sizes fits, the largest central crop within the last ratio is taken.
+    """
+    for area, log_ratio in draw.sizes.tolist():
+        ratio = exp(log_ratio)
+        wide = round((area * width * height * ratio) ** 0.5)
+        high = round((area * width * height / ratio) ** 0.5)
+        if 0 < wide <= width and 0 < high <= height:
+            left, top = int(draw.left * (width - wide + 1)), int(draw.top * (height - high + 1))
+            return left, top, wide, high
+    wide, high = min(width, round(height * ratio)), min(height, round(width / ratio))
+    return (width - wide) // 2, (height - high) // 2, max(wide, 1), max(high, 1)
+
+
+def cut(pixels: NDArray[np.uint8], draw: CropDraw, input_px: int) -> torch.Tensor:
+    """The crop of a view at the size of the tower's input: uint8 [3, input_px, input_px].
+
+    Args:
+        pixels: [height, width, 3].
+    """
+    image = torch.from_numpy(pixels).permute(2, 0, 1)  # channels last in memory: the fast kernel
+    height, width = image.shape[1:]
+    if 0 < draw.downsample_px < min(height, width):
+        small = V.resize(image, [draw.downsample_px], antialias=True)
+        image = V.resize(small, [height, width], antialias=True)
+    left, top, wide, high = crop_box(draw, width, height)
+    part = image[:, top : top + high, left : left + wide]
+    crop: torch.Tensor = V.resize(part, [input_px, input_px], antialias=True)
+    return crop

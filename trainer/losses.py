@@ -1,0 +1,144 @@
+"""The multi-positive contrastive loss, in chunks: the full matrix of logits never exists.
+
+Source: StableRep, arXiv:2306.00984, section 3.1: each anchor's softmax over all candidates is
+pulled to the uniform distribution over its positives. With two views of each group and the anchor
+itself left out it is NT-Xent (SimCLR, arXiv:2002.05709).
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+from torch.nn import functional as F
+
+from trainer.errors import NoPositivesError
+
+CHUNK_ROWS = 128
+"""Rows of logits that exist at a time; chosen by benchmarks/loss_speed.py."""
+
+
+def multi_positive_loss(
+    anchors: Float[Tensor, "views embed_dim"],
+    candidates: Float[Tensor, "candidates embed_dim"],
+    anchor_groups: Int[Tensor, " views"],
+    candidate_groups: Int[Tensor, " candidates"],
+    *,
+    scale: float | Float[Tensor, ""],
+    first_self: int | None = None,
+) -> Float[Tensor, ""]:
+    """Mean over anchors of the cross-entropy between softmax and uniform positives.
+
+    Positives are told by the ids of this very batch; nothing is cached, so a group that is in the
+    batch twice is its own positive. Differentiable once in anchors, candidates and scale; the
+    gradient is made together with the loss.
+
+    Args:
+        anchors: L2-normalised embeddings of this rank.
+        candidates: L2-normalised embeddings of all ranks.
+        anchor_groups: Group of each anchor.
+        candidate_groups: Group of each candidate.
+        scale: Inverse temperature; a 0-dimensional tensor if it is learned.
+        first_self: Row of `candidates` that is the first anchor; the others follow. Each anchor is
+            then left out of its own candidates. None: anchors and candidates are different things.
+
+    Returns:
+        At least the mean log of the number of positives: ln(m - 1) for m views of each group.
+
+    Raises:
+        NoPositivesError: An anchor has no positive.
+    """
+    factor = scale if isinstance(scale, Tensor) else torch.tensor(float(scale))
+    loss: Tensor = _MultiPositive.apply(
+        anchors.float(),
+        candidates.float(),
+        factor.to(anchors.device, torch.float32),
+        anchor_groups,
+        candidate_groups,
+        first_self,
+    )
+    return loss
+
+
+class _MultiPositive(torch.autograd.Function):
+    """With S_g the sum of the candidates of group g and c_g their number, the positives of anchor
+    a are S_g - a (c_g - 1 of them) if a is among the candidates, else S_g: no mask is needed."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        anchors: Tensor,
+        candidates: Tensor,
+        scale: Tensor,
+        anchor_groups: Tensor,
+        candidate_groups: Tensor,
+        first_self: int | None,
+    ) -> Tensor:
+        num_anchors, has_self = len(anchors), first_self is not None
+        groups, candidate_of = torch.unique(candidate_groups, return_inverse=True)
+        anchor_of = torch.searchsorted(groups, anchor_groups).clamp(max=len(groups) - 1)
+        counts = torch.bincount(candidate_of, minlength=len(groups))
+        num_positives = counts[anchor_of] - int(has_self)
+        lonely = (groups[anchor_of] != anchor_groups) | (num_positives < 1)
+        if bool(lonely.any()):
+            lost = int(anchor_groups[lonely][0])
+            raise NoPositivesError(
+                f"group {lost}: a view has no positive in its batch; give at least two views or "
+                "crops of each group"
+            )
+        share = 1.0 / num_positives.float()  # [A]
+        sums = torch.zeros(len(groups), candidates.shape[1], device=candidates.device)
+        sums.index_add_(0, candidate_of, candidates)
+        positives = sums[anchor_of]
+        if has_self:
+            positives = positives - anchors
+        positives = positives * share[:, None]  # mean of the positives, [A, D]
+
+        # The mean logit of the positives, and the gradient of it, need no matrix.
+        positive_logits = (anchors * positives).sum(1)
+        grad_anchors = -positives
+        pulled = torch.zeros_like(sums)
+        pulled.index_add_(0, anchor_of, anchors * share[:, None])
+        grad_candidates = -pulled[candidate_of]
+        if first_self is not None:
+            own = slice(first_self, first_self + num_anchors)
+            grad_candidates[own] += anchors * share[:, None]
+
+        # The normaliser does, a few rows at a time. log(sum(exp)) in place, then the softmax.
+        log_sums = torch.empty(num_anchors, device=anchors.device)
+        expected = torch.zeros((), device=anchors.device)
+        for start in range(0, num_anchors, CHUNK_ROWS):
+            rows = slice(start, min(start + CHUNK_ROWS, num_anchors))
+            part = anchors[rows]
+            cosines = part @ candidates.T  # [rows, M]
+            weights = cosines * scale
+            if first_self is not None:
+                weights.diagonal(first_self + start).fill_(-torch.inf)
+            highest = weights.amax(1, keepdim=True)
+            weights = weights.sub_(highest).exp_()
+            total = weights.sum(1, keepdim=True)
+            log_sums[rows] = (total.log() + highest).squeeze(1)
+            weights.div_(total)
+            attracted = weights @ candidates
+            grad_anchors[rows] += attracted
+            grad_candidates.addmm_(weights.T, part)
+            expected += (attracted * part).sum()
+        loss = (log_sums - scale * positive_logits).mean()
+        grad_scale = (expected - positive_logits.sum()) / num_anchors
+        ctx.save_for_backward(
+            grad_anchors.mul_(scale / num_anchors),
+            grad_candidates.mul_(scale / num_anchors),
+            grad_scale,
+        )
+        return loss
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        grad_anchors, grad_candidates, grad_scale = ctx.saved_tensors
+        return grad * grad_anchors, grad * grad_candidates, grad * grad_scale, None, None, None
+
+
+def unit(embeddings: Float[Tensor, "rows embed_dim"]) -> Float[Tensor, "rows embed_dim"]:
+    """L2-normalised in float32, whatever autocast chose before."""
+    return F.normalize(embeddings.float(), dim=-1)

@@ -1,0 +1,165 @@
+"""The image tower: any timm model without its classifier, and its export."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from jaxtyping import Float, UInt8
+from pydantic import Field
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from manifests.errors import ConfigError
+from manifests.plugins import did_you_mean
+from manifests.settings import Table, check
+from trainer.errors import CheckpointError
+
+WEIGHTS = "encoder.safetensors"
+SPEC = "encoder.json"
+
+
+class EncoderSpec(Table):
+    """What makes an encoder besides its weights. Table [model] of a recipe."""
+
+    model: str = "vit_base_patch16_224"
+    """Name of a timm model."""
+    args: dict[str, Any] = Field(default={})
+    """Further arguments of `timm.create_model`."""
+    input_px: int = Field(default=224, ge=8, le=4096)
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    crop_fraction: float = Field(default=0.875, gt=0, le=1)
+    """Evaluation: the shorter side is resized to input_px / crop_fraction, then cropped."""
+
+
+def build_encoder(spec: EncoderSpec) -> nn.Module:
+    """The tower with fresh weights: images [B, 3, H, W] to features [B, num_features].
+
+    Raises:
+        ConfigError: timm does not know the name, or refuses an argument.
+    """
+    if spec.model not in timm.list_models():
+        near = did_you_mean(spec.model, timm.list_models())
+        raise ConfigError(f"model.model: timm {timm.__version__} has no {spec.model!r}{near}")
+    try:
+        encoder: nn.Module = timm.create_model(
+            spec.model, pretrained=False, num_classes=0, **spec.args
+        )
+    except (TypeError, ValueError, RuntimeError, KeyError, AssertionError) as exc:
+        raise ConfigError(f"model.args: timm refuses {spec.args} for {spec.model}: {exc}") from exc
+    return encoder
+
+
+def num_features(encoder: nn.Module, spec: EncoderSpec) -> int:
+    """Width of the features, found by one blank image.
+
+    Raises:
+        ConfigError: The tower does not take images of `input_px`, or gives no flat features.
+    """
+    training = encoder.training
+    try:
+        with torch.inference_mode():
+            features = encoder.eval()(torch.zeros(1, 3, spec.input_px, spec.input_px))
+    except (AssertionError, RuntimeError) as exc:
+        told = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
+        raise ConfigError(
+            f"model.input_px: {spec.model} does not take {spec.input_px} px images: {told}"
+        ) from exc
+    finally:
+        encoder.train(training)
+    if features.ndim != 2:
+        raise ConfigError(
+            f"model.args: {spec.model} gives features of shape {list(features.shape)}, expected "
+            "one vector an image; set global_pool"
+        )
+    return int(features.shape[1])
+
+
+def normalize(
+    images: UInt8[Tensor, "images 3 height width"] | Float[Tensor, "images 3 height width"],
+    spec: EncoderSpec,
+) -> Float[Tensor, "images 3 height width"]:
+    """Levels of 255 to what the tower was trained on: (x / 255 - mean) / std."""
+    mean = torch.tensor(spec.mean, device=images.device).view(1, 3, 1, 1)
+    std = torch.tensor(spec.std, device=images.device).view(1, 3, 1, 1)
+    return (images.float() / 255 - mean) / std
+
+
+def save_encoder(folder: Path, encoder: nn.Module, spec: EncoderSpec, made: dict[str, Any]) -> None:
+    """Write `encoder.safetensors`, which timm loads with `strict=True`, and `encoder.json`.
+
+    Args:
+        made: Where it comes from; kept in `encoder.json`.
+    """
+    tensors = {
+        name: each.detach().cpu().contiguous() for name, each in encoder.state_dict().items()
+    }
+    data = save(tensors, metadata={"format": "pt"})
+    document = {
+        "spec": spec.model_dump(mode="json"),
+        "sha256": hashlib.sha256(data).hexdigest(),
+        "made": made,
+    }
+    write_whole(folder / WEIGHTS, data)
+    write_whole(folder / SPEC, f"{json.dumps(document, indent=2)}\n".encode())
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """A file under its name is whole or the one that was there before."""
+    import os
+
+    temporary = path.with_name(f".tmp-{path.name}")
+    with temporary.open("wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def read_spec(path: Path) -> EncoderSpec:
+    """The spec of an exported encoder.
+
+    Args:
+        path: Folder of a run, or the `encoder.safetensors` in it.
+
+    Raises:
+        CheckpointError: There is none, or it cannot be read.
+    """
+    file = (path if path.is_dir() else path.parent) / SPEC
+    try:
+        document = json.loads(file.read_text("utf-8"))
+        return check(EncoderSpec, document["spec"], origin=str(file))
+    except FileNotFoundError as exc:
+        raise CheckpointError(
+            f"{file}: no exported encoder here; give a run that `synth train` finished, or its "
+            f"{WEIGHTS}"
+        ) from exc
+    except (OSError, ValueError, KeyError, TypeError, ConfigError) as exc:
+        raise CheckpointError(f"{file}: not the description of an encoder ({exc})") from exc
+
+
+def load_encoder(path: Path) -> tuple[nn.Module, EncoderSpec]:
+    """An exported encoder, in evaluation mode.
+
+    Args:
+        path: Folder of a run, or the `encoder.safetensors` in it.
+
+    Raises:
+        CheckpointError: Missing, broken, or of another architecture than its description.
+    """
+    spec = read_spec(path)
+    weights = path / WEIGHTS if path.is_dir() else path
+    encoder = build_encoder(spec)
+    try:
+        encoder.load_state_dict(load_file(weights), strict=True)
+    except FileNotFoundError as exc:
+        raise CheckpointError(f"{weights}: no such file; train the run to its end") from exc
+    except Exception as exc:  # safetensors has an error type of its own
+        told = " ".join(str(exc).split())[:200]
+        raise CheckpointError(
+            f"{weights}: not the weights of {spec.model} as {SPEC} beside it says ({told})"
+        ) from exc
+    return encoder.eval(), spec

@@ -1,0 +1,68 @@
+"""The projection head of StableRep and the contrast of its embeddings."""
+
+from jaxtyping import Float, Int
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from manifests.settings import Table
+from trainer.distributed import SlotBatchNorm, gather, rank
+from trainer.losses import multi_positive_loss, unit
+
+
+class HeadConfig(Table):
+    """Keys of [objective] that every objective with a projection head has; the paper's defaults."""
+
+    temperature: float = Field(default=0.1, gt=0)
+    head_hidden: int = Field(default=4096, ge=1)
+    head_out: int = Field(default=256, ge=1)
+
+
+class ProjectionHead(nn.Module):
+    """Linear-BN-ReLU, Linear-BN-ReLU, Linear with bias and without a last batch norm.
+
+    Source: StableRep, models/models_stablerep.py of google-research/syn-rep-learn.
+    """
+
+    def __init__(self, num_features: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(num_features, hidden)
+        self.first_norm = SlotBatchNorm(hidden)
+        self.second = nn.Linear(hidden, hidden)
+        self.second_norm = SlotBatchNorm(hidden)
+        self.last = nn.Linear(hidden, out)
+
+    def forward(
+        self, features: Float[Tensor, "crops features"], num_slots: int
+    ) -> Float[Tensor, "crops embed_dim"]:
+        """Embeddings before L2; the slots of a group are adjacent rows."""
+        hidden = F.relu(self.first_norm(self.first(features), num_slots))
+        hidden = F.relu(self.second_norm(self.second(hidden), num_slots))
+        embeddings: Tensor = self.last(hidden)
+        return embeddings
+
+
+class Contrast(nn.Module):
+    """Head, gathering over ranks, and the multi-positive loss."""
+
+    def __init__(self, config: HeadConfig, num_features: int) -> None:
+        super().__init__()
+        self.temperature = config.temperature
+        self.head = ProjectionHead(num_features, config.head_hidden, config.head_out)
+
+    def forward(
+        self,
+        features: Float[Tensor, "crops features"],
+        row_ids: Int[Tensor, " crops"],
+        num_slots: int,
+    ) -> Float[Tensor, ""]:
+        """Mean loss over this rank's rows against the rows of all ranks."""
+        anchors = unit(self.head(features, num_slots))
+        return multi_positive_loss(
+            anchors,
+            gather(anchors),
+            row_ids,
+            gather(row_ids),
+            scale=1 / self.temperature,
+            first_self=rank() * len(anchors),
+        )

@@ -1,0 +1,133 @@
+"""The text tower of open_clip and the space that images and texts share."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from jaxtyping import Float, Int
+from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transformer import QuickGELU, TextTransformer
+from pydantic import Field
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from manifests.errors import ConfigError
+from manifests.settings import Table, check
+from trainer.distributed import gather
+from trainer.errors import CheckpointError
+from trainer.losses import multi_positive_loss, unit
+from trainer.models.encoder import write_whole
+
+WEIGHTS = "text.safetensors"
+SPEC = "text.json"
+
+FIRST_LOG_SCALE = 2.6592600369327779
+"""ln(1 / 0.07), where CLIP starts."""
+MAX_LOG_SCALE = 4.6051701859880918
+"""ln(100), where StableRep+ and CLIP clamp it."""
+
+
+class TextSpec(Table):
+    """Table [objective.text]; the defaults are the text tower of CLIP and StableRep+."""
+
+    context_length: int = Field(default=77, ge=4)
+    width: int = Field(default=512, ge=8)
+    heads: int = Field(default=8, ge=1)
+    layers: int = Field(default=12, ge=1)
+    embed_dim: int = Field(default=512, ge=8)
+
+
+class ImageText(nn.Module):
+    """Two linear projections without bias into one space, and the scale of its cosines.
+
+    Source: StableRep, models/models_stablerep_mm.py of google-research/syn-rep-learn: causal
+    transformer with QuickGELU over CLIP's byte pairs, pooled at the end of text, cut at the context
+    length.
+    """
+
+    def __init__(self, spec: TextSpec, num_features: int) -> None:
+        super().__init__()
+        self.spec = spec
+        self.num_features = num_features
+        self._tokenize = SimpleTokenizer(context_length=spec.context_length)
+        self.text = TextTransformer(
+            context_length=spec.context_length,
+            vocab_size=self._tokenize.vocab_size,
+            width=spec.width,
+            heads=spec.heads,
+            layers=spec.layers,
+            output_dim=spec.embed_dim,
+            act_layer=QuickGELU,
+        )
+        self.image_projection = nn.Linear(num_features, spec.embed_dim, bias=False)
+        nn.init.normal_(self.image_projection.weight, std=num_features**-0.5)
+        self.log_scale = nn.Parameter(torch.tensor(FIRST_LOG_SCALE))
+
+    def embed_features(
+        self, features: Float[Tensor, "images features"]
+    ) -> Float[Tensor, "images embed_dim"]:
+        """Features of the image tower in the shared space, of length one."""
+        return unit(self.image_projection(features))
+
+    def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts embed_dim"]:
+        """Texts in the shared space, of length one."""
+        tokens = self._tokenize(list(texts)).to(self.log_scale.device)
+        return unit(self.text(tokens))
+
+    def losses(
+        self,
+        features: Float[Tensor, "crops features"],
+        row_ids: Int[Tensor, " crops"],
+        texts: Sequence[str],
+        text_ids: Int[Tensor, " groups"],
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Image to text and text to image, of this rank's rows against those of all ranks.
+
+        An image's positives are the texts of its group, a text's the images of its group: the
+        target is uniform over them, so a group that is in the batch twice is no negative of itself.
+        """
+        images, words = self.embed_features(features), self.embed_texts(texts)
+        all_images, all_words = gather(images), gather(words)
+        all_rows, all_texts = gather(row_ids), gather(text_ids)
+        scale = self.scale()
+        to_text = multi_positive_loss(images, all_words, row_ids, all_texts, scale=scale)
+        to_image = multi_positive_loss(words, all_images, text_ids, all_rows, scale=scale)
+        return to_text, to_image
+
+    def scale(self) -> Float[Tensor, ""]:
+        """What cosines are multiplied with, at most 100."""
+        return self.log_scale.float().clamp(max=MAX_LOG_SCALE).exp()
+
+    def clamp_scale(self) -> None:
+        """Keep the parameter in range; called after each step, as the reference does."""
+        with torch.no_grad():
+            self.log_scale.clamp_(0.0, MAX_LOG_SCALE)
+
+
+def save_text(folder: Path, text: ImageText) -> None:
+    """Write the text half of a run, for zero-shot classification."""
+    tensors = {name: each.detach().cpu().contiguous() for name, each in text.state_dict().items()}
+    document = {"spec": text.spec.model_dump(mode="json"), "num_features": text.num_features}
+    write_whole(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    write_whole(folder / SPEC, f"{json.dumps(document, indent=2)}\n".encode())
+
+
+def load_text(folder: Path) -> ImageText | None:
+    """The text half of a run, in evaluation mode; None if it was trained without texts.
+
+    Raises:
+        CheckpointError: It is there but broken.
+    """
+    file = folder / SPEC
+    if not file.exists():
+        return None
+    try:
+        document = json.loads(file.read_text("utf-8"))
+        spec = check(TextSpec, document["spec"], origin=str(file))
+        text = ImageText(spec, int(document["num_features"]))
+        text.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+    except (ValueError, KeyError, TypeError, OSError, RuntimeError, ConfigError) as exc:
+        told = " ".join(str(exc).split())[:200]
+        raise CheckpointError(f"{file}: not the text half of a run ({told})") from exc
+    return text.eval()

@@ -1,0 +1,132 @@
+"""The folder of a run: what it was begun with, where it ran, and that it is gone on with alike."""
+
+import json
+import platform
+import shutil
+import subprocess
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainer import checkpointing, metrics
+from trainer.errors import CheckpointError
+from trainer.models.encoder import SPEC, WEIGHTS, write_whole
+from trainer.models.text import SPEC as TEXT_SPEC
+from trainer.models.text import WEIGHTS as TEXT_WEIGHTS
+
+FILE = "run.json"
+SCORES = "scores"
+
+_OWN_FILES = (FILE, metrics.FILE, WEIGHTS, SPEC, TEXT_WEIGHTS, TEXT_SPEC)
+_OWN_FOLDERS = (checkpointing.FOLDER, metrics.BOARD, SCORES)
+
+
+def enter_run(
+    run: Path, identity: Mapping[str, Any], facts: Mapping[str, Any], *, fresh: bool
+) -> None:
+    """Begin a run, or go on with the one that is there.
+
+    Args:
+        identity: All that decides what is learned, as JSON.
+        facts: What is only recorded.
+        fresh: Remove what an earlier run left here first.
+
+    Raises:
+        CheckpointError: The folder holds something else, or a run with another identity; the
+            message names the keys that differ.
+    """
+    path = run / FILE
+    if fresh:
+        _remove(run)
+    session = {**facts, "started": datetime.now(UTC).isoformat(timespec="seconds")}
+    if not path.exists():
+        foreign = sorted(each.name for each in run.iterdir()) if run.exists() else []
+        if foreign:
+            raise CheckpointError(
+                f"{run}: holds {foreign[0]} but no {FILE}; give an empty folder as --out"
+            )
+        run.mkdir(parents=True, exist_ok=True)
+        _write(path, {"identity": identity, "sessions": [session]})
+        return
+    document = read_run(run)
+    if keys := _differing(document["identity"], identity):
+        raise CheckpointError(
+            f"{run}: was begun with another recipe or set; these differ: {', '.join(keys)}. Give "
+            "the old values, another --out, or --fresh to start over"
+        )
+    document["sessions"].append(session)
+    _write(path, document)
+
+
+def read_run(run: Path) -> dict[str, Any]:
+    """`run.json` of a run. Raises CheckpointError if there is none or it is broken."""
+    path = run / FILE
+    try:
+        document = json.loads(path.read_text("utf-8"))
+        if isinstance(document["identity"], dict) and isinstance(document["sessions"], list):
+            return dict(document)
+    except FileNotFoundError as exc:
+        raise CheckpointError(f"{run}: no run here (no {FILE}); give the --out of a run") from exc
+    except (OSError, ValueError, KeyError, TypeError) as exc:
+        raise CheckpointError(f"{path}: cannot be read ({exc}); restore it, or --fresh") from exc
+    raise CheckpointError(f"{path}: not of this program; give another --out")
+
+
+def surroundings(world: int, device: torch.device) -> dict[str, Any]:
+    """Where a run takes place: code, versions, hardware."""
+    names = ("synth-rep", "torch", "torchvision", "timm", "open_clip_torch", "numpy", "webdataset")
+    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
+    return {
+        "git": _revision(),
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in names},
+        "hardware": {
+            "host": platform.node(),
+            "machine": platform.machine(),
+            "device": hardware or str(device),
+            "threads": torch.get_num_threads(),
+        },
+        "world_size": world,
+    }
+
+
+def _revision() -> str:
+    """Commit of the checkout that this code runs from; "+changes" if it is not clean."""
+    here = Path(__file__).parent
+    try:
+        told = [
+            subprocess.run(
+                ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return told[0] + ("+changes" if told[1] else "")
+
+
+def _differing(old: Any, new: Any, path: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        return [
+            name
+            for key in keys
+            for name in _differing(old.get(key), new.get(key), f"{path}.{key}" if path else key)
+        ]
+    return [] if old == new else [path]
+
+
+def _remove(run: Path) -> None:
+    if not run.exists():
+        return
+    for name in _OWN_FILES:
+        (run / name).unlink(missing_ok=True)
+    for name in _OWN_FOLDERS:
+        shutil.rmtree(run / name, ignore_errors=True)
+
+
+def _write(path: Path, document: Mapping[str, Any]) -> None:
+    write_whole(path, f"{json.dumps(document, indent=2)}\n".encode())
