@@ -68,7 +68,11 @@ def picture_of(request: ViewRequest) -> bytes:
 
 
 def views_of(
-    shards: ShardSet, shard: int, picture: Callable[[ViewRequest], bytes] = picture_of
+    shards: ShardSet,
+    shard: int,
+    picture: Callable[[ViewRequest], bytes] = picture_of,
+    *,
+    size_px: int = 8,
 ) -> list[View]:
     """The views of a shard as a worker makes them."""
     views = []
@@ -92,10 +96,10 @@ def views_of(
             steps=4,
             guidance_scale=request.guidance_scale,
             seed=request.seed,
-            render_width_px=8,
-            render_height_px=8,
-            width_px=8,
-            height_px=8,
+            render_width_px=size_px,
+            render_height_px=size_px,
+            width_px=size_px,
+            height_px=size_px,
             format="png",
             num_tokens_cut=0,
             renderer_params="{}",

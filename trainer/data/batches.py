@@ -123,6 +123,7 @@ class Batches(Dataset[Batch | Exception]):
     ) -> tuple[Place, list[tuple[StoredView, NDArray[np.uint8]]], list[str]]:
         """The views of a group, or of the group that replaces it, and why it does."""
         told: list[str] = []
+        first = place
         while True:
             try:
                 return place, self._views(place), told
@@ -131,10 +132,8 @@ class Batches(Dataset[Batch | Exception]):
                     raise
                 told.append(str(exc))
             # A function of what it replaces alone, so every rank and every resume takes the same.
-            rng = generator(
-                "substitute", self._config.seed, place.epoch, int(self._table.ids[place.entry])
-            )
-            place = Place(epoch=place.epoch, entry=int(rng.integers(len(self._table))))
+            rng = generator("substitute", self._config.seed, first.epoch, first.entry, len(told))
+            place = Place(epoch=first.epoch, entry=int(rng.integers(len(self._table))))
 
     def _views(self, place: Place) -> list[tuple[StoredView, NDArray[np.uint8]]]:
         table, entry = self._table, place.entry

@@ -50,6 +50,7 @@ class CropDraw:
     """0 for no trip."""
     sizes: NDArray[np.float64]
     """Ten pairs of area and log ratio, [10, 2]: the first that fits is taken."""
+    ratios: tuple[float, float]
     left: float
     top: float
     colours: NDArray[np.float32]
@@ -88,6 +89,7 @@ def draw_crop(rng: np.random.Generator, config: AugmentConfig) -> CropDraw:
     return CropDraw(
         downsample_px=sizes[int(u[1] * len(sizes))] if u[0] < config.downsample_prob else 0,
         sizes=rng.uniform(low, high, size=(_ATTEMPTS, 2)),
+        ratios=config.crop_ratio,
         left=float(u[2]),
         top=float(u[3]),
         colours=np.array(
@@ -110,7 +112,7 @@ def draw_crop(rng: np.random.Generator, config: AugmentConfig) -> CropDraw:
 def crop_box(draw: CropDraw, width: int, height: int) -> tuple[int, int, int, int]:
     """Left, top, width and height in px, with the distribution of torchvision's RandomResizedCrop.
 
-    When none of ten sizes fits, the largest central crop within the last ratio is taken.
+    When none of ten sizes fits, the largest central crop within the ratios is taken.
     """
     for area, log_ratio in draw.sizes.tolist():
         ratio = exp(log_ratio)
@@ -119,8 +121,10 @@ def crop_box(draw: CropDraw, width: int, height: int) -> tuple[int, int, int, in
         if 0 < wide <= width and 0 < high <= height:
             left, top = int(draw.left * (width - wide + 1)), int(draw.top * (height - high + 1))
             return left, top, wide, high
-    wide, high = min(width, round(height * ratio)), min(height, round(width / ratio))
-    return (width - wide) // 2, (height - high) // 2, max(wide, 1), max(high, 1)
+    lowest, highest = draw.ratios
+    wide = min(width, max(round(height * highest), 1))
+    high = min(height, max(round(width / lowest), 1))
+    return (width - wide) // 2, (height - high) // 2, wide, high
 
 
 def cut(pixels: NDArray[np.uint8], draw: CropDraw, input_px: int) -> torch.Tensor:
@@ -129,6 +133,8 @@ def cut(pixels: NDArray[np.uint8], draw: CropDraw, input_px: int) -> torch.Tenso
     Args:
         pixels: [height, width, 3].
     """
+    if not pixels.flags.writeable:  # torch warns of pixels that belong to somebody else
+        pixels = pixels.copy()
     image = torch.from_numpy(pixels).permute(2, 0, 1)  # channels last in memory: the fast kernel
     height, width = image.shape[1:]
     if 0 < draw.downsample_px < min(height, width):

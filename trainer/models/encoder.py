@@ -16,6 +16,7 @@ from manifests.errors import ConfigError
 from manifests.plugins import did_you_mean
 from manifests.settings import Table, check
 from trainer.errors import CheckpointError
+from trainer.models import small_conv  # noqa: F401 (makes its tower known to timm)
 
 WEIGHTS = "encoder.safetensors"
 SPEC = "encoder.json"

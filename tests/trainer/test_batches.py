@@ -1,0 +1,176 @@
+"""What the loader gives: the same groups, views and pixels, whoever loads them."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from manifests.shard_set import ShardSet
+from tests.picture_sets import make_picture_set
+from tests.sets import refused
+from trainer.data.batches import Batch, BatchConfig, Batches, load
+from trainer.data.crops import AugmentConfig
+from trainer.data.sources import ShardSetSource
+from trainer.errors import CorruptViewError
+
+NUM_STEPS = 7
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("sets") / "set"
+    make_picture_set(folder)
+    return str(folder)
+
+
+def batches(url: str, *, rank: int = 0, world: int = 1, views: int = 3, **changes: Any) -> Batches:
+    source = ShardSetSource(url)
+    values = {
+        "num_groups": 8,
+        "views_per_group": views,
+        "crops_per_view": 1,
+        "reads_captions": True,
+        "input_px": 12,
+        "seed": 3,
+        "augment": AugmentConfig(),
+        "allows_bad_groups": False,
+    }
+    config = BatchConfig(**values | changes)  # type: ignore[arg-type]
+    return Batches(source, source.table().with_views(views), config, rank=rank, world=world)
+
+
+def joined(parts: list[Batch]) -> dict[str, Any]:
+    """One step over all ranks."""
+    return {
+        "ids": torch.cat([part.ids for part in parts]).tolist(),
+        "views": np.concatenate([part.views for part in parts]).tolist(),
+        "captions": [each for part in parts for each in part.captions],
+        "images": torch.cat([part.images for part in parts]).numpy().tobytes(),
+        "colours": torch.cat([part.colours for part in parts]).numpy().tobytes(),
+    }
+
+
+@pytest.fixture(scope="module")
+def expected(url: str) -> list[dict[str, Any]]:
+    return [joined([each]) for each in load(batches(url), range(NUM_STEPS), num_workers=0)]
+
+
+@pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # 3 workers, 2 cores
+@pytest.mark.parametrize(
+    ("world", "num_workers"),
+    [(world, workers) for world in (1, 2, 4) for workers in (0, 1, 3)] + [(8, 0)],
+)
+def test_steps_are_the_same_for_any_ranks_and_workers(
+    url: str, expected: list[dict[str, Any]], world: int, num_workers: int
+) -> None:
+    """Eight ranks are more than the set has shards."""
+    ranks = [
+        load(batches(url, rank=rank, world=world), range(NUM_STEPS), num_workers=num_workers)
+        for rank in range(world)
+    ]
+    found = [joined(list(parts)) for parts in zip(*ranks, strict=True)]
+    assert found == expected
+
+
+@pytest.mark.parametrize("first", [1, 4, 6])
+def test_resumed_loading_goes_on_in_mid_epoch_on_other_ranks(
+    url: str, expected: list[dict[str, Any]], first: int
+) -> None:
+    ranks = [
+        load(batches(url, rank=rank, world=2), range(first, NUM_STEPS), num_workers=1)
+        for rank in range(2)
+    ]
+    assert [joined(list(parts)) for parts in zip(*ranks, strict=True)] == expected[first:]
+
+
+def test_views_are_drawn_without_replacement_and_anew_each_epoch(url: str) -> None:
+    drawn: dict[int, list[tuple[int, ...]]] = {}
+    for batch in load(batches(url, num_groups=12), range(4), num_workers=0):
+        for group, views in zip(batch.ids.tolist(), batch.views.tolist(), strict=True):
+            drawn.setdefault(group, []).append(tuple(views))
+    assert len(drawn) == 12
+    for views in drawn.values():
+        assert all(len(set(each)) == 3 for each in views)
+        assert len(views) == 4
+    assert len({views for each in drawn.values() for views in each}) > 10
+
+
+def test_failed_views_are_never_drawn(url: str) -> None:
+    failed = [row for row in ShardSet.open(url).manifest(0).rows if not row.is_ok]
+    assert len(failed) == 1
+    for batch in load(batches(url), range(6), num_workers=0):
+        for group, views in zip(batch.ids.tolist(), batch.views.tolist(), strict=True):
+            assert group != failed[0].group_id or failed[0].view_index not in views
+
+
+def test_groups_with_too_few_good_views_are_left_out(url: str) -> None:
+    table = ShardSetSource(url).table()
+    assert len(table) == 12
+    assert len(table.with_views(4)) == 11
+    assert len(table.with_views(3)) == 12
+
+
+def test_split_groups_are_single_good_views(url: str) -> None:
+    table = ShardSetSource(url).table().with_views(1).split()
+    assert len(table) == 47  # one of 48 failed
+    assert len(set(table.ids.tolist())) == 47
+    found = batches(url, views=1)
+    found._table = table
+    batch = found[0]
+    assert isinstance(batch, Batch)
+    assert batch.views.shape == (8, 1)
+
+
+def test_other_seed_other_crops(url: str, expected: list[dict[str, Any]]) -> None:
+    other = joined(list(load(batches(url, seed=4), range(1), num_workers=0)))
+    assert other["images"] != expected[0]["images"]
+    assert other["ids"] != expected[0]["ids"]
+
+
+def test_caption_belongs_to_its_group(url: str) -> None:
+    rows = [row for shard in range(4) for row in ShardSet.open(url).manifest(shard).rows]
+    captions = {row.group_id: row.prompt for row in rows}
+    for batch in load(batches(url), range(3), num_workers=0):
+        assert batch.captions == [captions[group] for group in batch.ids.tolist()]
+
+
+def damaged(tmp_path: Path) -> tuple[str, str]:
+    """A set with one flipped bit in a picture, and the key of that view."""
+    shards = make_picture_set(tmp_path / "set")
+    row = shards.manifest(2).rows[5]
+    tar = tmp_path / "set" / shards.layout.tar(2)
+    data = bytearray(tar.read_bytes())
+    data[row.offset + row.length // 2] ^= 1
+    tar.write_bytes(data)
+    return str(tmp_path / "set"), row.key
+
+
+@pytest.mark.parametrize("num_workers", [0, 1])
+def test_changed_view_is_named_and_fatal(tmp_path: Path, num_workers: int) -> None:
+    url, key = damaged(tmp_path)
+    with refused(CorruptViewError, "data/000002.tar", key, "synth verify", "max_bad_groups"):
+        list(load(batches(url, views=4), range(3), num_workers=num_workers))
+
+
+def test_missing_tar_is_named(tmp_path: Path) -> None:
+    url, _ = damaged(tmp_path)
+    Path(url, "data/000002.tar").unlink()
+    with refused(CorruptViewError, "data/000002.tar", "gone"):
+        list(load(batches(url, views=4), range(3), num_workers=0))
+
+
+def test_bad_groups_are_replaced_alike_on_any_ranks(tmp_path: Path) -> None:
+    url, key = damaged(tmp_path)
+    options = {"views": 4, "allows_bad_groups": True}
+    alone = list(load(batches(url, **options), range(6), num_workers=0))
+    told = [line for batch in alone for line in batch.bad]
+    assert told
+    assert all(key in line for line in told)
+    ranks = [
+        load(batches(url, rank=rank, world=4, **options), range(6), num_workers=0)
+        for rank in range(4)
+    ]
+    found = [joined(list(parts)) for parts in zip(*ranks, strict=True)]
+    assert found == [joined([batch]) for batch in alone]

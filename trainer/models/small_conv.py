@@ -1,0 +1,55 @@
+"""A tower for pictures of 32 px that learns in seconds on one core; the one of the demo.
+
+timm has none that keeps 8 px of content in sight: its small ones halve five times. This one halves
+twice and keeps a 2 x 2 grid of what is left. Importing this module makes it known to timm.
+"""
+
+from typing import Any
+
+from timm.models import register_model
+from torch import Tensor, nn
+
+
+class SmallConv(nn.Module):
+    """Images [B, 3, 32, 32] to features [B, widths[-1] x grid x grid].
+
+    Args:
+        widths: Channels of the convolutions; the picture is halved before the first and between
+            each two.
+        grid: Cells along a side that features are averaged in.
+    """
+
+    def __init__(self, widths: tuple[int, ...] = (32, 64, 96), grid: int = 2) -> None:
+        super().__init__()
+        layers: list[nn.Module] = [nn.AvgPool2d(2)]
+        for before, width in zip((3, *widths), widths, strict=False):
+            if before != 3:
+                layers.append(nn.MaxPool2d(2))
+            layers += [
+                nn.Conv2d(before, width, 3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+        self.body = nn.Sequential(*layers)
+        self.pool = nn.AdaptiveAvgPool2d(grid)
+        self.num_features = widths[-1] * grid * grid
+
+    def forward(self, images: Tensor) -> Tensor:
+        features: Tensor = self.pool(self.body(images)).flatten(1)
+        return features
+
+
+@register_model
+def synth_small_conv(pretrained: bool = False, **args: Any) -> SmallConv:
+    """What `timm.create_model("synth_small_conv")` calls; there are no pretrained weights."""
+    known = {name: args[name] for name in ("widths", "grid") if name in args}
+    unknown = (
+        args.keys()
+        - known.keys()
+        - {"num_classes", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+    )
+    if unknown:
+        raise TypeError(f"unexpected arguments {sorted(unknown)}, there are widths and grid")
+    return SmallConv(
+        **{name: tuple(each) if name == "widths" else each for name, each in known.items()}
+    )
