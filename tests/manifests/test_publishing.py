@@ -17,6 +17,7 @@ from manifests.sealing import seal_set
 from manifests.shard_set import ShardSet
 from manifests.store import Store
 from manifests.validation import validate_shard_set
+from tests.running import synth
 from tests.sets import begin, commit, make_set, refused, tree
 
 PATHS = [
@@ -389,3 +390,22 @@ def test_what_was_written_is_read_back(source: Path, target: Path) -> None:
     with refused(CorruptError, f"{target}/data/000000.tar", "the seal says", "remove it"):
         copy(source, Flipping(str(target)))
     assert {"manifests/000000.parquet", SEAL} & tree(target).keys() == set()
+
+
+def test_the_command_tells_what_it_did(source: Path, target: Path) -> None:
+    num_bytes = sum(len(content) for content in tree(source).values())
+    seal = ShardSet.open(str(source)).seal()
+    assert seal is not None
+    assert (
+        f"{target}: 11 files copied ({num_bytes:,} bytes), 0 were there (0 bytes), "
+        f"root {seal.root_sha256[:16]}\n"
+    ) in synth("publish", source, target)
+    assert tree(target) == tree(source)
+    assert f"{target}: complete already, nothing written: 11 files ({num_bytes:,} bytes)" in synth(
+        "publish", source, target
+    )
+    (target / SEAL).unlink()
+    (target / "data/000000.tar").write_bytes(b"x")
+    output = synth("publish", source, target, "--workers", 1, status=1)
+    assert f"Error: {target}/data/000000.tar: 1 bytes, the file that is copied has" in output
+    assert "Traceback" not in output
