@@ -15,6 +15,7 @@ COMMANDS = {
     "verify": "pipeline.commands.verify:verify",
     "show": "pipeline.commands.show:show",
     "report": "pipeline.commands.report:report",
+    "publish": "pipeline.commands.publish:publish",
     "train": "trainer.commands.train:train",
     "demo": "pipeline.commands.demo:demo",
 }

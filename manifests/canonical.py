@@ -1,9 +1,10 @@
 """One text for one JSON value, so that its bytes can be hashed and a flipped bit be seen."""
 
 import json
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def canonical_json(value: Any) -> str:
@@ -31,8 +32,17 @@ def hash_json(value: Any) -> str:
 
 def hash_file(path: Path) -> str:
     """SHA-256 of a local file, read in pieces."""
-    digest = sha256()
     with path.open("rb") as file:
-        while piece := file.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
+        return hash_stream(file)[0]
+
+
+def hash_stream(
+    file: BinaryIO, on_piece: Callable[[bytes], object] = lambda piece: None
+) -> tuple[str, int]:
+    """SHA-256 and length of what is left to read; every piece is shown to `on_piece`."""
+    digest, size = sha256(), 0
+    while piece := file.read(1 << 20):
+        digest.update(piece)
+        size += len(piece)
+        on_piece(piece)
+    return digest.hexdigest(), size

@@ -5,11 +5,10 @@ all end in the same two files.
 """
 
 from collections.abc import Sequence
-from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
-from manifests.canonical import hash_file
+from manifests.canonical import hash_file, hash_stream
 from manifests.errors import CorruptError
 from manifests.layout import Layout
 from manifests.manifest import Manifest, parse_manifest
@@ -67,7 +66,7 @@ def _adopt(
     path = layout.tar(shard)
     try:
         with store.open(path) as file:
-            digest, size = _hash_stream(file)
+            digest, size = hash_stream(file)
         with store.open(path) as file:
             theirs = _describe(file, digest, size, where=store.at(path))
         _require(theirs, recipe_sha256, shard, keys, where=store.at(path))
@@ -99,11 +98,3 @@ def _require(
         raise CorruptError(f"{where}: belongs to another recipe or shard; render the shard again")
     if [row.key for row in found.rows] != list(keys):
         raise CorruptError(f"{where}: its keys are not those of the plan; render the shard again")
-
-
-def _hash_stream(file: object) -> tuple[str, int]:
-    digest, size = sha256(), 0
-    while piece := cast(BinaryIO, file).read(1 << 20):
-        digest.update(piece)
-        size += len(piece)
-    return digest.hexdigest(), size

@@ -7,10 +7,12 @@ SEAL = "dataset.json"
 CARD = "README.md"
 SIZES = "data/sizes.json"
 
+NUMBERED_FOLDERS = ("data", "manifests", "prompts", "stats", "failed")
+
 SHARDS_PER_PROMPT_FILE = 1000
 MIN_DIGITS = 6
 
-_NUMBERED = re.compile(r"(data|manifests|stats|failed|prompts)/([0-9]{6,})\.(tar|parquet|json)")
+_NUMBERED = re.compile(rf"({'|'.join(NUMBERED_FOLDERS)})/([0-9]{{6,}})\.(tar|parquet|json)")
 
 
 def num_digits(num_shards: int) -> int:

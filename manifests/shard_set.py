@@ -56,7 +56,9 @@ class ShardSet:
         Raises:
             ForeignSetError: The URL holds other files.
             IdentityError: It holds a set with another identity; the message names the keys.
+            StoreError: The URL is none of a local folder.
         """
+        store.require_writable()
         files = write_plan(identity, prompts)
         if not store.exists(RECIPE):
             foreign = store.names()

@@ -1,7 +1,8 @@
 """All that the code knows of storage: read, read a range, list, create if absent, delete.
 
-Reading goes through fsspec and takes any of its schemes. Writing knows the local file system
-only: a file is complete under its name or does not exist, and nothing is ever overwritten.
+Reading goes through fsspec and takes any of its schemes. A file is created in a local folder or
+in an object store that knows conditional writes: it is complete under its name or does not exist,
+and nothing is ever overwritten. Deleting knows local folders only.
 """
 
 import errno
@@ -19,8 +20,11 @@ from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
 from manifests.errors import ContractError, StoreError
+from manifests.uploading import can_create, http_status, upload_new
 
 TEMPORARY_PREFIX = ".tmp-"
+BLOCK_BYTES = 16 << 20
+"""What a file that is read in pieces is fetched in: bounds the memory of many at once."""
 
 
 _USER = re.compile(r"(?<=://)(?:[^/]*@|[^/@]*:[^@]*@)")  # a password may hold a slash
@@ -62,6 +66,24 @@ class Store:
         """Full name of a path, for messages."""
         return f"{self.url}/{path}"
 
+    def local_path(self, path: str) -> Path | None:
+        """The file itself if the store is a folder of this machine."""
+        return Path(self._path(path)) if self._is_local else None
+
+    def holds(self, other: "Store") -> bool:
+        """Whether the other store is this very place, or lies in it."""
+        if self._place() != other._place():
+            return False
+        mine, theirs = (
+            os.path.realpath(each._root) if each._is_local else each._root for each in (self, other)
+        )
+        return f"{theirs}/".startswith(f"{mine}/")
+
+    def _place(self) -> tuple[Any, ...]:
+        """What must be equal for two paths to mean the same."""
+        options = self._fs.storage_options
+        return (type(self._fs), *(options.get(key) for key in ("host", "account_name")))
+
     def _path(self, path: str) -> str:
         if path.startswith("/") or ".." in path.split("/"):
             raise StoreError(f"{self.at(path)}: a path of a set is relative and has no '..'")
@@ -82,7 +104,10 @@ class Store:
     @contextmanager
     def open(self, path: str) -> Iterator[Any]:
         """A file for reading in pieces. Raises FileNotFoundError if it does not exist."""
-        with self._errors(path), self._fs.open(self._path(path), "rb") as file:
+        with (
+            self._errors(path),
+            self._fs.open(self._path(path), "rb", block_size=BLOCK_BYTES) as file,
+        ):
             yield file
 
     def list(self, folder: str = "") -> dict[str, int]:
@@ -91,8 +116,16 @@ class Store:
         A folder that does not exist is empty.
         """
         prefix = f"{folder}/" if folder else ""
-        entries = self._entries(folder).items()
-        return {prefix + name: each["size"] for name, each in entries if each["type"] == "file"}
+        files = {
+            prefix + name: each
+            for name, each in self._entries(folder).items()
+            if each["type"] == "file"
+        }
+        with self._errors(folder):  # the list of a web server tells no sizes
+            return {
+                path: self._fs.size(each["name"]) if each["size"] is None else each["size"]
+                for path, each in files.items()
+            }
 
     def names(self) -> tuple[str, ...]:
         """Names of whatever lies directly under the URL, folders too."""
@@ -117,9 +150,18 @@ class Store:
     def create(self, path: str, content: bytes | Path) -> bool:
         """Create a file from bytes or from a local file; False if one is already there.
 
-        The file appears under its name whole and on disk, or not at all.
+        The file appears under its name whole and on disk, or not at all. In an object store
+        False may also mean that the answer to our own upload was lost: read back and compare.
         """
-        self.require_writable()
+        self.require_creatable()
+        if not self._is_local:
+            with self._errors(path):
+                try:
+                    return upload_new(self._fs, self._path(path), content)
+                except FileNotFoundError as exc:
+                    raise StoreError(
+                        f"{self.at(path)}: there is no such bucket; make it, or give another URL"
+                    ) from exc
         final = Path(self._path(path))
         with self._errors(path):
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -158,18 +200,30 @@ class Store:
         self.create(path, content)
 
     def sweep(self, folder: str) -> None:
-        """Remove what killed writers left behind; only when nobody else can be writing."""
-        self.require_writable()
+        """Remove what killed writers left behind; only when nobody else can be writing.
+
+        An object store shows no such files.
+        """
+        if not self._is_local:
+            return
         with self._errors(folder):
             for left in Path(self._path(folder)).glob(f"{TEMPORARY_PREFIX}*"):
                 left.unlink(missing_ok=True)
 
     def require_writable(self) -> None:
-        """Refuse a scheme that cannot be written to yet."""
+        """Refuse a scheme in which a set cannot be made yet, which takes deleting too."""
         if not self._is_local:
             raise StoreError(
-                f"{self.url}: only local folders can be written to in this version; "
-                "write there and copy the sealed set"
+                f"{self.url}: sets are made in local folders only; make it in one and copy it when "
+                "it is sealed: `synth publish FOLDER URL`"
+            )
+
+    def require_creatable(self) -> None:
+        """Refuse a scheme in which a file cannot be created only if it is absent."""
+        if not self._is_local and not can_create(self._fs):
+            raise StoreError(
+                f"{self.url}: this scheme may overwrite what another writer made; give a local "
+                "folder or a URL of s3, gs or az"
             )
 
     @contextmanager
@@ -184,8 +238,11 @@ class Store:
             if self._is_local and not isinstance(exc, OSError):
                 raise
             where = self.at(path) if path else self.url
-            told = getattr(exc, "strerror", None) or reason(exc, self._given)
-            advice = _ADVICE.get(getattr(exc, "errno", None) or 0, "look at it and try again")
+            told, advice = reason(exc, self._given), "look at it and try again"
+            if isinstance(exc, OSError) and self._is_local:
+                told, advice = exc.strerror or told, _ADVICE.get(exc.errno or 0, advice)
+            elif isinstance(exc, PermissionError) or http_status(exc) in (401, 403):
+                advice = "look at the credentials and what they may do there"
             raise StoreError(f"{where}: {told}; {advice}") from exc
 
 

@@ -20,8 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from manifests.errors import StoreError
+from manifests.publication import plan_publication
+from manifests.publishing import publish
 from manifests.sealing import seal_set
 from manifests.shard_set import ShardSet
+from manifests.store import Store
 from tests.sets import begin, commit, tree
 
 STATS = b'{"total_s": 1.5}\n'
@@ -51,9 +54,20 @@ def seal_two_thirds(folder: str) -> None:
     seal_set(ShardSet.open(folder), incomplete=True)
 
 
+def make_original(folder: str) -> None:
+    """The set that is copied, beside the folder that it is copied to."""
+    make(f"{Path(folder).parent}/original-{Path(folder).name}")
+
+
+def copy_original(folder: str) -> None:
+    original = f"{Path(folder).parent}/original-{Path(folder).name}"
+    list(publish(plan_publication(ShardSet.open(original), Store(folder)), num_workers=1))
+
+
 STORIES: dict[str, tuple[Callable[[str], Any], Callable[[str], Any]]] = {
     "make": (lambda folder: None, make),
     "seal-incomplete": (make_two_thirds, seal_two_thirds),
+    "publish": (make_original, copy_original),
 }
 """What happens before, and what is killed at every step."""
 

@@ -156,7 +156,7 @@ def test_a_set_of_a_newer_minor_version_is_read_but_not_added_to(tmp_path: Path)
 
 
 def test_a_set_in_memory_is_read_but_not_begun(tmp_path: Path, memory: str) -> None:
-    with refused(StoreError, memory, "only local folders can be written to"):
+    with refused(StoreError, memory, "sets are made in local folders only"):
         begin(memory)
     make_set(tmp_path)
     files = fsspec.filesystem("memory")

@@ -12,7 +12,7 @@ import pytest
 from manifests.layout import SEAL
 from manifests.shard_set import ShardSet
 from manifests.validation import validate_shard_set
-from tests.contract.processes import ROUNDS, make
+from tests.contract.processes import ROUNDS, copy_original, make
 from tests.sets import tree
 
 ROOT = Path(__file__).parents[2]
@@ -89,6 +89,21 @@ def test_an_incomplete_seal_killed_at_any_step_is_a_seal_or_is_not(
             assert seal.missing == [2]
             assert list(validate_shard_set(shards)) == []
     assert was_sealed == {False, True}
+
+
+def test_a_copy_killed_at_any_step_is_completed_by_a_second_one(
+    tmp_path: Path, undisturbed: dict[str, bytes]
+) -> None:
+    num_steps = run(tmp_path, "kill", "publish")
+    assert num_steps > 80  # 14 files: open, sync, link, unlink, sync of the folder
+    for step in range(1, num_steps + 1):
+        folder = tmp_path / str(step)
+        left = visible(folder)
+        assert left.items() <= undisturbed.items(), f"killed before step {step}"
+        assert SEAL not in left or left == undisturbed
+        copy_original(str(folder))
+        assert visible(folder) == undisturbed, f"killed before step {step}"
+        assert all(path.startswith(f".tmp-{SEAL}") for path in tree(folder).keys() - undisturbed)
 
 
 def test_three_writers_of_one_set_at_once_make_one_set(

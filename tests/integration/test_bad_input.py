@@ -96,7 +96,7 @@ BAD_OPTIONS = {
         "smaller --prompts-per-shard",
     ),
     "column of a text file": (["--caption-column", "text"], "drop --caption-column text"),
-    "bucket that cannot be written to": (["--out", "memory://set"], "only local folders"),
+    "bucket that cannot be written to": (["--out", "memory://set"], "synth publish FOLDER URL"),
     "unknown scheme": (["--out", "s4://bucket/set"], "s4"),
 }
 

@@ -2,7 +2,10 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import fsspec
 import pytest
@@ -207,18 +210,61 @@ def test_another_scheme_is_read(memory: Store) -> None:
         assert file.read() == b"0123456789"
 
 
-def test_another_scheme_is_not_written_to(memory: Store) -> None:
+def test_a_web_server_that_lists_no_sizes_is_asked_for_them(tmp_path: Path) -> None:
+    class Quiet(SimpleHTTPRequestHandler):
+        def __init__(self, *args: Any) -> None:
+            super().__init__(*args, directory=str(tmp_path))
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.tar").write_bytes(b"0123456789")
+    with ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        thread = Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        store = Store(f"http://127.0.0.1:{server.server_port}")
+        assert store.list("data") == {"data/a.tar": 10}
+        server.shutdown()
+        thread.join()
+
+
+def test_a_scheme_without_conditional_writes_is_not_written_to(memory: Store) -> None:
+    for call in (lambda: memory.create("a", b""), memory.require_creatable):
+        with refused(StoreError, "memory://set", "may overwrite", "a URL of s3, gs or az"):
+            call()
+    assert memory.names() == ("data",)
+
+
+def test_nothing_is_deleted_outside_of_local_folders(memory: Store) -> None:
     calls = [
-        lambda: memory.create("a", b""),
         lambda: memory.replace("data/a.tar", b""),
         lambda: memory.delete("data/a.tar"),
-        lambda: memory.sweep("data"),
         memory.require_writable,
     ]
     for call in calls:
-        with refused(StoreError, "memory://set", "only local folders", "copy the sealed set"):
+        with refused(StoreError, "memory://set", "local folders only", "synth publish FOLDER URL"):
             call()
-    assert memory.read("data/a.tar") == b"0123456789"
+    memory.sweep("data")  # nothing is left over there
+    assert memory.list("data") == {"data/a.tar": 10}
+
+
+def test_a_store_holds_what_lies_in_it_and_itself(tmp_path: Path) -> None:
+    folder, link = tmp_path / "set", tmp_path / "link"
+    folder.mkdir()
+    link.symlink_to(folder)
+    store = Store(str(folder))
+    for inside in (folder, f"file://{folder}/", link, folder / "copy", link / "a/b"):
+        assert store.holds(Store(str(inside)))
+    for outside in (tmp_path, tmp_path / "set-2", "s3://set", f"memory://{folder}"):
+        assert not store.holds(Store(str(outside)))
+    assert Store("s3://a/set").holds(Store("s3a://a/set/b"))
+    assert not Store("s3://a/set").holds(Store("s3://a/set2"))
+
+
+def test_a_local_file_has_a_path_and_another_has_none(store: Store, memory: Store) -> None:
+    assert store.local_path("data/a.tar") == Path(store.url, "data/a.tar")
+    assert memory.local_path("data/a.tar") is None
 
 
 def test_a_file_where_a_folder_is_needed_is_told(store: Store) -> None:

@@ -1,0 +1,135 @@
+"""Copy a sealed set: each file hashed where it is read and again where it was written, seal last.
+
+The copy itself is the only state: a file is there whole or not at all, so the same call goes on
+where a killed one stopped. Nothing is overwritten and nothing that has a name is deleted.
+"""
+
+import secrets
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from manifests.canonical import hash_stream
+from manifests.errors import CorruptError, StoreError
+from manifests.layout import SEAL
+from manifests.publication import KEPT, MEND, Publication, SetFile
+from manifests.store import Store
+
+NUM_WORKERS = 8
+ATTEMPTS = 4
+RETRY_AFTER_S = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied:
+    """A file that is at the target and was read there."""
+
+    file: SetFile
+    is_new: bool
+    """False if it was there before."""
+
+
+def publish(publication: Publication, *, num_workers: int = NUM_WORKERS) -> Iterator[Copied]:
+    """Copy what is missing and hash what is there; each file when it is done, the seal last.
+
+    A source that is not on this machine needs room in the temporary folder for a tar a worker.
+
+    Raises:
+        CorruptError: A file of the source is not what the seal says; it is not copied. Or a file
+            at the target is not; it is left as it is.
+        StoreError: One of the storages refuses.
+    """
+    with (
+        tempfile.TemporaryDirectory(prefix="synth-publish-") as scratch,
+        ThreadPoolExecutor(num_workers) as pool,
+    ):
+
+        def copy(chain: Sequence[SetFile]) -> list[Copied]:
+            return [_copy(publication, file, Path(scratch)) for file in chain]
+
+        try:
+            for stage in publication.stages:
+                if stage is publication.stages[-1]:
+                    _sweep(publication)
+                for task in as_completed([pool.submit(copy, chain) for chain in stage]):
+                    yield from task.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _sweep(publication: Publication) -> None:
+    """Remove what killed copies left half-written; a sealed target is left alone."""
+    if SEAL not in publication.present:
+        for folder in {file.path.rpartition("/")[0] for file in publication.files}:
+            publication.target.sweep(folder)
+
+
+def _copy(publication: Publication, file: SetFile, scratch: Path) -> Copied:
+    target = publication.target
+    if file.path in publication.present:
+        with suppress(FileNotFoundError):  # removed since it was listed: copied again
+            file.require(target, _hash(target, file.path), KEPT)
+            return Copied(file=file, is_new=False)
+    with _content(publication.source, file, scratch) as content:
+        for attempt in range(ATTEMPTS):
+            target.create(file.path, content)
+            # Whoever made it, it is read back: stores do not check from end to end what they are
+            # sent, and "exists already" may be the answer to our own upload, sent twice.
+            try:
+                file.require(target, _hash(target, file.path), KEPT)
+            except FileNotFoundError:  # another writer was at this name, and failed
+                time.sleep(RETRY_AFTER_S * 2**attempt)
+            else:
+                return Copied(file=file, is_new=True)
+    raise StoreError(
+        f"{target.at(file.path)}: cannot be created as if it existed, and is not there; look at "
+        "the storage and run the same command again"
+    )
+
+
+@contextmanager
+def _content(source: Store, file: SetFile, scratch: Path) -> Iterator[Path]:
+    """A file of the source as one of this machine, after its hash was found right."""
+    local = source.local_path(file.path)
+    path = local or scratch / secrets.token_hex(8)
+    try:
+        try:
+            found = _hash(source, file.path) if local else _download(source, file.path, path)
+        except FileNotFoundError as exc:
+            raise CorruptError(f"{source.at(file.path)}: is gone; {MEND}") from exc
+        file.require(source, found, MEND)
+        yield path
+    finally:
+        if local is None:
+            path.unlink(missing_ok=True)
+
+
+def _hash(store: Store, path: str) -> tuple[str, int]:
+    with store.open(path) as file:
+        return hash_stream(file)
+
+
+def _download(store: Store, path: str, to: Path) -> tuple[str, int]:
+    def keep(piece: bytes) -> None:
+        with _scratch_errors(to.parent):  # here, or they would count as errors of the store
+            copy.write(piece)
+
+    with _scratch_errors(to.parent), to.open("xb") as copy, store.open(path) as file:
+        return hash_stream(file, keep)
+
+
+@contextmanager
+def _scratch_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        raise StoreError(
+            f"{folder}: {exc.strerror}; each worker keeps one tar there for a while: free some "
+            "space, name a larger folder in TMPDIR, or give fewer --workers"
+        ) from exc

@@ -1,0 +1,43 @@
+"""`synth publish`: a verified copy of a sealed set, in a folder or in a bucket."""
+
+import click
+
+
+@click.command()
+@click.argument("source", metavar="SRC")
+@click.argument("target", metavar="DST")
+@click.option(
+    "--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Files at once."
+)
+def publish(source: str, target: str, workers: int) -> None:
+    """Copy a sealed set to a folder or a bucket; every byte checked, the seal last.
+
+    The same command again goes on where it stopped. What is at DST already is compared, never
+    overwritten.
+    """
+    from manifests import publishing
+    from manifests.progress import progress
+    from manifests.publication import plan_publication
+    from manifests.shard_set import ShardSet
+    from manifests.store import Store
+
+    publication = plan_publication(ShardSet.open(source), Store(target))
+    num_bytes = sum(file.size_bytes for file in publication.files)
+    num_new = new_bytes = 0
+    with progress("publish", "bytes", num_bytes) as advance:
+        for copied in publishing.publish(publication, num_workers=workers):
+            advance(copied.file.size_bytes)
+            num_new += copied.is_new
+            new_bytes += copied.file.size_bytes * copied.is_new
+    num_old, url = len(publication.files) - num_new, publication.target.url
+    root = publication.seal.root_sha256[:16]
+    if num_new:
+        click.echo(
+            f"{url}: {num_new:,} files copied ({new_bytes:,} bytes), {num_old:,} were there "
+            f"({num_bytes - new_bytes:,} bytes), root {root}"
+        )
+    else:
+        click.echo(
+            f"{url}: complete already, nothing written: {num_old:,} files ({num_bytes:,} bytes) "
+            f"compared, root {root}"
+        )
