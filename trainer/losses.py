@@ -49,14 +49,15 @@ def multi_positive_loss(
         NoPositivesError: An anchor has no positive.
     """
     factor = scale if isinstance(scale, Tensor) else torch.tensor(float(scale))
-    loss: Tensor = _MultiPositive.apply(
-        anchors.float(),
-        candidates.float(),
-        factor.to(anchors.device, torch.float32),
-        anchor_groups,
-        candidate_groups,
-        first_self,
-    )
+    with torch.autocast(anchors.device.type, enabled=False):  # it would multiply in half precision
+        loss: Tensor = _MultiPositive.apply(
+            anchors.float(),
+            candidates.float(),
+            factor.to(anchors.device, torch.float32),
+            anchor_groups,
+            candidate_groups,
+            first_self,
+        )
     return loss
 
 

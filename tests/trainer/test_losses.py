@@ -139,12 +139,13 @@ def test_group_that_is_drawn_twice_is_its_own_positive() -> None:
 def test_half_precision_is_computed_in_float32() -> None:
     views = embeddings(8, 4, 0)
     ids = torch.arange(4).repeat_interleave(2)
-    loss = multi_positive_loss(
-        views.bfloat16(), views.bfloat16(), ids, ids, scale=10.0, first_self=0
-    )
+    half = views.bfloat16().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = multi_positive_loss(half, half, ids, ids, scale=10.0, first_self=0)
+    loss.backward()
     rounded = views.bfloat16().float()
     assert loss.dtype == torch.float32
-    assert float(loss) == float(
+    assert loss.item() == float(
         multi_positive_loss(rounded, rounded, ids, ids, scale=10.0, first_self=0)
     )
 

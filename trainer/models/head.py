@@ -26,9 +26,9 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, num_features: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.first = nn.Linear(num_features, hidden)
+        self.first = nn.Linear(num_features, hidden, bias=False)  # the norm has one
         self.first_norm = SlotBatchNorm(hidden)
-        self.second = nn.Linear(hidden, hidden)
+        self.second = nn.Linear(hidden, hidden, bias=False)
         self.second_norm = SlotBatchNorm(hidden)
         self.last = nn.Linear(hidden, out)
 

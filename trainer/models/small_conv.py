@@ -39,17 +39,15 @@ class SmallConv(nn.Module):
         return features
 
 
-@register_model
+_PASSED_BY_TIMM = {"num_classes", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
+
+
 def synth_small_conv(pretrained: bool = False, **args: Any) -> SmallConv:
     """What `timm.create_model("synth_small_conv")` calls; there are no pretrained weights."""
-    known = {name: args[name] for name in ("widths", "grid") if name in args}
-    unknown = (
-        args.keys()
-        - known.keys()
-        - {"num_classes", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
-    )
-    if unknown:
-        raise TypeError(f"unexpected arguments {sorted(unknown)}, there are widths and grid")
-    return SmallConv(
-        **{name: tuple(each) if name == "widths" else each for name, each in known.items()}
-    )
+    wanted = {name: each for name, each in args.items() if name not in _PASSED_BY_TIMM}
+    if "widths" in wanted:
+        wanted["widths"] = tuple(wanted["widths"])
+    return SmallConv(**wanted)
+
+
+register_model(synth_small_conv)

@@ -1,0 +1,213 @@
+"""`synth train` from the outside: real processes, really killed, on one rank and on two."""
+
+import json
+import os
+import random
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.picture_sets import make_picture_set
+from tests.running import start, synth
+from trainer.metrics import read_metrics
+
+OPTIONS = (
+    *("--model", "synth_small_conv", "--set", "model.input_px=16", "--batch-prompts", "8"),
+    *("--set", "objective.head_hidden=16", "--set", "objective.head_out=8", "--steps", "24"),
+    *("--views-per-prompt", "3", "--set", "run.log_every=1", "--set", "run.checkpoint_every=5"),
+    *("--set", "optimizer.lr_per_256=0.005"),
+)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("sets") / "set"
+    make_picture_set(folder)
+    return str(folder)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("runs") / "undisturbed"
+    output = synth("train", url, "--out", run, *OPTIONS)
+    assert "24 steps of 24 images" in output
+    return run
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(run)]
+
+
+def weights(run: Path) -> bytes:
+    return (run / "encoder.safetensors").read_bytes()
+
+
+def kill_after(run: Path, step: int, *arguments: object, kind: int) -> int:
+    """Start a run, and send a signal once it has logged a step; the exit status."""
+    process = start("train", *arguments, "--out", run, *OPTIONS)
+    try:
+        deadline = time.monotonic() + 90
+        while len(read_metrics(run)) < step and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        process.send_signal(kind)
+        process.communicate(timeout=60)
+    finally:
+        process.kill()
+    return process.returncode
+
+
+def test_run_leaves_what_it_should(url: str, undisturbed: Path) -> None:
+    document = json.loads((undisturbed / "run.json").read_text())
+    seal = json.loads(Path(url, "dataset.json").read_text())
+    assert document["identity"]["set"]["root_sha256"] == seal["root_sha256"]
+    assert document["identity"]["schedule"] == {"steps": 24, "warmup_steps": 0}
+    (session,) = document["sessions"]
+    assert (
+        session["versions"]["torch"] == torch.__version__.partition("+")[0] or session["versions"]
+    )
+    assert session["hardware"]["device"]
+    lines = read_metrics(undisturbed)
+    assert [line["step"] for line in lines] == list(range(1, 25))
+    assert {"loss", "lr", "grad_norm", "images_per_s", "data_wait", "epoch"} <= lines[0].keys()
+    assert list((undisturbed / "tensorboard").glob("events.*"))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+    names = sorted(each.name for each in (undisturbed / "checkpoints").iterdir())
+    assert names == ["step-000000020.pt", "step-000000024.pt"]
+
+
+def test_timm_loads_the_encoder_strictly(undisturbed: Path) -> None:
+    import timm
+    from safetensors.torch import load_file
+
+    import trainer.models.small_conv  # noqa: F401 (registers the tower of the demo)
+
+    spec = json.loads((undisturbed / "encoder.json").read_text())["spec"]
+    model = timm.create_model(spec["model"], num_classes=0, **spec["args"])
+    model.load_state_dict(load_file(undisturbed / "encoder.safetensors"), strict=True)
+
+
+def test_vit_of_timm_is_trained_and_loaded_strictly(url: str, tmp_path: Path) -> None:
+    import timm
+    from safetensors.torch import load_file
+
+    args = "{img_size=16,patch_size=4,embed_dim=24,depth=1,num_heads=2}"
+    options = [each.replace("synth_small_conv", "vit_tiny_patch16_224") for each in OPTIONS]
+    synth("train", url, "--out", tmp_path, *options, "--set", f"model.args={args}", "--steps", "2")
+    model = timm.create_model(
+        "vit_tiny_patch16_224",
+        num_classes=0, img_size=16, patch_size=4, embed_dim=24, depth=1, num_heads=2,
+    )  # fmt: skip
+    model.load_state_dict(load_file(tmp_path / "encoder.safetensors"), strict=True)
+
+
+def test_finished_run_is_left_as_it_is(url: str, undisturbed: Path) -> None:
+    before = weights(undisturbed), losses(undisturbed)
+    synth("train", url, "--out", undisturbed, *OPTIONS)
+    assert (weights(undisturbed), losses(undisturbed)) == before
+
+
+def test_killed_run_resumes_to_the_same_bits(url: str, undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    step = random.randrange(6, 20)
+    assert kill_after(run, step, url, kind=signal.SIGKILL) == -signal.SIGKILL
+    assert not (run / "encoder.safetensors").exists()
+    synth("train", url, "--out", run, *OPTIONS)
+    assert losses(run) == losses(undisturbed), f"killed after step {step}"
+    assert weights(run) == weights(undisturbed)
+    assert len(json.loads((run / "run.json").read_text())["sessions"]) == 2
+
+
+def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
+    url: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert kill_after(run, 7, url, kind=signal.SIGTERM) == 143
+    done = len(read_metrics(run))
+    state = torch.load(sorted((run / "checkpoints").iterdir())[-1], weights_only=True)
+    assert state["step"] == done
+    synth("train", url, "--out", run, *OPTIONS)
+    assert losses(run) == losses(undisturbed)
+    assert weights(run) == weights(undisturbed)
+
+
+def test_two_ranks_have_the_losses_of_one_and_resume_on_one(
+    url: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    status = kill_after(run, 8, url, "--nproc", "2", kind=signal.SIGTERM)
+    assert status == 143
+    done = len(read_metrics(run))
+    assert 8 <= done < 24
+    synth("train", url, "--out", run, *OPTIONS)
+    expected = losses(undisturbed)
+    found = losses(run)
+    assert len(found) == 24
+    # The first steps differ by rounding alone; each step then amplifies what the last one left.
+    assert found[:5] == pytest.approx(expected[:5], abs=1e-5)
+    assert found == pytest.approx(expected, abs=2e-2)
+
+
+def test_two_ranks_train_to_the_end_under_torchrun(
+    url: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    import subprocess
+    import sys
+
+    from tests.conftest import ROOT
+    from tests.running import environment
+
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["--local-addr=127.0.0.1", "-m", "synth", "train", url, "--out", str(tmp_path)]
+    done = subprocess.run(
+        [*command, *OPTIONS],
+        cwd=ROOT,
+        env=environment() | {"GLOO_SOCKET_IFNAME": "lo"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert losses(tmp_path)[:5] == pytest.approx(losses(undisturbed)[:5], abs=1e-5)
+    assert len(losses(tmp_path)) == 24
+
+
+def test_fresh_starts_over(url: str, undisturbed: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    kill_after(run, 3, url, kind=signal.SIGTERM)
+    synth("train", url, "--out", run, *OPTIONS, "--seed", "5", "--fresh")
+    assert losses(run) != losses(undisturbed)
+    assert len(losses(run)) == 24
+
+
+def test_loader_workers_change_nothing(url: str, undisturbed: Path, tmp_path: Path) -> None:
+    synth("train", url, "--out", tmp_path, *OPTIONS, "--workers", "2")
+    assert losses(tmp_path) == losses(undisturbed)
+    assert weights(tmp_path) == weights(undisturbed)
+
+
+def test_bf16_trains(url: str, undisturbed: Path, tmp_path: Path) -> None:
+    synth("train", url, "--out", tmp_path, *OPTIONS, "--set", "run.precision=bf16")
+    assert losses(tmp_path) != losses(undisturbed)
+    assert losses(tmp_path)[0] == pytest.approx(losses(undisturbed)[0], abs=0.1)
+
+
+def test_no_rank_is_left_behind_when_one_dies(url: str, tmp_path: Path) -> None:
+    process = start("train", url, "--out", tmp_path, *OPTIONS, "--nproc", "2", "--steps", "100000")
+    try:
+        deadline = time.monotonic() + 90
+        while len(read_metrics(tmp_path)) < 3:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        assert len(children) == 2
+        os.kill(int(children[1]), signal.SIGKILL)
+        process.communicate(timeout=60)
+        assert process.returncode != 0
+        assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
+    finally:
+        process.kill()
