@@ -54,7 +54,7 @@ class Split(Protocol):
 
     @property
     def num_bytes(self) -> int:
-        """Of all its files: what `on_bytes` counts up to."""
+        """Of all its files: what `on_bytes` counts up to, nearly."""
 
     def images(
         self, *, rank: int = 0, world: int = 1, on_bytes: OnBytes = lambda count: None
@@ -134,7 +134,7 @@ class FolderSplit:
                 data = path.read_bytes()
             except OSError as exc:
                 raise DataError(f"{path}: cannot be read ({exc.strerror})") from exc
-            on_bytes(len(data))
+            on_bytes(len(data) * world)  # the other ranks read as much meanwhile
             key = f"{path.parent.name}/{path.name}"
             yield LabelledImage(key=key, data=data, label=label, group=key)
 
