@@ -16,6 +16,7 @@ COMMANDS = {
     "show": "pipeline.commands.show:show",
     "report": "pipeline.commands.report:report",
     "train": "trainer.commands.train:train",
+    "evaluate": "trainer.commands.evaluate:evaluate",
     "handwriting": "pipeline.commands.handwriting:handwriting",
     "demo": "pipeline.commands.demo:demo",
 }

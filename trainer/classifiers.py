@@ -4,7 +4,7 @@ No function here is ever given a test label: what is chosen is chosen on a held-
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -132,6 +132,7 @@ def choose_rate(
     num_classes: int,
     rates: Sequence[float] = PAPER_RATES,
     recipe: ProbeRecipe,
+    on_epoch: Callable[[], None] = lambda: None,
 ) -> Choice | None:
     """Train a head for each rate on one part of train and choose by accuracy on the other part.
 
@@ -146,7 +147,12 @@ def choose_rate(
         return None
     part = ~held_out
     probe = fit_probe(
-        values[part], labels[part], num_classes=num_classes, rates=rates, recipe=recipe
+        values[part],
+        labels[part],
+        num_classes=num_classes,
+        rates=rates,
+        recipe=recipe,
+        on_epoch=on_epoch,
     )
     num_correct = torch.zeros(len(rates), dtype=torch.float64)
     loss = torch.zeros(len(rates), dtype=torch.float64)
@@ -198,6 +204,7 @@ def fit_probe(
     num_classes: int,
     rates: Sequence[float],
     recipe: ProbeRecipe,
+    on_epoch: Callable[[], None] = lambda: None,
 ) -> Probe:
     """Train one linear head for each rate, all at once: every head as if it were alone.
 
@@ -237,6 +244,8 @@ def fit_probe(
         rate = peak * 0.5 * (1 + math.cos(math.pi * step / (recipe.epochs * num_batches)))
         weight -= rate * weight_step
         bias -= rate * bias_step
+        if (step + 1) % num_batches == 0:
+            on_epoch()
     return Probe(rates=tuple(rates), mean=mean, scale=scale, weight=weight, bias=bias)
 
 

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from hashlib import sha256
 from itertools import islice
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +31,8 @@ MAX_STRIP = 8
 """A picture longer than this many times its shorter side is first cut to its middle."""
 GATHER_ROWS = 8192
 """Rows that each rank sends at once."""
+GATHER_TIMEOUT = timedelta(hours=1)
+"""How much longer than another one a rank may take for its images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +97,7 @@ def extract(
 ) -> Features:
     """Features of every image of a split.
 
-    Collective where torch.distributed is initialized (with a CPU backend): ranks share the images
+    Collective where torch.distributed is initialized: ranks share the images
     and all end with the same rows in the same order. Every batch is filled up by repeating its
     last image, so that no image is computed in a batch of another size than alone.
 
@@ -227,8 +231,11 @@ def _gather(
     split: Split, rows: list[_Row], values: list[Tensor], fault: str | None, world: int
 ) -> Features:
     """All ranks' rows, each image back in its place: rank r holds images r, r + world, ..."""
+    # Features are on the CPU, where NCCL is of no use; and a slow disk may take its time.
+    group: Any = dist.new_group(backend="gloo", timeout=GATHER_TIMEOUT)
     told: list[tuple[str | None, int, list[_Row]]] = [(None, 0, [])] * world
-    dist.all_gather_object(told, (fault, values[0].shape[1] if values else 0, rows))
+    mine = fault, values[0].shape[1] if values else 0, rows
+    dist.all_gather_object(told, mine, group=group)
     for each, _, _ in told:
         if each is not None:
             raise DataError(each)
@@ -244,7 +251,7 @@ def _gather(
         some = local[start : start + GATHER_ROWS]
         sent[: len(some)] = some
         received = [torch.empty_like(sent) for _ in range(world)]
-        dist.all_gather(received, sent)
+        dist.all_gather(received, sent, group=group)
         for rank, part in enumerate(received):
             count = min(max(counts[rank] - start, 0), GATHER_ROWS)
             gathered[rank::world][start : start + count] = part[:count]

@@ -6,6 +6,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
+from manifests.progress import progress
 from manifests.settings import Table
 from trainer.classifiers import PAPER_RATES, ProbeRecipe, choose_rate, fit_probe
 from trainer.errors import DataError
@@ -49,26 +50,36 @@ class Linear:
         config = self.config
         recipe = ProbeRecipe(**config.model_dump(exclude={"rates"}))
         values, labels = train.values.to(subject.device), train.labels.to(subject.device)
-        rate, details = config.rates[0], {}
-        if len(config.rates) > 1:
-            choice = choose_rate(
+        passes = 1 if len(config.rates) == 1 else 2
+        with progress("linear probe", "epochs", passes * config.epochs) as advance:
+            rate, details = config.rates[0], {}
+            if passes == 2:
+                choice = choose_rate(
+                    values,
+                    labels,
+                    train.group_ids().to(subject.device),
+                    num_classes=classes.num,
+                    rates=config.rates,
+                    recipe=recipe,
+                    on_epoch=lambda: advance(1),
+                )
+                if choice is None:
+                    raise DataError(
+                        "linear: no class of train has two groups, so no rate can be chosen; give "
+                        "one with --set linear.rates=[0.1]"
+                    )
+                rate = choice.rate
+                details = {
+                    "num_held_out": choice.num_held_out,
+                    "held_out_accuracy": {str(k): v for k, v in choice.held_out_accuracy.items()},
+                }
+            probe = fit_probe(
                 values,
                 labels,
-                train.group_ids().to(subject.device),
                 num_classes=classes.num,
-                rates=config.rates,
+                rates=[rate],
                 recipe=recipe,
+                on_epoch=lambda: advance(1),
             )
-            if choice is None:
-                raise DataError(
-                    "linear: no class of train has two groups, so no rate can be chosen; give one "
-                    "with --set linear.rates=[0.1]"
-                )
-            rate = choice.rate
-            details = {
-                "num_held_out": choice.num_held_out,
-                "held_out_accuracy": {str(k): v for k, v in choice.held_out_accuracy.items()},
-            }
-        probe = fit_probe(values, labels, num_classes=classes.num, rates=[rate], recipe=recipe)
         found = probe.predict(test_values.to(subject.device))[:, 0].cpu()
         return Prediction(labels=found, details={"rate": rate, **details})
