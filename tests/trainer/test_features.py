@@ -36,7 +36,7 @@ def features_of(on: str, split: str = "train", *, batch_size: int = BATCH) -> Fe
         return found
 
     return extract(
-        open_labelled(on).split(split), encode, input_px=8, crop_fraction=1, batch_size=batch_size
+        open_labelled(on).split(split), encode, input_px=8, crop_fraction=1.0, batch_size=batch_size
     )
 
 
@@ -141,7 +141,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         return torch.where(images.float().mean((2, 3)) > 0, torch.inf, 0.0)
 
     with refused(DataError, "train: 000000/0001: the encoder gives features that are not finite"):
-        extract(split, encode, input_px=8, crop_fraction=1, batch_size=2)
+        extract(split, encode, input_px=8, crop_fraction=1.0, batch_size=2)
 
 
 @pytest.mark.parametrize("size", [(40, 30), (33, 61), (256, 256), (24, 24), (20, 300)])

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from manifests.plugins import did_you_mean
 from manifests.store import Store
@@ -41,6 +41,7 @@ class LabelledImage:
     """Images of one group depict one physical thing; the key where nothing is said."""
 
 
+@runtime_checkable
 class Split(Protocol):
     """One split of a set, read in one order that never changes."""
 
@@ -263,7 +264,8 @@ def _open_tars(url: str) -> LabelledSet:
     if len(classes) == 1:
         raise DataError(f"{store.at('classnames.txt')}: one class, expected at least two")
     splits: dict[str, Split] = {}
-    for name in store.names():
+    files = store.list()
+    for name in [each for each in store.names() if each not in files]:
         sizes = {path: size for path, size in store.list(name).items() if path.endswith(".tar")}
         if sizes:
             splits[name] = TarSplit(
