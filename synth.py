@@ -17,6 +17,8 @@ COMMANDS = {
     "report": "pipeline.commands.report:report",
     "publish": "pipeline.commands.publish:publish",
     "train": "trainer.commands.train:train",
+    "evaluate": "trainer.commands.evaluate:evaluate",
+    "handwriting": "pipeline.commands.handwriting:handwriting",
     "demo": "pipeline.commands.demo:demo",
 }
 

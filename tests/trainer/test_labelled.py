@@ -134,6 +134,12 @@ def test_url_without_tars_is_refused(tmp_path: Path) -> None:
         open_labelled(f"wds:{tmp_path}")
 
 
+def test_tars_that_are_in_no_split_are_refused(tmp_path: Path) -> None:
+    write_tar(tmp_path / "000000.tar", labelled_members([0, 1]))
+    with refused(DataError, str(tmp_path), "expected SPLIT/*.tar"):
+        open_labelled(f"wds:{tmp_path}")
+
+
 def test_pipe_is_refused(tmp_path: Path) -> None:
     with refused(StoreError, "pipe"):
         open_labelled(f"wds:pipe:touch {tmp_path}/touched")

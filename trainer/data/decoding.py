@@ -5,7 +5,6 @@ before a pixel is decoded. The orientation of EXIF is not applied, as torchvisio
 """
 
 import io
-import warnings
 
 import numpy as np
 import simplejpeg
@@ -66,10 +65,7 @@ def _decode_jpeg(data: bytes) -> NDArray[np.uint8]:
 def _decode_pillow(data: bytes, kind: str) -> NDArray[np.uint8]:
     if ImageFile.LOAD_TRUNCATED_IMAGES:  # some libraries switch it on for the whole process
         ImageFile.LOAD_TRUNCATED_IMAGES = False
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", Image.DecompressionBombWarning)
-        image = Image.open(io.BytesIO(data), formats=[kind])
-    with image:
+    with Image.open(io.BytesIO(data), formats=[kind]) as image:
         _bound(*image.size)
         if image.mode.startswith("I"):
             return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path, PurePosixPath
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from manifests.plugins import did_you_mean
 from manifests.store import Store
@@ -41,6 +41,7 @@ class LabelledImage:
     """Images of one group depict one physical thing; the key where nothing is said."""
 
 
+@runtime_checkable
 class Split(Protocol):
     """One split of a set, read in one order that never changes."""
 
@@ -54,7 +55,7 @@ class Split(Protocol):
 
     @property
     def num_bytes(self) -> int:
-        """Of all its files: what `on_bytes` counts up to."""
+        """Of all its files: what `on_bytes` counts up to, nearly."""
 
     def images(
         self, *, rank: int = 0, world: int = 1, on_bytes: OnBytes = lambda count: None
@@ -134,7 +135,7 @@ class FolderSplit:
                 data = path.read_bytes()
             except OSError as exc:
                 raise DataError(f"{path}: cannot be read ({exc.strerror})") from exc
-            on_bytes(len(data))
+            on_bytes(len(data) * world)  # the other ranks read as much meanwhile
             key = f"{path.parent.name}/{path.name}"
             yield LabelledImage(key=key, data=data, label=label, group=key)
 
@@ -263,7 +264,8 @@ def _open_tars(url: str) -> LabelledSet:
     if len(classes) == 1:
         raise DataError(f"{store.at('classnames.txt')}: one class, expected at least two")
     splits: dict[str, Split] = {}
-    for name in store.names():
+    files = store.list()
+    for name in [each for each in store.names() if each not in files]:
         sizes = {path: size for path, size in store.list(name).items() if path.endswith(".tar")}
         if sizes:
             splits[name] = TarSplit(

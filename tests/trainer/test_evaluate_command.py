@@ -1,0 +1,245 @@
+"""`synth evaluate`: scores that say what was evaluated, and one line for what cannot be."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing as mp
+from click.testing import CliRunner, Result
+from torch import nn
+
+from synth import main
+from tests.labelled_sets import encoded, make_folder, make_tars, png, write_tar
+from trainer.models.encoder import EncoderSpec, build_encoder, num_features, save_encoder
+from trainer.models.text import ImageText, TextSpec, save_text
+
+QUICK = ["--set", "knn.neighbours=3", "--set", "linear.epochs=5", "--device", "cpu"]
+SPEC = EncoderSpec(model="test_vit", input_px=160, crop_fraction=1.0)
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(main, ["evaluate", *map(str, arguments)])
+
+
+def refused(result: Result, *words: str) -> None:
+    """Exit status 1 and one line with every word."""
+    lines = [line for line in result.output.splitlines() if line and "features of" not in line]
+    assert result.exit_code == 1, result.output
+    assert len(lines) == 1, result.output
+    assert [word for word in words if word not in lines[0]] == [], lines[0]
+
+
+def read(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+@pytest.fixture
+def on(tmp_path: Path) -> str:
+    """Dark and light pictures, none like another: separable by pixels."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 40), ("test", 20)):
+        members: dict[str, bytes] = {}
+        for position in range(count):
+            label = position % 2
+            pixels = rng.integers(0, 60, (8, 8, 3)) + np.array([150, 0, 0]) * label
+            members[f"{position:03d}.png"] = encoded(pixels.astype(np.uint8), "png")
+            members[f"{position:03d}.cls"] = str(label).encode()
+        write_tar(tmp_path / "pictures" / split / "000000.tar", members)
+    return f"wds:{tmp_path / 'pictures'}"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an encoder as a run has it."""
+    folder = tmp_path_factory.mktemp("run")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_encoder(folder, build_encoder(SPEC), SPEC, {})
+    return folder
+
+
+def test_pixels_are_evaluated_and_written_down(on: str, tmp_path: Path) -> None:
+    out = tmp_path / "scores" / "pixels.json"
+    result = run("pixels:8", "--on", on, "--out", out, *QUICK)
+    assert result.exit_code == 0, result.output
+    assert "100.0" in result.output
+    found = read(out)
+    assert found["encoder"] == {"name": "pixels:8", "kind": "pixels", "input_px": 8}
+    assert found["set"]["test_split"] == "test"
+    assert found["set"]["num_classes"] == 2
+    assert found["set"]["test"]["num_images"] == found["set"]["test"]["num_groups"] == 20
+    assert found["set"]["train"]["num_images"] == 40
+    assert [score["name"] for score in found["scores"]] == ["knn", "linear"]
+    for score in found["scores"]:
+        assert (score["accuracy"], score["num_test"]) == (1, 20)
+        assert score["low"] < 1
+    assert found["scores"][0]["settings"] == {"neighbours": 3, "temperature": 0.07}
+    assert found["scores"][1]["settings"]["epochs"] == 5
+    assert set(found["versions"]) == {"python", "synth-rep", "torch", "timm", "pillow"}
+
+
+def test_scores_of_a_run_are_kept_in_it_and_added_to(on: str, trained: Path) -> None:
+    path = trained / "scores/pictures-test.json"
+    for names in ("knn", "linear"):
+        result = run(trained, "--on", on, "--with", names, *QUICK[2 * (names == "linear") :][:2])
+        assert result.exit_code == 0, result.output
+        assert str(path) in result.output.replace("\n", "")
+    found = read(path)
+    assert [score["name"] for score in found["scores"]] == ["knn", "linear"]
+    assert found["encoder"]["kind"] == "trained"
+    assert len(found["encoder"]["sha256"]) == 64
+    assert found["encoder"]["spec"]["model"] == "test_vit"
+    first = found["scores"][0]["accuracy"]
+
+    file = run(trained / "encoder.safetensors", "--on", on, "--with", "knn", *QUICK[:2])
+    assert file.exit_code == 0, file.output
+    assert f"{100 * first:.1f}" in file.output
+    assert read(path) == found
+
+
+def test_untrained_encoder_has_weights_of_its_seed(on: str, trained: Path, tmp_path: Path) -> None:
+    found = []
+    for seed, name in ((1, "a"), (1, "b"), (2, "c")):
+        out = tmp_path / f"{name}.json"
+        arguments = ("--on", on, "--with", "knn", "--seed", seed, "--out", out, *QUICK[:2])
+        result = run(f"untrained:{trained}", *arguments)
+        assert result.exit_code == 0, result.output
+        found.append(read(out))
+    assert found[0] == found[1]
+    assert found[0]["encoder"]["kind"] == "untrained"
+    assert (found[0]["encoder"]["seed"], found[2]["encoder"]["seed"]) == (1, 2)
+
+
+def test_test_images_that_are_in_train_are_told(tmp_path: Path) -> None:
+    on = make_folder(tmp_path / "set", train={"x": 3, "y": 3}, val={"x": 1, "y": 1})
+    result = run("pixels:8", "--on", on, "--with", "knn", *QUICK[:2])
+    assert result.exit_code == 0, result.output
+    assert "note: 2 test images are in train too" in result.output
+
+
+def _rank(number: int, world: int, folder: str, on: str) -> None:
+    ranks = {"RANK": number, "WORLD_SIZE": world, "SYNTH_STORE": f"{folder}/store"}
+    os.environ.update({name: str(each) for name, each in ranks.items()})
+    result = run("pixels:8", "--on", on, "--out", f"{folder}/two.json", *QUICK)
+    Path(f"{folder}/{number}.txt").write_text(f"{result.exit_code}\n{result.stdout}")
+
+
+def test_two_ranks_write_the_scores_of_one(on: str, tmp_path: Path) -> None:
+    one = run("pixels:8", "--on", on, "--out", tmp_path / "one.json", *QUICK)
+    mp.spawn(_rank, args=(2, str(tmp_path), on), nprocs=2)
+    assert read(tmp_path / "two.json") == read(tmp_path / "one.json")
+    assert (tmp_path / "0.txt").read_text().startswith("0\n")
+    assert "knn" in (tmp_path / "0.txt").read_text()
+    assert "knn" in one.output
+    assert (tmp_path / "1.txt").read_text() == "0\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "linear.epoch=3"], ["unknown key linear.epoch; did you mean 'epochs'?"]),
+        (["--set", "linear.epochs=0"], ["linear.epochs is 0"]),
+        (["--set", "linaer.epochs=3"], ["--set linaer: not an", "did you mean 'linear'?"]),
+        (["--with", "knn", "--set", "linear.epochs=3"], ["--set linear: not an evaluation that"]),
+        (["--set", "knn=3"], ["--set knn: a table, expected knn.key=value"]),
+        (["--with", "kn"], ["no evaluation 'kn'", "did you mean 'knn'?"]),
+        (["--test-split", "train"], ["test on another split than train"]),
+        (["--test-split", "tset"], ["no split 'tset'", "did you mean 'test'?"]),
+        (["--device", "cuda:99"], ["--device cuda:99: cannot be used here"]),
+        (["--device", "gpu"], ["--device gpu: cannot be used here"]),
+        (["--seed", "1"], ["--seed: only untrained:RUN draws weights"]),
+        (["--with", "zero-shot"], ["zero-shot: pixels:8 was not trained with text"]),
+        (["--set", "knn.neighbours=41"], ["train has 40 images and knn.neighbours is 41"]),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_one_line(on: str, arguments: list[str], words: list[str]) -> None:
+    refused(run("pixels:8", "--on", on, *arguments), *words)
+
+
+@pytest.mark.parametrize("name", ["pixels:0", "pixels:x", "pixels:257", "pixels:-1"])
+def test_pixels_of_no_size_are_refused(on: str, name: str) -> None:
+    refused(run(name, "--on", on), f"{name}: expected pixels:PX with PX from 1 to 256")
+
+
+@pytest.mark.parametrize("prefix", ["", "untrained:"])
+def test_missing_encoder_is_refused(on: str, tmp_path: Path, prefix: str) -> None:
+    refused(run(f"{prefix}{tmp_path / 'nowhere'}", "--on", on), "encoder.json", "no exported")
+
+
+def test_damaged_encoder_is_refused(on: str, tmp_path: Path) -> None:
+    save_encoder(tmp_path, nn.Linear(2, 2), SPEC, {})
+    refused(run(tmp_path, "--on", on), "not the weights of test_vit")
+
+
+def test_class_that_train_does_not_have_is_refused(tmp_path: Path) -> None:
+    on = make_tars(tmp_path, train=[[0, 1, 0, 1]], test=[[0, 2]])
+    refused(run("pixels:8", "--on", on, *QUICK), "test image 000000/0001 has class 2", "nobody can")
+
+
+def test_one_class_is_refused(tmp_path: Path) -> None:
+    on = make_tars(tmp_path, train=[[1, 1, 1, 1]], test=[[1]])
+    refused(run("pixels:8", "--on", on, *QUICK), "train has one class, 1; expected at least two")
+
+
+def test_set_without_train_is_refused(tmp_path: Path) -> None:
+    on = make_tars(tmp_path, test=[[0, 1]])
+    refused(run("pixels:8", "--on", on, *QUICK), "no split 'train', there are test")
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"set": 3}', "\0"])
+def test_file_that_holds_something_else_is_not_overwritten(
+    on: str, tmp_path: Path, content: str
+) -> None:
+    (tmp_path / "notes.txt").write_text(content)
+    result = run("pixels:8", "--on", on, "--out", tmp_path / "notes.txt", *QUICK)
+    refused(result, "notes.txt: not a file of scores; give another --out")
+    assert (tmp_path / "notes.txt").read_text() == content
+
+
+def test_scores_of_another_set_are_not_overwritten(on: str, tmp_path: Path) -> None:
+    out = tmp_path / "scores.json"
+    assert run("pixels:8", "--on", on, "--out", out, *QUICK).exit_code == 0
+    other = make_tars(tmp_path / "other", train=[[0, 1, 1, 1]], test=[[1]])
+    refused(run("pixels:8", "--on", other, "--out", out, *QUICK), "holds scores on wds:", on)
+
+
+def test_scores_of_other_images_are_replaced(on: str, tmp_path: Path) -> None:
+    out = tmp_path / "scores.json"
+    run("pixels:8", "--on", on, "--with", "knn", "--out", out, *QUICK[:2])
+    members = {"0.png": png(9), "0.cls": b"1"}
+    write_tar(tmp_path / "pictures/test/000001.tar", members)
+    run("pixels:8", "--on", on, "--with", "linear", "--out", out, *QUICK[2:])
+    assert [score["name"] for score in read(out)["scores"]] == ["linear"]
+
+
+def test_broken_image_is_named(on: str, tmp_path: Path) -> None:
+    write_tar(tmp_path / "pictures/test/000001.tar", {"0.png": png()[:40], "0.cls": b"1"})
+    refused(run("pixels:8", "--on", on, *QUICK), "pictures/test: 000001/0: the ")
+
+
+def test_encoder_with_text_names_classes_without_train(tmp_path: Path) -> None:
+    encoder = build_encoder(SPEC)
+    (tmp_path / "run").mkdir()
+    save_encoder(tmp_path / "run", encoder, SPEC, {})
+    spec = TextSpec(context_length=16, width=8, heads=1, layers=1, embed_dim=8)
+    save_text(tmp_path / "run", ImageText(spec, num_features(encoder, SPEC)))
+    on = make_tars(tmp_path / "set", test=[[0, 1, 2]])
+    (tmp_path / "set/classnames.txt").write_text("red fox\nblue door\ntwo pears\n")
+    arguments = ("--on", on, "--with", "zero-shot", "--device", "cpu")
+    result = run(tmp_path / "run", *arguments, "--set", 'zero-shot.templates=["a {c}", "the {c}"]')
+    assert result.exit_code == 0, result.output
+    found = read(tmp_path / "run/scores/set-test.json")
+    assert found["set"]["train"] is None
+    assert found["scores"][0]["details"]["templates"] == ["a {c}", "the {c}"]
+    assert found["scores"][0]["num_test"] == 3
+    refused(
+        run(tmp_path / "run", *arguments, "--set", 'zero-shot.templates=["a {}"]'), "has no {c}"
+    )
+    (tmp_path / "set/classnames.txt").unlink()
+    refused(run(tmp_path / "run", *arguments), "does not name its classes; add classnames.txt")

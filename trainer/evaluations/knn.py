@@ -1,0 +1,55 @@
+"""Weighted nearest neighbours: nothing is trained and nothing is chosen."""
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from manifests.settings import Table
+from trainer.classifiers import predict_knn
+from trainer.errors import DataError
+from trainer.evaluations import Classes, Prediction, Subject
+from trainer.features import Features
+
+
+class Knn:
+    """See trainer.evaluations and trainer.classifiers.predict_knn."""
+
+    class Config(Table):
+        """Table [knn]."""
+
+        neighbours: int = Field(default=20, ge=1)
+        temperature: float = Field(default=0.07, ge=0.01)
+        """Of the vote exp(similarity / temperature); below 0.01 it would overflow."""
+
+    needs_train = True
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def check(self, subject: Subject, classes: Classes) -> None:
+        """Every encoder has neighbours."""
+
+    def predict(
+        self,
+        subject: Subject,
+        train: Features | None,
+        test_values: Float[Tensor, "images features"],
+        classes: Classes,
+    ) -> Prediction:
+        """See Evaluation."""
+        assert train is not None
+        neighbours = self.config.neighbours
+        if len(train.values) < neighbours:
+            raise DataError(
+                f"knn: train has {len(train.values)} images and knn.neighbours is {neighbours}; "
+                "set it lower"
+            )
+        labels = predict_knn(
+            test_values.to(subject.device),
+            train.values.to(subject.device),
+            train.labels.to(subject.device),
+            num_classes=classes.num,
+            num_neighbours=neighbours,
+            temperature=self.config.temperature,
+        )
+        return Prediction(labels=labels.cpu())

@@ -1,0 +1,85 @@
+"""The linear probe of the paper: ten rates at once, but chosen on a held-out part of train."""
+
+from typing import Annotated
+
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor
+
+from manifests.progress import progress
+from manifests.settings import Table
+from trainer.classifiers import PAPER_RATES, ProbeRecipe, choose_rate, fit_probe
+from trainer.errors import DataError
+from trainer.evaluations import Classes, Prediction, Subject
+from trainer.features import Features
+
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Linear:
+    """See trainer.evaluations and trainer.classifiers.fit_probe."""
+
+    class Config(Table):
+        """Table [linear]."""
+
+        rates: tuple[Rate, ...] = Field(default=PAPER_RATES, min_length=1)
+        """Base learning rates, x batch / 256; with a single one nothing is chosen."""
+        epochs: int = Field(default=90, ge=1)
+        batch_size: int = Field(default=1024, ge=1)
+        batch_norm: bool = True
+        held_out: float = Field(default=0.2, gt=0, lt=1)
+        seed: int = Field(default=0, ge=0)
+
+    needs_train = True
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def check(self, subject: Subject, classes: Classes) -> None:
+        """Every encoder can be probed."""
+
+    def predict(
+        self,
+        subject: Subject,
+        train: Features | None,
+        test_values: Float[Tensor, "images features"],
+        classes: Classes,
+    ) -> Prediction:
+        """See Evaluation."""
+        assert train is not None
+        config = self.config
+        recipe = ProbeRecipe(**config.model_dump(exclude={"rates"}))
+        values, labels = train.values.to(subject.device), train.labels.to(subject.device)
+        passes = 1 if len(config.rates) == 1 else 2
+        with progress("linear probe", "epochs", passes * config.epochs) as advance:
+            rate, details = config.rates[0], {}
+            if passes == 2:
+                choice = choose_rate(
+                    values,
+                    labels,
+                    train.group_ids().to(subject.device),
+                    num_classes=classes.num,
+                    rates=config.rates,
+                    recipe=recipe,
+                    on_epoch=lambda: advance(1),
+                )
+                if choice is None:
+                    raise DataError(
+                        "linear: no class of train has two groups, so no rate can be chosen; give "
+                        "one with --set linear.rates=[0.1]"
+                    )
+                rate = choice.rate
+                details = {
+                    "num_held_out": choice.num_held_out,
+                    "held_out_accuracy": {str(k): v for k, v in choice.held_out_accuracy.items()},
+                }
+            probe = fit_probe(
+                values,
+                labels,
+                num_classes=classes.num,
+                rates=[rate],
+                recipe=recipe,
+                on_epoch=lambda: advance(1),
+            )
+        found = probe.predict(test_values.to(subject.device))[:, 0].cpu()
+        return Prediction(labels=found, details={"rate": rate, **details})

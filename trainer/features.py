@@ -1,0 +1,258 @@
+"""What an encoder says of each image of a labelled split, the same for any number of ranks."""
+
+import json
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from hashlib import sha256
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from jaxtyping import Float, Int, UInt8
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from manifests.errors import ContractError
+from manifests.progress import progress
+from trainer.data.decoding import decode
+from trainer.data.labelled import LabelledImage, Split
+from trainer.errors import DataError, TrainerError
+
+Encode = Callable[[UInt8[Tensor, "images 3 height width"]], Float[Tensor, "images features"]]
+
+MAX_STRIP = 8
+"""A picture longer than this many times its shorter side is first cut to its middle."""
+GATHER_ROWS = 8192
+"""Rows that each rank sends at once."""
+GATHER_TIMEOUT = timedelta(hours=1)
+"""How much longer than another one a rank may take for its images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """Features of a split, in the order of its images; on the CPU."""
+
+    values: Float[Tensor, "images features"]
+    labels: Int[Tensor, " images"]
+    groups: tuple[str, ...]
+    keys: tuple[str, ...]
+    digests: tuple[str, ...]
+    """First 16 hex digits of the SHA-256 of each image's bytes."""
+
+    def group_ids(self) -> Int[Tensor, " images"]:
+        """Groups as integers, in the order of their first image."""
+        ids: dict[str, int] = {}
+        return torch.tensor([ids.setdefault(group, len(ids)) for group in self.groups])
+
+    def fingerprint(self) -> str:
+        """SHA-256 of keys, labels, groups and image bytes: equal where the images are."""
+        rows = zip(self.keys, self.labels.tolist(), self.groups, self.digests, strict=True)
+        return sha256(json.dumps(list(rows)).encode()).hexdigest()
+
+
+def evaluation_crop(
+    pixels: UInt8[np.ndarray, "height width 3"], *, input_px: int, crop_fraction: float
+) -> UInt8[np.ndarray, "input_px input_px 3"]:
+    """The middle square that an encoder is shown.
+
+    The shorter side becomes `input_px / crop_fraction` by Pillow's antialiased bicubic filter: the
+    pixels of timm's evaluation transform. Only a picture that is already `input_px` square is left
+    as it is.
+    """
+    height, width, _ = pixels.shape
+    if (height, width) == (input_px, input_px):
+        return pixels
+    short = min(height, width)
+    if max(height, width) > MAX_STRIP * short:  # or a line of pixels would grow without bound
+        pixels = _middle(pixels, min(height, MAX_STRIP * short), min(width, MAX_STRIP * short))
+        height, width, _ = pixels.shape
+    short_px = int(input_px / crop_fraction)
+    size = int(width * short_px / short), int(height * short_px / short)
+    resized = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    return _middle(resized, input_px, input_px)
+
+
+def _middle(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.uint8]:
+    top = round((pixels.shape[0] - height) / 2)
+    left = round((pixels.shape[1] - width) / 2)
+    return pixels[top : top + height, left : left + width]
+
+
+def extract(
+    split: Split,
+    encode: Encode,
+    *,
+    input_px: int,
+    crop_fraction: float,
+    batch_size: int,
+    device: torch.device | str = "cpu",
+    num_threads: int = 4,
+) -> Features:
+    """Features of every image of a split.
+
+    Collective where torch.distributed is initialized: ranks share the images
+    and all end with the same rows in the same order. Every batch is filled up by repeating its
+    last image, so that no image is computed in a batch of another size than alone.
+
+    Args:
+        split: Where the images come from.
+        encode: Called under inference mode with uint8 images on `device`.
+        input_px: See `evaluation_crop`.
+        crop_fraction: See `evaluation_crop`.
+        batch_size: Images encoded at once.
+        device: Of the encoder.
+        num_threads: Decode and resize; both release the interpreter's lock.
+
+    Raises:
+        DataError: No image, or one that cannot be read, decoded or encoded to finite numbers; on
+            all ranks if on one.
+    """
+    is_shared = dist.is_available() and dist.is_initialized()
+    rank, world = (dist.get_rank(), dist.get_world_size()) if is_shared else (0, 1)
+    rows: list[_Row] = []
+    values: list[Tensor] = []
+    fault: str | None = None
+
+    def prepare(image: LabelledImage) -> NDArray[np.uint8]:
+        pixels = decode(image.data, where=f"{split.where}: {image.key}")
+        return evaluation_crop(pixels, input_px=input_px, crop_fraction=crop_fraction)
+
+    try:
+        with _progress(split, rank) as on_bytes:
+            images = split.images(rank=rank, world=world, on_bytes=on_bytes)
+            for batch, pixels in _prepared(images, prepare, batch_size, num_threads):
+                found = _encoded(encode, pixels, batch_size, device)
+                _require_finite(found, batch, split)
+                values.append(found)
+                rows += [_Row.of(image) for image in batch]
+    # The others are waiting for this rank: it has to tell them before it gives up.
+    except (TrainerError, ContractError) as exc:
+        if not is_shared:
+            raise
+        fault = str(exc)
+    if is_shared:
+        return _gather(split, rows, values, fault, world)
+    if not rows:
+        raise DataError(f"{split.where}: no image")
+    return _features(torch.cat(values), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is kept of an image besides its features."""
+
+    key: str
+    label: int
+    group: str
+    digest: str
+
+    @classmethod
+    def of(cls, image: LabelledImage) -> "_Row":
+        return cls(image.key, image.label, image.group, sha256(image.data).hexdigest()[:16])
+
+
+def _features(values: Tensor, rows: list[_Row]) -> Features:
+    return Features(
+        values=values,
+        labels=torch.tensor([row.label for row in rows]),
+        groups=tuple(row.group for row in rows),
+        keys=tuple(row.key for row in rows),
+        digests=tuple(row.digest for row in rows),
+    )
+
+
+def _prepared(
+    images: Iterable[LabelledImage],
+    prepare: Callable[[LabelledImage], NDArray[np.uint8]],
+    batch_size: int,
+    num_threads: int,
+) -> Iterator[tuple[list[LabelledImage], list[NDArray[np.uint8]]]]:
+    """Batches with their pixels; the next one is prepared while one is used, and no more."""
+    images = iter(images)
+    ahead: deque[tuple[list[LabelledImage], list[Future[NDArray[np.uint8]]]]] = deque()
+    with ThreadPoolExecutor(num_threads) as pool:
+        while True:
+            batch = list(islice(images, batch_size))
+            if batch:
+                ahead.append((batch, [pool.submit(prepare, image) for image in batch]))
+            if not ahead:
+                return
+            if len(ahead) == 2 or not batch:
+                done, futures = ahead.popleft()
+                yield done, [future.result() for future in futures]
+
+
+def _encoded(
+    encode: Encode, pixels: list[NDArray[np.uint8]], batch_size: int, device: torch.device | str
+) -> Tensor:
+    filled = pixels + [pixels[-1]] * (batch_size - len(pixels))
+    images = torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2).contiguous()
+    with torch.inference_mode():
+        return encode(images.to(device))[: len(pixels)].float().cpu()
+
+
+def _require_finite(values: Tensor, batch: list[LabelledImage], split: Split) -> None:
+    finite = values.isfinite().all(dim=1)
+    if not finite.all():
+        key = batch[int(finite.int().argmin())].key
+        raise DataError(
+            f"{split.where}: {key}: the encoder gives features that are not finite; it diverged, "
+            "or its weights are damaged"
+        )
+
+
+@contextmanager
+def _progress(split: Split, rank: int) -> Iterator[Callable[[int], None]]:
+    """Told bytes, shows kilobytes; the number of images in a tar is not known before its end."""
+    if rank:
+        yield lambda num_bytes: None
+        return
+    total_bytes = shown_kb = 0
+    with progress(f"features of {split.name}", "kB", -(-split.num_bytes // 1000)) as advance:
+
+        def on_bytes(num_bytes: int) -> None:
+            nonlocal total_bytes, shown_kb
+            total_bytes += num_bytes
+            if step := -(-total_bytes // 1000) - shown_kb:
+                advance(step)
+                shown_kb += step
+
+        yield on_bytes
+
+
+def _gather(
+    split: Split, rows: list[_Row], values: list[Tensor], fault: str | None, world: int
+) -> Features:
+    """All ranks' rows, each image back in its place: rank r holds images r, r + world, ..."""
+    # Features are on the CPU, where NCCL is of no use; and a slow disk may take its time.
+    group: Any = dist.new_group(backend="gloo", timeout=GATHER_TIMEOUT)
+    told: list[tuple[str | None, int, list[_Row]]] = [(None, 0, [])] * world
+    mine = fault, values[0].shape[1] if values else 0, rows
+    dist.all_gather_object(told, mine, group=group)
+    for each, _, _ in told:
+        if each is not None:
+            raise DataError(each)
+    counts = [len(part) for _, _, part in told]
+    num_images, num_dims = sum(counts), max(dims for _, dims, _ in told)
+    if not num_images:
+        raise DataError(f"{split.where}: no image")
+    local = torch.cat(values) if values else torch.empty(0, num_dims)
+    gathered = torch.empty(num_images, num_dims)
+    merged = [told[image % world][2][image // world] for image in range(num_images)]
+    for start in range(0, max(counts), GATHER_ROWS):
+        sent = torch.zeros(GATHER_ROWS, num_dims)
+        some = local[start : start + GATHER_ROWS]
+        sent[: len(some)] = some
+        received = [torch.empty_like(sent) for _ in range(world)]
+        dist.all_gather(received, sent, group=group)
+        for rank, part in enumerate(received):
+            count = min(max(counts[rank] - start, 0), GATHER_ROWS)
+            gathered[rank::world][start : start + count] = part[:count]
+    return _features(gathered, merged)
