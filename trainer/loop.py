@@ -191,6 +191,10 @@ def train(
         DataError: Groups could not be read, more than allowed.
     """
     config = plan.config
+    torch.manual_seed(config.run.seed)
+    dtype = torch.bfloat16 if config.run.precision == "bf16" else None
+    # Before anything is written: only a built model shows that its recipe is right.
+    learner = Learner(plan.spec, plan.objective, plan.objective_config, dtype).to(device)
     if rank() == 0:
         facts = surroundings(world_size(), device)
         facts["set"] = {"url": source.url, "num_groups": len(plan.table)}
@@ -198,9 +202,6 @@ def train(
         enter_run(run, plan.identity, facts, fresh=fresh)
     if world_size() > 1:
         dist.barrier()
-    torch.manual_seed(config.run.seed)
-    dtype = torch.bfloat16 if config.run.precision == "bf16" else None
-    learner = Learner(plan.spec, plan.objective, plan.objective_config, dtype).to(device)
     optimizer = make_optimizer(learner, config.optimizer)
     first, num_bad = _resume(run, learner, optimizer, device)
     module: nn.Module = learner

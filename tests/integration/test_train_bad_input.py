@@ -1,0 +1,374 @@
+"""Whatever is wrong with a training is told in one line, before anything is written."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors.torch import load_file, save_file
+
+import synth
+from manifests.sealing import seal_set
+from tests.picture_sets import make_picture_set, picture, png
+from tests.sets import begin, commit, views_of
+
+SMALL = (
+    *("--model", "synth_small_conv", "--set", "model.input_px=16", "--batch-prompts", "4"),
+    *("--set", "objective.head_hidden=8", "--set", "objective.head_out=4", "--steps", "2"),
+)
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("sets") / "set"
+    make_picture_set(folder)
+    return str(folder)
+
+
+def run(*arguments: object) -> tuple[int, str]:
+    """`synth` in this process: status and what it said."""
+    found = CliRunner().invoke(synth.main, [str(each) for each in arguments])
+    if found.exception is not None and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found.exit_code, found.output
+
+
+def refused(*arguments: object, told: tuple[str, ...], out: Path | None = None) -> None:
+    """Status 1, one line of error that holds each part, and no run begun."""
+    status, output = run(*arguments)
+    assert status == 1, output
+    (line,) = [each for each in output.splitlines() if each.startswith("Error:")]
+    assert [part for part in told if part not in line] == [], line
+    if out is not None:
+        assert not (out / "run.json").exists()
+
+
+def test_unsealed_set(tmp_path: Path) -> None:
+    shards = begin(tmp_path / "set", ["a", "b", "c"], prompts_per_shard=1)
+    commit(shards, 0)
+    refused(
+        "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL,
+        told=("not sealed", "1 of 3 shards", "synth generate", "--seal-incomplete"),
+        out=tmp_path / "run",
+    )  # fmt: skip
+
+
+def test_no_set_at_all(tmp_path: Path) -> None:
+    refused("train", tmp_path, "--out", tmp_path / "run", *SMALL, told=("no shard set here",))
+
+
+def test_fewer_groups_than_a_batch(url: str, tmp_path: Path) -> None:
+    refused(
+        "train", url, "--out", tmp_path, *SMALL, "--batch-prompts", "64",
+        told=("12 groups", "a step takes 64", "--batch-prompts 12 or less"), out=tmp_path,
+    )  # fmt: skip
+
+
+def test_groups_smaller_than_the_views_of_a_step(url: str, tmp_path: Path) -> None:
+    refused(
+        "train", url, "--out", tmp_path, *SMALL, "--views-per-prompt", "5",
+        told=("no group has 5 good views", "the largest has 4", "--views-per-prompt 4 or less"),
+        out=tmp_path,
+    )  # fmt: skip
+
+
+def test_groups_that_lost_views_are_left_out_and_told(url: str, tmp_path: Path) -> None:
+    status, output = run("train", url, "--out", tmp_path, *SMALL, "--views-per-prompt", "4")
+    assert status == 0, output
+    assert "1 groups have fewer than 4 good views and are left out" in output
+    sessions = json.loads((tmp_path / "run.json").read_text())["sessions"]
+    assert sessions[0]["set"]["num_left_out"] == 1
+
+
+def test_batch_that_ranks_do_not_divide(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from manifests.errors import ConfigError
+    from tests.sets import refused as raises
+    from trainer.config import load_config
+    from trainer.data.opening import open_source
+    from trainer.loop import make_plan
+    from trainer.recipes import find_recipe
+
+    flags = {"batch.prompts": 8, "batch.views_per_prompt": 3}
+    config = load_config(recipe=find_recipe("demo"), overrides=[], flags=flags)
+    with raises(ConfigError, "batch.prompts is 8", "3 ranks do not divide", "--batch-prompts"):
+        make_plan(config, open_source(url), world=3)
+
+
+def test_mixed_image_sizes(tmp_path: Path) -> None:
+    shards = begin(tmp_path / "set", ["a", "b"], prompts_per_shard=1, images_per_prompt=2)
+    for shard, size_px in enumerate((16, 24)):
+        commit(shards, shard, views=views_of(shards, shard, picture, size_px=size_px))
+    seal_set(shards)
+    refused(
+        "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL,
+        told=("several sizes", "16x16 and 24x24", "--store-size"), out=tmp_path / "run",
+    )  # fmt: skip
+
+
+def test_picture_of_another_size_than_its_manifest_says(tmp_path: Path) -> None:
+    import numpy as np
+
+    shards = begin(tmp_path / "set", ["a", "b"], prompts_per_shard=2, images_per_prompt=2)
+    lying = png(np.zeros((9, 16, 3), dtype=np.uint8))
+    commit(shards, 0, views=views_of(shards, 0, lambda request: lying, size_px=16))
+    seal_set(shards)
+    refused(
+        "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL, "--batch-prompts", "1",
+        "--objective", "clip", "--set", "objective={name='clip'}",
+        told=("data/000000.tar", "16x9 px", "its manifest says 16x16"),
+    )  # fmt: skip
+
+
+def tars(folder: Path, *, captions: bool = False, count: int = 6) -> str:
+    import io
+    import tarfile
+
+    import numpy as np
+
+    folder.mkdir()
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for index in range(count):
+            data = png(np.random.default_rng(index).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+            members = {"png": data} | ({"txt": f"thing {index}".encode()} if captions else {})
+            for suffix, content in members.items():
+                info = tarfile.TarInfo(f"{index:03d}.{suffix}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return f"wds:{folder}"
+
+
+def test_text_objective_on_a_set_without_captions(tmp_path: Path) -> None:
+    refused(
+        "train", tars(tmp_path / "tars"), "--out", tmp_path / "run", *SMALL[:6], "--steps", "2",
+        "--objective", "clip",
+        told=("has no captions", "clip learns from them", "stablerep or simclr"),
+        out=tmp_path / "run",
+    )  # fmt: skip
+
+
+def test_stablerep_on_single_images(tmp_path: Path) -> None:
+    refused(
+        "train", tars(tmp_path / "tars"), "--out", tmp_path / "run", *SMALL,
+        told=("no group has 2 good views", "the largest has 1"), out=tmp_path / "run",
+    )  # fmt: skip
+
+
+def test_simclr_learns_from_foreign_tars_and_clip_from_their_captions(tmp_path: Path) -> None:
+    url = tars(tmp_path / "tars", captions=True)
+    status, output = run("train", url, "--out", tmp_path / "a", *SMALL, "--objective", "simclr")
+    assert status == 0, output
+    text = "{context_length=8, width=16, heads=2, layers=1, embed_dim=8}"
+    status, output = run(
+        "train", url, "--out", tmp_path / "b", *SMALL[:6], "--steps", "2", "--objective", "clip",
+        "--set", f"objective.text={text}",
+    )  # fmt: skip
+    assert status == 0, output
+    assert (tmp_path / "b" / "text.safetensors").exists()
+
+
+def test_cut_foreign_tar(tmp_path: Path) -> None:
+    url = tars(tmp_path / "tars")
+    file = tmp_path / "tars" / "0.tar"
+    file.write_bytes(file.read_bytes()[:2048])
+    refused(
+        "train", url, "--out", tmp_path / "run", *SMALL, "--objective", "simclr",
+        told=("0.tar", "cut"), out=tmp_path / "run",
+    )  # fmt: skip
+
+
+def damage(folder: Path) -> str:
+    """Flip a bit of one picture; its key."""
+    shards = make_picture_set(folder)
+    row = shards.manifest(1).rows[2]
+    tar = folder / shards.layout.tar(1)
+    data = bytearray(tar.read_bytes())
+    data[row.offset + 40] ^= 4
+    tar.write_bytes(data)
+    return row.key
+
+
+def test_changed_view_ends_the_run_and_is_named(tmp_path: Path) -> None:
+    key = damage(tmp_path / "set")
+    refused(
+        "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL, "--steps", "9",
+        "--views-per-prompt", "4", told=("data/000001.tar", key, "synth verify"),
+    )  # fmt: skip
+
+
+def test_bad_groups_within_the_budget_are_replaced_and_beyond_it_fatal(tmp_path: Path) -> None:
+    damage(tmp_path / "set")
+    options = (*SMALL, "--views-per-prompt", "4", "--steps", "9")
+    status, output = run(
+        "train", tmp_path / "set", "--out", tmp_path / "a", *options,
+        "--set", "data.max_bad_groups=50",
+    )  # fmt: skip
+    assert status == 0, output
+    from trainer.metrics import read_metrics
+
+    count = int(read_metrics(tmp_path / "a")[-1]["bad_groups"])
+    assert count >= 2
+    refused(
+        "train", tmp_path / "set", "--out", tmp_path / "b", *options,
+        "--set", f"data.max_bad_groups={count - 1}",
+        told=(f"{count} groups could not be read", f"allows {count - 1}"),
+    )  # fmt: skip
+
+
+def test_changed_manifest(tmp_path: Path) -> None:
+    make_picture_set(tmp_path / "set")
+    path = tmp_path / "set" / "manifests" / "000001.parquet"
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    refused(
+        "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL,
+        told=("manifests/000001.parquet", "not the manifest that was sealed"),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (("--objective", "simclr"), "objective.name"),
+        (("--set", "model.args={grid=1}"), "model.args.grid"),
+        (("--seed", "9"), "run.seed"),
+        (("--steps", "3"), "schedule.steps"),
+        (("--batch-prompts", "6"), "batch.prompts"),
+    ],
+)
+def test_run_of_another_recipe(
+    url: str, tmp_path: Path, change: tuple[str, str], told: str
+) -> None:
+    assert run("train", url, "--out", tmp_path, *SMALL)[0] == 0
+    before = (tmp_path / "run.json").read_bytes()
+    refused(
+        "train", url, "--out", tmp_path, *SMALL, *change,
+        told=("begun with another recipe or set", told, "--fresh"),
+    )  # fmt: skip
+    assert (tmp_path / "run.json").read_bytes() == before
+
+
+def test_run_on_another_set(url: str, tmp_path: Path) -> None:
+    assert run("train", url, "--out", tmp_path / "run", *SMALL)[0] == 0
+    make_picture_set(tmp_path / "other", num_prompts=13)
+    refused(
+        "train", tmp_path / "other", "--out", tmp_path / "run", *SMALL,
+        told=("set.root_sha256", "another --out"),
+    )  # fmt: skip
+
+
+def test_checkpoint_of_another_architecture(url: str, tmp_path: Path) -> None:
+    """The folder's run.json agrees, the checkpoint does not: somebody copied it there."""
+    options = (*SMALL, "--steps", "4", "--set", "run.checkpoint_every=2")
+    assert run("train", url, "--out", tmp_path / "a", *options)[0] == 0
+    args = ("--set", "model.args={widths=[8,8]}")
+    assert run("train", url, "--out", tmp_path / "b", *options, *args)[0] == 0
+    for name in ("step-000000002.pt", "step-000000004.pt"):
+        stranger = tmp_path / "b" / "checkpoints" / name
+        (tmp_path / "a" / "checkpoints" / name).write_bytes(stranger.read_bytes())
+    refused(
+        "train", url, "--out", tmp_path / "a", *options,
+        told=("step-000000004.pt", "another model or objective", "--fresh"),
+    )  # fmt: skip
+
+
+def test_broken_checkpoint_is_named_and_the_one_before_it_serves(url: str, tmp_path: Path) -> None:
+    options = (*SMALL, "--steps", "4", "--set", "run.checkpoint_every=2")
+    assert run("train", url, "--out", tmp_path, *options)[0] == 0
+    expected = (tmp_path / "encoder.safetensors").read_bytes()
+    last = tmp_path / "checkpoints" / "step-000000004.pt"
+    last.write_bytes(last.read_bytes()[:-100])
+    refused(
+        "train", url, "--out", tmp_path, *options,
+        told=("step-000000004.pt", "not a readable checkpoint", "remove it"),
+    )  # fmt: skip
+    last.unlink()
+    assert run("train", url, "--out", tmp_path, *options)[0] == 0
+    assert (tmp_path / "encoder.safetensors").read_bytes() == expected
+
+
+def test_checkpoint_with_code_in_it(url: str, tmp_path: Path) -> None:
+    import pickle
+
+    assert run("train", url, "--out", tmp_path / "run", *SMALL)[0] == 0
+    (last,) = (tmp_path / "run" / "checkpoints").iterdir()
+    witness = tmp_path / "executed"
+
+    class Evil:
+        def __reduce__(self) -> tuple[object, tuple[str, ...]]:
+            import os
+
+            return os.system, (f"touch {witness}",)
+
+    last.write_bytes(pickle.dumps(Evil()))
+    refused("train", url, "--out", tmp_path / "run", *SMALL, told=("not a readable checkpoint",))
+    assert not witness.exists()
+
+
+def test_folder_of_somebody_else(url: str, tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("\\documentclass{article}")
+    for fresh in ((), ("--fresh",)):
+        refused(
+            "train", url, "--out", tmp_path, *SMALL, *fresh,
+            told=("thesis.tex", "empty folder"), out=tmp_path,
+        )  # fmt: skip
+    assert (tmp_path / "thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--set", "optimizer.lr=1"), ("unknown key optimizer.lr", "known: lr_per_256")),
+        (("--set", "objective.temprature=1"), ("objective.temprature", "'temperature'")),
+        (("--set", "augment.blur=1"), ("augment.blur", "blur_prob")),
+        (("--set", "run.seed=abc"), ("run.seed is 'abc'",)),
+        (("--objective", "stable-rep"), ("no objective 'stable-rep'", "'stablerep'")),
+        (("--model", "vit_base_patch16_223"), ("model.model", "vit_base_patch16_224")),
+        (("--set", "model.args={width=3}"), ("model.args", "width")),
+        (("--model", "resnet18", "--set", "model.args={global_pool=''}"), ("one vector",)),
+        (("--epochs", "3"), ("steps and epochs are both given",)),
+        (("--set", "schedule.warmup_steps=9"), ("9 steps of warm-up", "all 2 steps")),
+        (("--views-per-prompt", "1"), ("needs at least 2 views",)),
+        (("--objective", "simclr", "--views-per-prompt", "3"), ("leave it out",)),
+        (("--recipe", "stablerep-cc13m"), ("--recipe stablerep-cc13m", "'stablerep-cc12m'")),
+        (("--recipe", "nowhere.toml"), ("nowhere.toml: no such file",)),
+        (("--batch-prompts", "1"), ("batch.prompts is 1", "at least 2")),
+    ],
+)
+def test_recipe_that_is_wrong(
+    url: str, tmp_path: Path, options: tuple[str, ...], told: tuple[str, ...]
+) -> None:
+    refused("train", url, "--out", tmp_path, *SMALL, *options, told=told, out=tmp_path)
+
+
+def test_neither_steps_nor_epochs(url: str, tmp_path: Path) -> None:
+    refused("train", url, "--out", tmp_path, *SMALL[:-2], told=("--steps or --epochs",))
+
+
+def test_gradients_that_are_not_finite(url: str, tmp_path: Path) -> None:
+    """A rate of 1e30 makes weights, and then everything, infinite."""
+    options = ("--set", "optimizer.lr_per_256=1e30", "--steps", "20")
+    refused(
+        "train", url, "--out", tmp_path, *SMALL, *options,
+        told=("not finite for 5 steps in a row", "lr_per_256", "fp32"),
+    )  # fmt: skip
+    assert list((tmp_path / "checkpoints").glob("step-*.pt"))
+
+
+def test_exported_encoder_of_another_architecture(url: str, tmp_path: Path) -> None:
+    assert run("train", url, "--out", tmp_path / "run", *SMALL)[0] == 0
+    weights = tmp_path / "run" / "encoder.safetensors"
+    tensors = load_file(weights)
+    save_file({f"other.{name}": each for name, each in tensors.items()}, weights)
+    folder = tmp_path / "images"
+    for split in ("train", "test"):
+        for label in ("a", "b"):
+            (folder / split / label).mkdir(parents=True)
+            for index in range(2):
+                data = png(torch.full((16, 16, 3), index * 90, dtype=torch.uint8).numpy())
+                (folder / split / label / f"{index}.png").write_bytes(data)
+    refused(
+        "evaluate", tmp_path / "run", "--on", f"imagefolder:{folder}", "--with", "knn",
+        told=("encoder.safetensors", "not the weights of synth_small_conv"),
+    )  # fmt: skip
