@@ -4,6 +4,7 @@ On whatever device the batch is on: a CPU worker only decodes and cuts. Each ope
 image alone, so a crop looks the same in any batch. Jitter equals torchvision's on floats; tested.
 """
 
+from collections.abc import Callable
 from itertools import permutations
 
 import torch
@@ -27,26 +28,41 @@ def colour(
         draws: Columns `COLOUR_FIELDS`.
     """
     drawn = dict(zip(COLOUR_FIELDS, draws.unbind(1), strict=True))
-    pixels = images.float() / 255
-    pixels = _jitter(pixels, drawn)
-    grey = drawn["grey"].view(-1, 1, 1, 1) > 0
-    pixels = torch.where(grey, _luma(pixels), pixels)
-    pixels = _blur(pixels, drawn["blur_sigma_px"])
-    flip = drawn["flip"].view(-1, 1, 1, 1) > 0
-    return torch.where(flip, pixels.flip(3), pixels) * 255
+    # Mirrored first, while a pixel is three bytes: nothing that follows knows left from right.
+    images = _where(drawn["flip"] > 0, images, lambda chosen, rows: chosen.flip(3))
+    pixels = images.float()
+    orders = torch.where(drawn["jitter"] > 0, drawn["order"], torch.full_like(draws[:, 0], -1.0))
+    for number in torch.unique(orders).tolist():
+        if number >= 0:
+            pixels = _where(
+                orders == number,
+                pixels,
+                lambda chosen, rows: _jitter(chosen, _ORDERS[int(number)], drawn, rows),  # noqa: B023
+            )
+    pixels = _where(drawn["grey"] > 0, pixels, lambda chosen, rows: _luma(chosen).expand_as(chosen))
+    return _where(
+        drawn["blur_sigma_px"] > 0,
+        pixels,
+        lambda chosen, rows: _blur(chosen, drawn["blur_sigma_px"][rows]),
+    )
 
 
-def _jitter(pixels: Tensor, drawn: dict[str, Tensor]) -> Tensor:
-    """Brightness, contrast, saturation and hue, in the order that each image drew."""
-    orders = torch.tensor(_ORDERS, device=pixels.device)[drawn["order"].long()]  # [B, 4]
-    is_on = drawn["jitter"] > 0
-    pixels = pixels.clone()
-    for place in range(4):
-        for kind, (name, adjust) in enumerate(_ADJUST.items()):
-            rows = torch.nonzero((orders[:, place] == kind) & is_on).squeeze(1)
-            if len(rows):
-                factor = drawn[name][rows].view(-1, 1, 1, 1)
-                pixels[rows] = adjust(pixels[rows], factor)
+def _where(chosen: Tensor, pixels: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Change some images; the others are not computed."""
+    rows = torch.nonzero(chosen).squeeze(1)
+    if not len(rows):
+        return pixels
+    changed = change(pixels[rows], rows)
+    return changed if len(rows) == len(pixels) else pixels.index_copy(0, rows, changed)
+
+
+def _jitter(
+    pixels: Tensor, order: tuple[int, ...], drawn: dict[str, Tensor], rows: Tensor
+) -> Tensor:
+    """Brightness, contrast, saturation and hue, one after the other."""
+    for kind in order:
+        name, adjust = _ADJUST[kind]
+        pixels = adjust(pixels, drawn[name][rows].view(-1, 1, 1, 1))
     return pixels
 
 
@@ -57,11 +73,11 @@ def _luma(pixels: Tensor) -> Tensor:
 
 
 def _blend(pixels: Tensor, other: Tensor, factor: Tensor) -> Tensor:
-    return (factor * pixels + (1 - factor) * other).clamp_(0, 1)
+    return torch.lerp(other, pixels, factor).clamp_(0, 255)
 
 
 def _brightness(pixels: Tensor, factor: Tensor) -> Tensor:
-    return (pixels * factor).clamp_(0, 1)
+    return (pixels * factor).clamp_(0, 255)
 
 
 def _contrast(pixels: Tensor, factor: Tensor) -> Tensor:
@@ -90,34 +106,28 @@ def _hue(pixels: Tensor, shift: Tensor) -> Tensor:
         place = (offset + hue * 6) % 6
         weight = torch.minimum(place, 4 - place).clamp(0, 1)
         turned.append(highest - spread * weight)
-    return torch.stack(turned, dim=1).clamp_(0, 1)
+    return torch.stack(turned, dim=1)
 
 
-_ADJUST = {
-    "brightness": _brightness,
-    "contrast": _contrast,
-    "saturation": _saturation,
-    "hue": _hue,
-}
+_ADJUST = (
+    ("brightness", _brightness),
+    ("contrast", _contrast),
+    ("saturation", _saturation),
+    ("hue", _hue),
+)
 
 
 def _blur(pixels: Tensor, sigmas: Tensor) -> Tensor:
     """Gaussian blur along both axes, three standard deviations wide, edges reflected."""
-    rows = torch.nonzero(sigmas > 0).squeeze(1)
-    if not len(rows):
-        return pixels
-    chosen, sigma = pixels[rows], sigmas[rows]
-    reach = min(int(torch.ceil(3 * sigma.max())), min(pixels.shape[2:]) - 1)
+    reach = min(int(torch.ceil(3 * sigmas.max())), min(pixels.shape[2:]) - 1)
     taps = torch.arange(-reach, reach + 1, device=pixels.device, dtype=torch.float32)
-    kernels = torch.exp(-0.5 * (taps / sigma[:, None]) ** 2)
+    kernels = torch.exp(-0.5 * (taps / sigmas[:, None]) ** 2)
     # Each image ends its own kernel: the reach of the batch must not show.
-    kernels = kernels * (taps.abs() <= torch.ceil(3 * sigma)[:, None])
+    kernels = kernels * (taps.abs() <= torch.ceil(3 * sigmas)[:, None])
     kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(3, dim=0)[:, None, None]
-    count, _, height, width = chosen.shape
-    flat = chosen.reshape(1, count * 3, height, width)
+    count, _, height, width = pixels.shape
+    flat = pixels.reshape(1, count * 3, height, width)
     flat = F.conv2d(F.pad(flat, (reach, reach, 0, 0), "reflect"), kernels, groups=count * 3)
     flat = F.pad(flat, (0, 0, reach, reach), "reflect")
     flat = F.conv2d(flat, kernels.transpose(2, 3), groups=count * 3)
-    pixels = pixels.clone()
-    pixels[rows] = flat.reshape(chosen.shape)
-    return pixels
+    return flat.reshape(pixels.shape)

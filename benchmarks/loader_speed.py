@@ -1,0 +1,230 @@
+"""The loader beside plain WebDataset, at 256 px: images a second of CPU time, one thread.
+
+    python -m benchmarks.loader_speed [--rounds 5]
+
+Plain is `wds.WebDataset(tar).decode("pil").map(torchvision transforms)`, as its documentation
+shows it, on the very tars that the loader reads. Two recipes: weak (crop, flip, normalise), and
+that of StableRep (with jitter, grey and blur). The loader hands on uint8 crops, and whole batches
+are coloured on the device; both parts are timed, and their sum is what it costs where the device
+is this CPU. A third comparison uses 6 of the 10 views of a group, where plain decodes all ten.
+"""
+
+import io
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+from pathlib import Path
+
+import click
+import numpy as np
+import torch
+from PIL import Image
+from torchvision import transforms as T
+
+from benchmarks import machine
+from manifests.commit import commit_shard
+from manifests.ids import group_id
+from manifests.plan import hash_prompts
+from manifests.recipe import Identity
+from manifests.rows import PromptRow, ViewRow
+from manifests.sealing import seal_set
+from manifests.shard_set import ShardSet
+from manifests.store import Store
+from manifests.tars import View, write_tar
+from trainer.data.batches import BatchConfig, Batches
+from trainer.data.colours import colour
+from trainer.data.crops import AugmentConfig
+from trainer.data.sources import ShardSetSource
+
+PROMPTS, VIEWS, SIZE_PX, INPUT_PX = 20, 10, 256, 224
+WEAK = AugmentConfig(jitter_prob=0, grey_prob=0, blur_prob=0)
+STRONG = AugmentConfig()
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def picture(seed: int) -> bytes:
+    """A JPEG of quality 95 with detail at every scale, near 52 kB as Stable Diffusion's are."""
+    rng = np.random.default_rng(seed)
+    pixels = np.zeros((SIZE_PX, SIZE_PX, 3))
+    for cells in (2, 4, 8, 16, 32, 64, 128):
+        noise = rng.normal(size=(cells, cells, 3)).clip(-3, 3) * 30 + 128
+        layer = Image.fromarray(noise.astype(np.uint8)).resize((SIZE_PX, SIZE_PX), Image.BICUBIC)
+        pixels += (np.asarray(layer, dtype=np.float64) - 128) * cells**-0.25
+    buffer = io.BytesIO()
+    Image.fromarray((pixels + 128).clip(0, 255).astype(np.uint8)).save(buffer, "jpeg", quality=95)
+    return buffer.getvalue()
+
+
+def make_set(folder: Path) -> ShardSet:
+    """One sealed shard of such pictures."""
+    prompts = [
+        PromptRow(group_index=i, group_id=group_id("caption", f"thing {i}"), prompt=f"thing {i}")
+        for i in range(PROMPTS)
+    ]
+    identity = Identity(
+        dataset_seed=0,
+        images_per_prompt=VIEWS,
+        guidance_scales=(2.0,),
+        num_prompts=PROMPTS,
+        prompts_per_shard=PROMPTS,
+        prompts_sha256=hash_prompts(prompts),
+        renderer="noise",
+        renderer_identity={},
+        image={"format": "jpg", "size_px": SIZE_PX},
+    )
+    shards = ShardSet.begin(Store(str(folder)), identity, prompts, {})
+    views = []
+    size = dict.fromkeys(("render_width_px", "render_height_px", "width_px", "height_px"), SIZE_PX)
+    empty = dict.fromkeys(("negative_prompt", "label", "licence", "source", "revision"), "")
+    for request in shards.requests(0):
+        image = picture(request.seed)
+        row = ViewRow(
+            key=request.key,
+            group_id=request.prompt.group_id,
+            view_index=request.view_index,
+            status="ok",
+            reason="",
+            prompt=request.prompt.prompt,
+            renderer="noise",
+            model="noise",
+            scheduler="",
+            steps=0,
+            guidance_scale=request.guidance_scale,
+            seed=request.seed,
+            format="jpg",
+            num_tokens_cut=0,
+            renderer_params="{}",
+            sha256=sha256(image).digest(),
+            **size,
+            **empty,
+        )
+        views.append(View(row=row, image=image))
+    tar = folder / "scratch.tar"
+    with tar.open("wb") as file:
+        write_tar(file, views, recipe_sha256=shards.recipe_sha256, shard=0)
+    keys = [view.row.key for view in views]
+    commit_shard(
+        shards.store,
+        shards.layout,
+        tar=tar,
+        recipe_sha256=shards.recipe_sha256,
+        shard=0,
+        keys=keys,
+    )
+    tar.unlink()
+    seal_set(shards)
+    return shards
+
+
+def plain(folder: Path, augment: AugmentConfig) -> Iterator[torch.Tensor]:
+    """What a user would write."""
+    import webdataset as wds
+
+    colours = [
+        T.RandomApply([T.ColorJitter(0.4, 0.4, 0.4, 0.1)], p=0.8),
+        T.RandomGrayscale(p=0.2),
+        T.RandomApply([T.GaussianBlur(13, (0.1, 2.0))], p=0.5),
+    ]
+    transform = T.Compose(
+        [
+            T.RandomResizedCrop(INPUT_PX, scale=(0.08, 1.0)),
+            *(colours if augment.jitter_prob else []),
+            T.RandomHorizontalFlip(),
+            T.ToTensor(),
+            T.Normalize(MEAN, STD),
+        ]
+    )
+    url = str(folder / "data" / "000000.tar")
+    stream = wds.WebDataset(url, shardshuffle=False, empty_check=False).decode("pil")
+    for (image,) in stream.to_tuple("jpg"):
+        yield transform(image)
+
+
+def ours(folder: Path, augment: AugmentConfig, views: int) -> Batches:
+    """The trainer's loader: two groups a batch."""
+    source = ShardSetSource(str(folder))
+    config = BatchConfig(
+        num_groups=2,
+        views_per_group=views,
+        crops_per_view=1,
+        reads_captions=False,
+        input_px=INPUT_PX,
+        seed=0,
+        augment=augment,
+        allows_bad_groups=False,
+    )
+    return Batches(source, source.table(), config, rank=0, world=1)
+
+
+def rate_plain(folder: Path, augment: AugmentConfig, used: float = 1.0) -> float:
+    """Used images a second."""
+    start = time.process_time()
+    count = sum(1 for _ in plain(folder, augment))
+    return used * count / (time.process_time() - start)
+
+
+def rates_ours(folder: Path, augment: AugmentConfig, views: int = VIEWS) -> tuple[float, float]:
+    """Images a second of the loader alone, and with colours and normalisation on this CPU."""
+    batches = ours(folder, augment, views)
+    mean = torch.tensor(MEAN).view(1, 3, 1, 1) * 255
+    std = torch.tensor(STD).view(1, 3, 1, 1) * 255
+    host = device = 0.0
+    count = 0
+    for step in range(PROMPTS // 2):
+        start = time.process_time()
+        batch = batches[step]
+        host += time.process_time() - start
+        assert not isinstance(batch, Exception)
+        start = time.process_time()
+        (colour(batch.images, batch.colours) - mean) / std
+        device += time.process_time() - start
+        count += len(batch.images)
+    return count / host, count / (host + device)
+
+
+@click.command()
+@click.option("--rounds", default=5)
+def main(rounds: int) -> None:
+    """Print one table."""
+    torch.set_num_threads(1)
+    print(machine.describe())
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "set"
+        make_set(folder)
+        size = (folder / "data" / "000000.tar").stat().st_size / PROMPTS / VIEWS
+        print(
+            f"{PROMPTS * VIEWS} JPEGs of {SIZE_PX} px, {size / 1e3:.0f} kB each, {rounds} rounds\n"
+        )
+        print(
+            "| recipe | plain, img/s | plain again | loader, uint8 | ratio | with colours | ratio |"
+        )
+        print("|---|---|---|---|---|---|---|")
+        compare("weak: crop, flip, normalise", folder, WEAK, rounds)
+        compare("StableRep's", folder, STRONG, rounds)
+        compare("weak, 6 of 10 views used", folder, WEAK, rounds, views=6)
+
+
+def compare(
+    name: str, folder: Path, augment: AugmentConfig, rounds: int, views: int = VIEWS
+) -> None:
+    """Interleave, and print the medians with their range."""
+    baseline: Callable[[], float] = lambda: rate_plain(folder, augment, views / VIEWS)  # noqa: E731
+    rows = []
+    for _ in range(rounds):
+        first = baseline()
+        host, whole = rates_ours(folder, augment, views)
+        rows.append((first, baseline(), host, whole))
+    columns = [statistics.median(column) for column in zip(*rows, strict=True)]
+    ratios = [sorted(row[i] / ((row[0] + row[1]) / 2) for row in rows) for i in (2, 3)]
+    told = [f"{statistics.median(each):.2f} ({each[0]:.2f} to {each[-1]:.2f})" for each in ratios]
+    print(
+        f"| {name} | {columns[0]:,.0f} | {columns[1]:,.0f} | {columns[2]:,.0f} | {told[0]} | "
+        f"{columns[3]:,.0f} | {told[1]} |",
+        flush=True,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,116 @@
+"""The multi-positive loss beside its dense form: time, memory, and how near the gradients are.
+
+    python -m benchmarks.loss_speed [--rows 8196] [--dim 256] [--views 6] [--rounds 5]
+
+Dense is what a user would otherwise run, written as the reference code does it: one-hot targets,
+logits with the diagonal masked, `log_softmax`, all of them rows x rows. One thread, CPU time,
+interleaved; memory is the growth of the peak resident set in a process of its own.
+"""
+
+import multiprocessing
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks import machine
+from trainer.losses import multi_positive_loss
+
+SCALE = 10.0
+
+
+def dense(embeddings: Tensor, ids: Tensor) -> Tensor:
+    """Cross-entropy with a uniform target over positives, as matrices."""
+    is_self = torch.eye(len(ids), dtype=torch.bool)
+    mask = (ids[:, None] == ids[None, :]).float().masked_fill(is_self, 0)
+    targets = mask / mask.sum(1, keepdim=True)
+    logits = (embeddings @ embeddings.T * SCALE).masked_fill(is_self, -1e9)
+    return -(targets * F.log_softmax(logits, dim=1)).sum(1).mean()
+
+
+def chunked(embeddings: Tensor, ids: Tensor) -> Tensor:
+    """Ours."""
+    return multi_positive_loss(embeddings, embeddings, ids, ids, scale=SCALE, first_self=0)
+
+
+FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"dense": dense, "chunked": chunked}
+
+
+def inputs(rows: int, dim: int, views: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Embeddings near those of an early step, and their groups."""
+    rng = torch.Generator().manual_seed(0)
+    embeddings = torch.nn.functional.normalize(
+        torch.randn(rows, dim, generator=rng, dtype=torch.float64), dim=1
+    )
+    return embeddings.to(dtype).requires_grad_(), torch.arange(rows) // views
+
+
+def seconds(form: str, embeddings: Tensor, ids: Tensor) -> float:
+    """CPU time of forward and backward."""
+    embeddings.grad = None
+    start = time.process_time()
+    FORMS[form](embeddings, ids).backward()  # type: ignore[no-untyped-call]
+    return time.process_time() - start
+
+
+def peak_bytes(form: str, rows: int, dim: int, views: int) -> int:
+    """Growth of the peak memory of this process; call it in a new one."""
+    torch.set_num_threads(1)
+    embeddings, ids = inputs(rows, dim, views, torch.float32)
+    seconds(form, *inputs(2 * views, dim, views, torch.float32))  # libraries are loaded by then
+    before = _highest_kb()
+    seconds(form, embeddings, ids)
+    return (_highest_kb() - before) * 1024
+
+
+def _highest_kb() -> int:
+    """Peak resident set of this process; getrusage would tell the parent's."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+
+
+@click.command()
+@click.option("--rows", default=8196)
+@click.option("--dim", default=256)
+@click.option("--views", default=6)
+@click.option("--rounds", default=5)
+def main(rows: int, dim: int, views: int, rounds: int) -> None:
+    """Print one table."""
+    torch.set_num_threads(1)
+    print(machine.describe())
+    embeddings, ids = inputs(rows, dim, views, torch.float32)
+    times: dict[str, list[float]] = {"dense": [], "chunked": [], "dense again": []}
+    for _ in range(rounds):
+        for name, found in times.items():
+            found.append(seconds(name.split()[0], embeddings, ids))
+    gradients = {}
+    for name in FORMS:
+        seconds(name, embeddings, ids)
+        assert embeddings.grad is not None
+        gradients[name] = embeddings.grad.double()
+    exact, _ = inputs(rows, dim, views, torch.float64)
+    seconds("dense", exact, ids)
+    assert exact.grad is not None
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as pool:
+        memory = {name: pool.apply(peak_bytes, (name, rows, dim, views)) for name in FORMS}
+    print(f"\n{rows} rows, {dim} dimensions, groups of {views}, float32, {rounds} rounds")
+    print("| form | CPU s, median | peak memory, MB | gradient against float64 |")
+    print("|---|---|---|---|")
+    for name in FORMS:
+        error = float((gradients[name] - exact.grad).norm() / exact.grad.norm())
+        median = statistics.median(times[name])
+        print(f"| {name} | {median:.2f} | {memory[name] / 1e6:,.0f} | {error:.1e} |")
+    ratios = [a / b for a, b in zip(times["dense"], times["chunked"], strict=True)]
+    itself = [a / b for a, b in zip(times["dense"], times["dense again"], strict=True)]
+    for what, each in (("dense / chunked", ratios), ("dense / dense", itself)):
+        print(f"{what}: {statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})")
+    print(f"memory: {memory['chunked'] / memory['dense']:.1%} of dense")
+
+
+if __name__ == "__main__":
+    main()
