@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := --extra pipeline --extra trainer --extra dev --extra s3 --extra gcs --extra azure
 
-.PHONY: help setup demo test lint lock
+.PHONY: help setup demo test test-trainer lint lock
 help: ## List the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
@@ -21,8 +21,22 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: setup ## Generate, verify and report on the embedded model
 	$(BIN)/synth demo --out demo
 
-test: setup ## All tests
+test: setup test-trainer ## All tests
 	$(BIN)/python -m pytest
+
+# The trainer as it is installed on a training cluster: neither Ray nor diffusers is there.
+ALONE := .venv-trainer
+TRAINER_TESTS := tests/trainer tests/conformance/test_objectives.py tests/conformance/test_evaluations.py \
+	tests/integration/test_train_bad_input.py
+
+$(ALONE)/.ready: $(VENV)/.ready
+	$(PYTHON) -m venv $(ALONE)
+	$(BIN)/uv pip install --quiet --python $(ALONE)/bin/python --constraint requirements.lock \
+		--editable '.[trainer]' pytest hypothesis
+	touch $@
+
+test-trainer: $(ALONE)/.ready ## The trainer's tests where only synth-rep[trainer] is installed
+	SYNTH_TRAINER_ALONE=1 $(ALONE)/bin/python -m pytest -q $(TRAINER_TESTS)
 
 lint: setup ## Format and check without running anything
 	$(BIN)/ruff format .
