@@ -4,7 +4,7 @@
 
 Each seed renders its own sets and trains with its own seed. Encoders are scored on the `report`
 half of the real held-out handwriting, by k-NN (k = 20) and by the linear probe. Every training has
-250 steps of 128 crops on one core, with the recipe `demo`; what differs is in the table. Sets and
+250 steps of 128 crops on one core, with the recipes `demo*`; what differs is in the table. Sets and
 scores in DIR are kept: the same command goes on where it stopped.
 """
 
@@ -35,7 +35,12 @@ from trainer.recipes import find_recipe
 
 RESULTS = Path(__file__).parent / "results" / "evidence.json"
 CROPS = 128
-TEXT = "{context_length=24, width=64, heads=4, layers=2, embed_dim=64}"
+RECIPES = {
+    "stablerep": "demo",
+    "stablerep-plus": "demo-plus",
+    "simclr": "demo-simclr",
+    "clip": "demo-clip",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +58,7 @@ class Cell:
     real: bool = False
     """Trained on the real training images, 5,032 paintings of 1,258 glyphs."""
     encoder: str = ""
-    """Not trained: `untrained` or `pixels:32`."""
+    """Not trained: `untrained` or `pixels:8`, the size at which the world is drawn."""
 
 
 CELLS = (
@@ -63,7 +68,7 @@ CELLS = (
     Cell(table="main", label="SimCLR, the same views", objective="simclr"),
     Cell(table="main", label="SimCLR, real training images", objective="simclr", real=True),
     Cell(table="main", label="random encoder", encoder="untrained"),
-    Cell(table="main", label="raw pixels", encoder="pixels:32"),
+    Cell(table="main", label="raw pixels", encoder="pixels:8"),
     *(Cell(table="guidance", label=f"{w:g}", guidance=w) for w in (1, 2, 3, 4, 6, 8)),
     *(Cell(table="views of a step", label=f"{m}", views_per_step=m) for m in (2, 4, 8)),
     *(
@@ -127,19 +132,13 @@ def trained(work: Path, cell: Cell, seed: int) -> Path:
         return out
     is_simclr = cell.objective == "simclr"
     url = f"wds:{work / 'handwriting' / 'train'}" if cell.real else rendered(work, cell, seed)
-    overrides = [
-        f'objective.name="{cell.objective}"',
-        f"batch.prompts={CROPS // (2 if is_simclr else cell.views_per_step)}",
-        f"batch.views_per_prompt={1 if is_simclr else cell.views_per_step}",
-        f"run.seed={seed}",
-    ]
-    recipe = find_recipe("demo")
-    if cell.objective in ("clip", "stablerep-plus"):
-        overrides.append(f"objective.text={TEXT}")
-    if cell.objective == "clip":  # it has no head
-        recipe = work / "demo-without-head.toml"
-        lines = find_recipe("demo").read_text().splitlines()
-        recipe.write_text("\n".join(line for line in lines if not line.startswith("head_")))
+    overrides = [f"run.seed={seed}"]
+    if not is_simclr:
+        overrides += [
+            f"batch.prompts={CROPS // cell.views_per_step}",
+            f"batch.views_per_prompt={cell.views_per_step}",
+        ]
+    recipe = find_recipe(RECIPES[cell.objective])
     config = load_training(recipe=recipe, overrides=overrides, flags={})
     source = open_source(url)
     plan = make_plan(config, source, world=1)
@@ -149,7 +148,7 @@ def trained(work: Path, cell: Cell, seed: int) -> Path:
 
 def score(work: Path, cell: Cell, seed: int) -> dict[str, Any]:
     """k-NN and linear accuracy on the `report` half, in percent."""
-    if cell.encoder == "pixels:32":
+    if cell.encoder == "pixels:8":
         name = cell.encoder
     elif cell.encoder:
         name = f"untrained:{trained(work, Cell(table='', label=''), seed)}"
