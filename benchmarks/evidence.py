@@ -157,7 +157,7 @@ def score(work: Path, cell: Cell, seed: int) -> dict[str, Any]:
     examinee = open_encoder(
         name, device=torch.device("cpu"), seed=seed if cell.encoder == "untrained" else None
     )
-    evaluations = open_evaluations(["knn", "linear"], {"knn": {"k": NUM_NEIGHBOURS}})
+    evaluations = open_evaluations(["knn", "linear"], {"knn": {"neighbours": NUM_NEIGHBOURS}})
     document = evaluate(
         examinee,
         open_labelled(f"wds:{work / 'handwriting'}"),
