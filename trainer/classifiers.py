@@ -284,4 +284,5 @@ def accuracy_interval(correct: Bool[Tensor, " images"], groups: Int[Tensor, " im
     z = NORMAL_975
     middle = (p + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z * math.sqrt(p * (1 - p) / size + (z / (2 * size)) ** 2) / (1 + z**2 / size)
-    return Interval(accuracy=p, low=max(middle - half, 0.0), high=min(middle + half, 1.0))
+    # It holds p but for rounding.
+    return Interval(accuracy=p, low=min(max(middle - half, 0.0), p), high=max(middle + half, p))

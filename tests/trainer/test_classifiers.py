@@ -224,3 +224,11 @@ def test_interval_holds_the_truth_19_times_of_20(alike: float) -> None:
         found = accuracy_interval(torch.from_numpy(draw < 0.85), groups)
         held += found.low <= 0.85 <= found.high
     assert 0.93 <= held / 1000 <= 0.98
+
+
+@pytest.mark.parametrize("num_images", [1, 3, 10, 77, 1000])
+def test_interval_holds_the_accuracy_at_both_ends(num_images: int) -> None:
+    for value in (False, True):
+        correct = torch.full((num_images,), value)
+        found = accuracy_interval(correct, torch.arange(num_images))
+        assert 0 <= found.low <= found.accuracy <= found.high <= 1

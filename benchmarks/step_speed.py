@@ -1,0 +1,127 @@
+"""A step of `synth train` beside the bare computation: forward, backward and optimizer.
+
+    python -m benchmarks.step_speed [--rounds 5] [--steps 6]
+
+Bare is the same tower, head, loss and AdamW on one batch that is already a normalised tensor, in a
+loop by hand. The trainer's step loads and decodes views in one worker process, colours them, takes
+the norm of the gradients, guards against NaN and writes metrics each step. One thread computes and
+another core loads. Interleaved; an A/A ratio of the bare loop tells the noise.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+
+import click
+import torch
+
+from benchmarks import machine
+from benchmarks.loader_speed import make_set
+from trainer.config import load_config
+from trainer.data.opening import open_source
+from trainer.learner import Learner
+from trainer.loop import Plan, make_plan, train
+from trainer.objectives import Groups
+from trainer.optimization import make_optimizer
+
+SETTINGS = (
+    "batch.prompts=8",
+    "batch.views_per_prompt=4",
+    "run.log_every=1",
+    "run.checkpoint_every=100000",
+    "data.workers=1",
+    "objective.head_hidden=512",
+    "objective.head_out=128",
+)
+RECIPES = {
+    "weak": ("augment.jitter_prob=0.0", "augment.grey_prob=0.0", "augment.blur_prob=0.0"),
+    "StableRep's": (),
+}
+
+
+def make(url: str, model: str, augment: tuple[str, ...], steps: int) -> Plan:
+    """The plan of a short run."""
+    config = load_config(
+        recipe=None,
+        overrides=[*SETTINGS, *augment],
+        flags={"model.model": model, "schedule.steps": steps},
+    )
+    return make_plan(config, open_source(url), world=1)
+
+
+def bare(plan: Plan, steps: int) -> float:
+    """Seconds a step by hand."""
+    torch.manual_seed(0)
+    learner = Learner(plan.spec, plan.objective, plan.objective_config, None).train()
+    optimizer = make_optimizer(learner, plan.config.optimizer)
+    groups = Groups(
+        ids=torch.arange(plan.batch.num_groups),
+        rows_per_group=plan.batch.views_per_group,
+        captions=[""] * plan.batch.num_groups,
+    )
+    pixels = torch.randn(plan.crops_per_step, 3, plan.spec.input_px, plan.spec.input_px)
+    times = []
+    for _ in range(steps + 1):
+        start = time.perf_counter()
+        features: torch.Tensor = learner.encoder(pixels)
+        loss = learner.objective(features, groups).total
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        times.append(time.perf_counter() - start)
+    return statistics.median(times[1:])
+
+
+def whole(plan: Plan, url: str, folder: Path) -> tuple[float, float]:
+    """Seconds a step of the trainer, and the part of it that data was waited for."""
+    marks, waits = [], []
+
+    def mark(step: int, values: dict[str, float]) -> None:
+        marks.append(time.perf_counter())
+        waits.append(values["data_wait"])
+
+    train(plan, open_source(url), folder, device=torch.device("cpu"), fresh=True, on_step=mark)
+    times = [after - before for before, after in pairwise(marks)]
+    return statistics.median(times), statistics.median(waits[1:])
+
+
+@click.command()
+@click.option("--model", default="vit_small_patch16_224")
+@click.option("--rounds", default=5)
+@click.option("--steps", default=6)
+def main(model: str, rounds: int, steps: int) -> None:
+    """Print one table."""
+    torch.set_num_threads(1)
+    print(machine.describe())
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        make_set(folder / "set")
+        url = str(folder / "set")
+        print(f"{model}, 8 groups x 4 views, 224 px from 256 px JPEGs, {rounds} rounds\n")
+        print("| crops | bare, s | trainer, s | trainer / bare | bare / bare | data wait |")
+        print("|---|---|---|---|---|---|")
+        for name, augment in RECIPES.items():
+            plan = make(url, model, augment, steps + 1)
+            rows = []
+            for _ in range(rounds):
+                first = bare(plan, steps)
+                step, wait = whole(plan, url, folder / "run")
+                rows.append((first, step, bare(plan, steps), wait))
+            print(_line(name, rows), flush=True)
+
+
+def _line(name: str, rows: list[tuple[float, float, float, float]]) -> str:
+    first, step, second, wait = (statistics.median(column) for column in zip(*rows, strict=True))
+    ratios: Callable[[list[float]], str] = lambda each: (  # noqa: E731
+        f"{statistics.median(each):.3f} ({min(each):.3f} to {max(each):.3f})"
+    )
+    ours = ratios([row[1] / ((row[0] + row[2]) / 2) for row in rows])
+    itself = ratios([row[0] / row[2] for row in rows])
+    return f"| {name} | {(first + second) / 2:.2f} | {step:.2f} | {ours} | {itself} | {wait:.1%} |"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""From a set to scores in separate commands, for each objective; zero-shot for those with text."""
+
+import io
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.picture_sets import make_picture_set, png
+from tests.running import synth
+
+TEXT = "{context_length=8,width=16,heads=2,layers=1,embed_dim=8}"
+
+
+def labelled(folder: Path) -> str:
+    """Noise around two colours, told by name."""
+    for split, count in (("train", 24), ("test", 10)):
+        (folder / split).mkdir(parents=True)
+        with tarfile.open(folder / split / "0.tar", "w") as tar:
+            for index in range(count):
+                rng = np.random.default_rng([len(split), index])
+                pixels = rng.integers(0, 60, (16, 16, 3))
+                pixels[..., index % 2] += 180
+                members = {"png": png(pixels.astype(np.uint8)), "cls": str(index % 2).encode()}
+                for suffix, data in members.items():
+                    info = tarfile.TarInfo(f"{index:03d}.{suffix}")
+                    info.size = len(data)
+                    tar.addfile(info, io.BytesIO(data))
+    (folder / "classnames.txt").write_text("red\ngreen\n")
+    (folder / "zeroshot_classification_templates.txt").write_text("a {c}\nsome {c}\n")
+    return f"wds:{folder}"
+
+
+@pytest.mark.parametrize("objective", ["stablerep-plus", "clip"])
+def test_text_objectives_are_scored_zero_shot_too(objective: str, tmp_path: Path) -> None:
+    make_picture_set(tmp_path / "set")
+    run = tmp_path / "run"
+    head = ("--set", "objective.head_hidden=8", "--set", "objective.head_out=4")
+    synth(
+        "train", tmp_path / "set", "--out", run, "--objective", objective, "--steps", 3,
+        "--model", "synth_small_conv", "--set", "model.input_px=16", "--batch-prompts", 6,
+        "--views-per-prompt", 2, "--set", f"objective.text={TEXT}",
+        *(head if objective == "stablerep-plus" else ()),
+    )  # fmt: skip
+    on = labelled(tmp_path / "labelled")
+    output = synth("evaluate", run, "--on", on, "--with", "knn,linear,zero-shot")
+    assert all(name in output for name in ("knn", "linear", "zero-shot"))
+    (file,) = (run / "scores").iterdir()
+    document = json.loads(file.read_text())
+    scores = {score["name"]: score for score in document["scores"]}
+    assert scores["knn"]["accuracy"] == 1.0
+    assert scores["linear"]["accuracy"] == 1.0
+    assert all(
+        0 <= each["low"] <= each["accuracy"] <= each["high"] <= 1 for each in scores.values()
+    )
+    assert {score["num_test"] for score in scores.values()} == {10}
+    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {"image_to_text", "text_to_image", "scale"} <= lines[-1].keys()
+
+
+def test_encoder_without_text_is_refused_zero_shot(tmp_path: Path) -> None:
+    make_picture_set(tmp_path / "set")
+    run = tmp_path / "run"
+    synth(
+        "train", tmp_path / "set", "--out", run, "--steps", 2, "--batch-prompts", 6,
+        "--model", "synth_small_conv", "--set", "model.input_px=16",
+        "--set", "objective.head_hidden=8", "--set", "objective.head_out=4",
+    )  # fmt: skip
+    on = labelled(tmp_path / "labelled")
+    output = synth("evaluate", run, "--on", on, "--with", "zero-shot", status=1)
+    assert "text" in output
+    assert not (run / "scores").exists()

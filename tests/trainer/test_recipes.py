@@ -1,0 +1,52 @@
+"""Every recipe that is shipped is valid, and those of the paper say what the paper says."""
+
+from pathlib import Path
+
+import pytest
+
+from manifests.settings import check
+from trainer.config import load_config
+from trainer.data.crops import AugmentConfig
+from trainer.models.encoder import EncoderSpec
+from trainer.objectives import objective_class
+from trainer.recipes import FOLDER, find_recipe
+
+RECIPES = sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def test_there_are_recipes_for_the_papers_and_the_demo() -> None:
+    assert {"stablerep-cc12m", "stablerep-plus-cc12m", "demo", "demo-simclr"} <= set(RECIPES)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe_is_valid(name: str) -> None:
+    config = load_config(recipe=find_recipe(name), overrides=[], flags={})
+    objective = objective_class(config.objective["name"])
+    check(objective.Config, config.objective, origin=name, table="objective")
+    check(EncoderSpec, config.model, origin=name, table="model")
+    check(AugmentConfig, config.augment, origin=name, table="augment")
+
+
+@pytest.mark.parametrize("name", ["stablerep-cc12m", "stablerep-plus-cc12m"])
+def test_published_recipe_has_the_published_values(name: str) -> None:
+    config = load_config(recipe=find_recipe(name), overrides=[], flags={})
+    images = config.batch.prompts * (config.batch.views_per_prompt or 0)
+    assert images == 8256
+    assert config.optimizer.lr_per_256 * images / 256 == pytest.approx(3.225e-3)
+    assert config.optimizer.betas == (0.9, 0.98)
+    assert config.optimizer.weight_decay == 0.1
+    assert (config.schedule.epochs, config.schedule.warmup_epochs) == (15, 0.5)
+    header = Path(find_recipe(name)).read_text().partition("[")[0]
+    assert "ImageNet linear probe" in header
+    assert "has not been run to its end" in header
+
+
+def test_defaults_are_the_papers() -> None:
+    objective = objective_class("stablerep").Config()
+    assert (objective.temperature, objective.head_hidden, objective.head_out) == (0.1, 4096, 256)
+    plus = objective_class("stablerep-plus").Config()
+    assert (plus.image_weight, plus.text_weight) == (1.0, 1.0)
+    assert (plus.text.layers, plus.text.width, plus.text.context_length) == (12, 512, 77)
+    augment = AugmentConfig()
+    assert (augment.crop_scale, augment.jitter_prob, augment.grey_prob) == ((0.08, 1.0), 0.8, 0.2)
+    assert augment.downsample_px == (64, 128)
