@@ -1,5 +1,6 @@
 """What the documents show is what happens: their blocks are run."""
 
+import json
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ import sys
 from pathlib import Path
 
 from tests.conftest import ROOT
+from tests.picture_sets import make_picture_set
 
 
 def blocks(document: str, language: str) -> list[str]:
@@ -33,7 +35,9 @@ def test_readme_commands_run_in_order(tmp_path: Path) -> None:
     assert len(found) >= 3
     output = [shell(block, tmp_path) for block in found]
     assert any("all right: 8 views" in each for each in output)
-    assert "equal to the byte" in output[-1]
+    assert any("equal to the byte" in each for each in output)
+    assert "knn" in output[-1]
+    assert (tmp_path / "demo-set" / "run" / "encoder.safetensors").exists()
     assert (tmp_path / "demo-set" / "report.html").stat().st_size > 10_000
 
 
@@ -51,7 +55,7 @@ def test_readme_recipe_is_a_valid_one(tmp_path: Path) -> None:
 
 
 def test_contributed_renderer_works_as_shown(tmp_path: Path) -> None:
-    (code,) = blocks("CONTRIBUTING.md", "python")
+    code, _ = blocks("CONTRIBUTING.md", "python")
     (tmp_path / "gradient.py").write_text(code)
     (tmp_path / "captions.txt").write_text("a sky\na sea\n")
     generate = (
@@ -59,6 +63,19 @@ def test_contributed_renderer_works_as_shown(tmp_path: Path) -> None:
         "--images-per-prompt 2 --guidance 1 --executor inline && synth verify set"
     )
     assert "all right: 4 views" in shell(generate, tmp_path, tmp_path)
+
+
+def test_contributed_objective_works_as_shown(tmp_path: Path) -> None:
+    _, code = blocks("CONTRIBUTING.md", "python")
+    (tmp_path / "uniform.py").write_text(code)
+    make_picture_set(tmp_path / "set")
+    train = (
+        "synth train set --out run --objective uniform:Uniform --model synth_small_conv "
+        "--set model.input_px=16 --batch-prompts 6 --views-per-prompt 3 --steps 3"
+    )
+    shell(train, tmp_path, tmp_path)
+    last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]
+    assert {"near", "spread"} <= json.loads(last).keys()
 
 
 def test_every_file_in_the_readmes_tree_exists() -> None:
