@@ -57,6 +57,8 @@ class Cell:
     views_per_step: int = 8
     real: bool = False
     """Trained on the real training images, 5,032 paintings of 1,258 glyphs."""
+    steps: int = 0
+    """Of training; 0 for the 250 of the recipe."""
     encoder: str = ""
     """Not trained: `untrained` or `pixels:8`, the size at which the world is drawn."""
 
@@ -76,6 +78,7 @@ CELLS = (
         for views in (2, 4, 8, 16)
     ),
     *(Cell(table="captions", label=f"{count}", captions=count) for count in (24, 48, 96, 192, 384)),
+    Cell(table="captions", label="384, four times the steps", captions=384, steps=1000),
     *(
         Cell(
             table="768 images",
@@ -127,7 +130,7 @@ def trained(work: Path, cell: Cell, seed: int) -> Path:
     """The run of a cell."""
     parts = (cell.objective, cell.captions, cell.views, f"{cell.guidance:g}", cell.views_per_step)
     name = "-".join(map(str, parts)) if not cell.real else "simclr-real"
-    out = work / f"run-{name}-{seed}"
+    out = work / f"run-{name}-{seed}{f'-{cell.steps}' if cell.steps else ''}"
     if (out / "encoder.safetensors").exists():
         return out
     is_simclr = cell.objective == "simclr"
@@ -139,7 +142,8 @@ def trained(work: Path, cell: Cell, seed: int) -> Path:
             f"batch.views_per_prompt={cell.views_per_step}",
         ]
     recipe = find_recipe(RECIPES[cell.objective])
-    config = load_training(recipe=recipe, overrides=overrides, flags={})
+    flags = {"schedule.steps": cell.steps or None}
+    config = load_training(recipe=recipe, overrides=overrides, flags=flags)
     source = open_source(url)
     plan = make_plan(config, source, world=1)
     assert train(plan, source, out, device=torch.device("cpu"))
@@ -191,6 +195,8 @@ def _spread(values: Sequence[float]) -> str:
 
 def _key(cell: Cell, seed: int) -> str:
     values = {key: each for key, each in asdict(cell).items() if key not in ("table", "label")}
+    if not cell.steps:
+        del values["steps"]
     return json.dumps([values, seed], sort_keys=True)
 
 
