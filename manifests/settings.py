@@ -14,7 +14,7 @@ from manifests.plugins import did_you_mean
 class Table(BaseModel):
     """A table of a recipe: frozen, strict, no unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def read_settings(

@@ -25,7 +25,7 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def start(*arguments: object) -> subprocess.Popen[str]:
+def start(*arguments: object, new_session: bool = False) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command(*arguments),
         cwd=ROOT,
@@ -33,6 +33,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=new_session,
     )
 
 

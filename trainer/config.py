@@ -2,11 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from manifests.settings import Table, check, read_settings
+
+_Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
 class BatchTable(Table):
@@ -32,7 +34,7 @@ class OptimizerTable(Table):
 
     lr_per_256: float = Field(default=1e-4, gt=0)
     """Learning rate for 256 crops a step; it grows with the batch."""
-    betas: tuple[float, float] = (0.9, 0.98)
+    betas: tuple[_Beta, _Beta] = (0.9, 0.98)
     weight_decay: float = Field(default=0.1, ge=0)
     """Not on biases and norms."""
     clip_norm: float | None = Field(default=None, gt=0)
@@ -61,7 +63,7 @@ class RunTable(Table):
 
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] = "fp32"
-    device: str = "auto"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     log_every: int = Field(default=10, ge=1)
     """Steps."""
     checkpoint_every: int = Field(default=1000, ge=1)

@@ -7,20 +7,22 @@ one process.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
+from manifests.errors import ConfigError
 from trainer.errors import TrainerError
+from trainer.rendezvous import STORE_VARIABLE
 
-STORE_VARIABLE = "SYNTH_STORE"
-"""File through which the ranks that `--nproc` starts find each other: no port is needed."""
-TIMEOUT_S = 120.0
+TIMEOUT_S = 300.0
+"""After so long without a word from another rank, a rank gives up."""
 
 
 def rank() -> int:
@@ -36,11 +38,13 @@ def world_size() -> int:
 @contextmanager
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the ranks that `--nproc`, torchrun or srun started; alone, do nothing."""
-    world = int(os.environ.get("WORLD_SIZE", os.environ.get("SLURM_NTASKS", "1")))
+    in_step = "SLURM_STEP_ID" in os.environ  # srun; a shell of sbatch or salloc is no rank
+    slurm = os.environ if in_step else {}
+    world = int(os.environ.get("WORLD_SIZE", slurm.get("SLURM_NTASKS", "1")))
     if world == 1:
         yield
         return
-    number = int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0")))
+    number = int(os.environ.get("RANK", slurm.get("SLURM_PROCID", "0")))
     store = os.environ.get(STORE_VARIABLE)
     if store is None and "MASTER_ADDR" not in os.environ:
         raise TrainerError(
@@ -61,33 +65,68 @@ def process_group(device: torch.device) -> Iterator[None]:
 
 
 def local_device(name: str) -> torch.device:
-    """`auto` is this rank's GPU if there is one, else the CPU."""
+    """`auto` is this rank's GPU if there is one, else the CPU.
+
+    Raises:
+        ConfigError: No such device here.
+    """
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cuda":
-        index = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
-        device = torch.device("cuda", index)
+    if name == "cuda" and torch.cuda.is_available():
+        count = torch.cuda.device_count()
+        local = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
+        if local >= count > 1 or ("LOCAL_RANK" in os.environ and local >= count):
+            raise ConfigError(f"rank {local} of this machine has no GPU, there are {count}")
+        name = f"cuda:{min(local, count - 1)}"  # srun may show each rank only its own
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as exc:
+        told = str(exc).partition("\n")[0]
+        raise ConfigError(f"device {name!r} cannot be used here ({told})") from exc
+    if device.type == "cuda":
         torch.cuda.set_device(device)
-        return device
-    return torch.device(name)
+    return device
 
 
 class Control:
-    """Small sums that all ranks agree on once a step, beside the gradients and off the device."""
+    """What all ranks agree on once a step, beside the gradients and off the device."""
 
     def __init__(self) -> None:
         is_gloo = dist.is_initialized() and dist.get_backend() == "gloo"
-        self._group: Any = (
-            None if is_gloo or not dist.is_initialized() else dist.new_group(backend="gloo")
-        )
+        self._group: Any = None
+        if dist.is_initialized() and not is_gloo:
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=TIMEOUT_S))
 
     def total(self, *counts: int) -> list[int]:
-        """Sum of each count over the ranks."""
+        """Sum of each count over the ranks. Raises TrainerError if one is gone."""
         if world_size() == 1:
             return list(counts)
         values = torch.tensor(counts, dtype=torch.int64)
-        dist.all_reduce(values, group=self._group)
+        with _one_line():
+            dist.all_reduce(values, group=self._group)
         return [int(each) for each in values]
+
+    def texts(self, mine: Sequence[str]) -> list[str]:
+        """What each rank has to say, joined in the order of ranks."""
+        if world_size() == 1:
+            return list(mine)
+        found: list[Any] = [None] * world_size()
+        with _one_line():
+            dist.all_gather_object(found, list(mine), group=self._group)
+        return [text for each in found for text in each]
+
+
+@contextmanager
+def _one_line() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as exc:
+        told = str(exc).partition("\n")[0][-120:]
+        raise TrainerError(
+            f"rank {rank()}: another rank is gone or was silent for {TIMEOUT_S:.0f} s; look at its "
+            f"output and run the same command again ({told})"
+        ) from exc
 
 
 def gather(tensor: Tensor) -> Tensor:
@@ -186,37 +225,54 @@ class RankBatchNorm2d(nn.BatchNorm2d):
     """`nn.BatchNorm2d` with the statistics of all ranks; SyncBatchNorm refuses CPUs."""
 
     def forward(self, features: Tensor) -> Tensor:
-        if not self.training or world_size() == 1:
-            return super().forward(features)
-        normal, mean, variance = batch_norm(features, self.eps)
-        num_values = features.numel() // features.shape[1] * world_size()
-        if self.running_mean is not None and self.running_var is not None:
-            momentum = 0.1 if self.momentum is None else self.momentum
-            unbiased = variance * (num_values / max(num_values - 1, 1))
-            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
-            self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
-        if self.num_batches_tracked is not None:
-            self.num_batches_tracked.add_(1)
-        if self.affine:
-            normal = normal * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
-        return normal.to(features.dtype)
+        return _over_ranks(self, features) if self.training else super().forward(features)
+
+
+class RankBatchNormAct2d(BatchNormAct2d):  # type: ignore[misc]
+    """The same for timm's, which holds the activation that follows."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training:
+            found: Tensor = super().forward(features)
+            return found
+        normal: Tensor = self.act(self.drop(_over_ranks(self, features)))
+        return normal
+
+
+def _over_ranks(module: nn.BatchNorm2d, features: Tensor) -> Tensor:
+    normal, mean, variance = batch_norm(features, module.eps)
+    num_values = features.numel() // features.shape[1] * world_size()
+    if module.running_mean is not None and module.running_var is not None:
+        momentum = 0.1 if module.momentum is None else module.momentum
+        unbiased = variance * (num_values / max(num_values - 1, 1))
+        module.running_mean.lerp_(mean.to(module.running_mean.dtype), momentum)
+        module.running_var.lerp_(unbiased.to(module.running_var.dtype), momentum)
+    if module.num_batches_tracked is not None:
+        module.num_batches_tracked.add_(1)
+    if module.affine:
+        normal = normal * module.weight.view(1, -1, 1, 1) + module.bias.view(1, -1, 1, 1)
+    return normal.to(features.dtype)
+
+
+_OVER_RANKS = {nn.BatchNorm2d: RankBatchNorm2d, BatchNormAct2d: RankBatchNormAct2d}
 
 
 def synchronize_batch_norms(module: nn.Module) -> nn.Module:
     """Give every batch norm of a tower the statistics of all ranks; parameters keep their names.
 
+    One process has them anyway, and is left as it is.
+
     Raises:
         TrainerError: The tower has a kind of batch norm that is not known here.
     """
+    if world_size() == 1:
+        return module
     for name, child in module.named_modules():
-        if not isinstance(child, nn.modules.batchnorm._BatchNorm) or isinstance(
-            child, RankBatchNorm2d
-        ):
-            continue
-        if type(child) is not nn.BatchNorm2d:
+        if type(child) in _OVER_RANKS:
+            child.__class__ = _OVER_RANKS[type(child)]
+        elif isinstance(child, nn.modules.batchnorm._BatchNorm):
             raise TrainerError(
                 f"model: {name} is a {type(child).__name__}, whose statistics cannot be shared "
-                "between ranks here; choose a tower with plain BatchNorm2d, or train on one rank"
+                "between ranks here; choose another tower, or train on one rank"
             )
-        child.__class__ = RankBatchNorm2d
     return module

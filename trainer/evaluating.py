@@ -23,6 +23,7 @@ from trainer.distributed import rank, world_size
 from trainer.errors import DataError
 from trainer.evaluations import Classes, Evaluation, Subject, evaluation_class, run
 from trainer.features import Encode, Features, extract
+from trainer.files import write_whole
 from trainer.models.encoder import (
     WEIGHTS,
     EncoderSpec,
@@ -30,7 +31,6 @@ from trainer.models.encoder import (
     load_encoder,
     normalize,
     read_spec,
-    write_whole,
 )
 from trainer.models.text import load_text
 

@@ -8,7 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from trainer.distributed import STORE_VARIABLE
+from manifests.errors import ConfigError
+from trainer.rendezvous import STORE_VARIABLE
 
 
 def launch(nproc: int) -> int | None:
@@ -20,19 +21,22 @@ def launch(nproc: int) -> int | None:
     Returns:
         Exit status of the first rank that failed, else 0; None in a rank, and for a single one.
     """
-    if nproc <= 1 or "RANK" in os.environ:
+    if STORE_VARIABLE in os.environ:
+        return None
+    if "RANK" in os.environ:
+        raise ConfigError("--nproc: torchrun has started the ranks already; leave it out")
+    if nproc == 1:
         return None
     with tempfile.TemporaryDirectory(prefix="synth-train-") as scratch:
         ranks = [_start(number, nproc, Path(scratch)) for number in range(nproc)]
         for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
             signal.signal(kind, lambda number, frame: _send(ranks, number))
-        status = _wait(ranks)
-        # What the others said is said already by rank 0, unless it was not the one that failed.
-        if status > 0 and ranks[0].returncode < 0:
-            for number in range(1, nproc):
-                if ranks[number].returncode > 0:
-                    sys.stderr.write(_last_words(Path(scratch), number))
-                    break
+        failed = _wait(ranks)
+        status = failed.returncode if failed else 0
+        # Ranks that leave together say the same, and rank 0 was heard.
+        first = next((number for number in range(nproc) if ranks[number] is failed), 0)
+        if first:
+            sys.stderr.write(_last_words(Path(scratch), first))
     return status
 
 
@@ -63,22 +67,23 @@ def _send(ranks: "list[subprocess.Popen[bytes]]", number: int) -> None:
             each.send_signal(number)
 
 
-def _wait(ranks: "list[subprocess.Popen[bytes]]") -> int:
-    """Exit status of the first that failed; the others are ended then."""
-    status = 0
-    while any(each.poll() is None for each in ranks):
-        failed = [each.returncode for each in ranks if each.poll() not in (None, 0)]
-        if failed and not status:
-            status = failed[0]
+def _wait(ranks: "list[subprocess.Popen[bytes]]") -> "subprocess.Popen[bytes] | None":
+    """The first that failed; the others are ended then."""
+    while True:
+        running = [each for each in ranks if each.poll() is None]
+        if failed := [each for each in ranks if each.returncode]:
             _grace(ranks)
-            for each in ranks:
+            for each in running:
                 if each.poll() is None:
                     each.kill()
+                    each.wait()
+            return failed[0]
+        if not running:
+            return None
         time.sleep(0.05)
-    return status or next((each.returncode for each in ranks if each.returncode), 0)
 
 
-def _grace(ranks: "list[subprocess.Popen[bytes]]", grace_s: float = 10.0) -> None:
+def _grace(ranks: "list[subprocess.Popen[bytes]]", grace_s: float = 20.0) -> None:
     """Ranks that stop for the same reason do so by themselves, with their last words."""
     end = time.monotonic() + grace_s
     while time.monotonic() < end and any(each.poll() is None for each in ranks):

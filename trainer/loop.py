@@ -15,7 +15,8 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from manifests.errors import ConfigError
+from manifests.canonical import hash_json
+from manifests.errors import ConfigError, ContractError
 from manifests.settings import check
 from trainer.checkpointing import checkpoints, load_checkpoint, save_checkpoint
 from trainer.config import TrainConfig
@@ -25,7 +26,7 @@ from trainer.data.draws import generator
 from trainer.data.groups import GroupTable
 from trainer.data.sources import Source
 from trainer.distributed import Control, rank, world_size
-from trainer.errors import CheckpointError, DataError, DivergedError
+from trainer.errors import CheckpointError, DataError, DivergedError, TrainerError
 from trainer.learner import Learner
 from trainer.metrics import Metrics
 from trainer.models.encoder import EncoderSpec, save_encoder
@@ -70,13 +71,16 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
         ConfigError: A key is wrong, or another one silences it.
         DataError: The set has not what the recipe asks for.
     """
-    objective = objective_class(config.objective["name"])
+    name = config.objective["name"]
+    if not isinstance(name, str):
+        raise ConfigError(f"{origin}: objective.name is {name!r}, expected a text")
+    objective = objective_class(name)
     objective_config = check(objective.Config, config.objective, origin=origin, table="objective")
     spec = check(EncoderSpec, config.model, origin=origin, table="model")
     augment = check(AugmentConfig, config.augment, origin=origin, table="augment")
     arrangement: Arrangement = objective.arrangement
     whole = source.table()
-    table, num_views = _arrange(whole, arrangement, config, source)
+    table, num_views = _arrange(whole, arrangement, config)
     num_groups = config.batch.prompts
     if num_groups % world:
         raise ConfigError(
@@ -84,19 +88,14 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
             f"{world} as --batch-prompts"
         )
     if len(table) < num_groups:
+        most = len(table) // world * world
+        advice = f"give --batch-prompts {most} or less" if most else "train on fewer ranks"
         raise DataError(
             f"{source.url}: {len(table)} groups with at least {num_views} good views, a step takes "
-            f"{num_groups}; give --batch-prompts {len(table) // world * world or world} or less"
+            f"{num_groups}; {advice}"
         )
-    if arrangement.min_views + arrangement.crops_per_view > 2 and num_groups < 2:
+    if num_groups < 2:
         raise ConfigError("batch.prompts is 1: nothing is negative; give at least 2")
-    if arrangement.reads_captions:
-        empty = not source.caption(int(table.shards[0]), int(table.first_rows[0]))
-        if empty:
-            raise DataError(
-                f"{source.url}: has no captions, and {config.objective['name']} learns from them; "
-                "train with --objective stablerep or simclr"
-            )
     steps, warmup = _steps(config, len(table))
     crops = num_groups * num_views * arrangement.crops_per_view
     return Plan(
@@ -125,7 +124,7 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
             "model": spec.model_dump(mode="json"),
             "augment": augment.model_dump(mode="json"),
             "batch": {"prompts": num_groups, "views_per_prompt": num_views},
-            "data": {"max_bad_groups": config.data.max_bad_groups},
+            "data": {"replaces_bad_groups": config.data.max_bad_groups > 0},
             "optimizer": config.optimizer.model_dump(mode="json"),
             "schedule": {"steps": steps, "warmup_steps": warmup},
             "run": {"seed": config.run.seed, "precision": config.run.precision},
@@ -134,9 +133,12 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
 
 
 def _arrange(
-    whole: GroupTable, arrangement: Arrangement, config: TrainConfig, source: Source
+    whole: GroupTable, arrangement: Arrangement, config: TrainConfig
 ) -> tuple[GroupTable, int]:
+    """The groups that a step may take, and how many views of each."""
     asked = config.batch.views_per_prompt
+    if arrangement.reads_captions:
+        whole = whole.with_captions()
     if arrangement.splits_groups:
         if asked not in (None, 1):
             raise ConfigError(
@@ -195,15 +197,20 @@ def train(
     dtype = torch.bfloat16 if config.run.precision == "bf16" else None
     # Before anything is written: only a built model shows that its recipe is right.
     learner = Learner(plan.spec, plan.objective, plan.objective_config, dtype).to(device)
+    optimizer = make_optimizer(learner, config.optimizer)
+    control = Control()
     if rank() == 0:
         facts = surroundings(world_size(), device)
         facts["set"] = {"url": source.url, "num_groups": len(plan.table)}
         facts["set"]["num_left_out"] = plan.num_left_out
         enter_run(run, plan.identity, facts, fresh=fresh)
-    if world_size() > 1:
-        dist.barrier()
-    optimizer = make_optimizer(learner, config.optimizer)
-    first, num_bad = _resume(run, learner, optimizer, device)
+    control.total()  # the others look for checkpoints when rank 0 has entered the folder
+    first, num_bad = _resume(run, plan, learner, optimizer)
+    if control.total(first)[0] != first * world_size():
+        raise CheckpointError(
+            f"{run}: rank {rank()} would go on from step {first}, others from another; --out must "
+            "be one folder that all ranks share"
+        )
     module: nn.Module = learner
     if world_size() > 1:
         module = DistributedDataParallel(
@@ -214,7 +221,8 @@ def train(
     metrics = Metrics(run, step=first) if rank() == 0 else None
     try:
         with _stop_signals() as stopped:
-            done = _steps_of(plan, source, module, state, device, first, stopped, metrics, on_step)
+            steps = _Steps(plan, source, module, state, device, control)
+            done = steps.run(first, stopped, metrics, on_step)
     finally:
         if metrics is not None:
             metrics.close()
@@ -238,133 +246,185 @@ class _State:
         self.optimizer = optimizer
         self.num_bad = num_bad
         self._run = run
-        self._keep = plan.config.run.keep_checkpoints
-        self._saved = -1
+        self._plan = plan
 
-    def save(self, step: int) -> None:
-        """Write the state after a step, once."""
-        if rank() == 0 and step != self._saved:
+    def save(self, step: int, control: Control) -> None:
+        """Write the state after a step; no rank goes on, or leaves, before it is on disk."""
+        if rank() == 0:
             state = {
                 "step": step,
+                "identity": hash_json(self._plan.identity),
                 "num_bad": self.num_bad,
                 "learner": self.learner.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
-            save_checkpoint(self._run, step, state, keep=self._keep)
-        self._saved = step
+            save_checkpoint(self._run, step, state, keep=self._plan.config.run.keep_checkpoints)
+        control.total()
 
 
 def _resume(
-    run: Path, learner: Learner, optimizer: torch.optim.Optimizer, device: torch.device
+    run: Path, plan: Plan, learner: Learner, optimizer: torch.optim.Optimizer
 ) -> tuple[int, int]:
     """Steps that are done, and groups that were bad so far."""
     found = checkpoints(run)
     if not found:
         return 0, 0
     state = load_checkpoint(found[-1])
+    advice = "give another --out, or --fresh"
+    if state.get("identity") != hash_json(plan.identity):
+        raise CheckpointError(f"{found[-1]}: of another model, objective or set; {advice}")
     try:
         learner.load_state_dict(state["learner"], strict=True)
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError, KeyError) as exc:
         told = " ".join(str(exc).split())[:200]
-        raise CheckpointError(
-            f"{found[-1]}: of another model or objective ({told}); give another --out, or --fresh"
-        ) from exc
+        raise CheckpointError(f"{found[-1]}: does not fit the model ({told}); {advice}") from exc
     return int(state["step"]), int(state.get("num_bad", 0))
 
 
-def _steps_of(
-    plan: Plan,
-    source: Source,
-    module: nn.Module,
-    state: _State,
-    device: torch.device,
-    first: int,
-    stopped: Callable[[], bool],
-    metrics: Metrics | None,
-    on_step: Callable[[int, dict[str, float]], None],
-) -> bool:
-    config, control = plan.config, Control()
-    batches = Batches(source, plan.table, plan.batch, rank=rank(), world=world_size())
-    stream = load(
-        batches,
-        range(first, plan.num_steps),
-        num_workers=config.data.workers,
-        pin_memory=device.type == "cuda",
-    )
-    module.train()
-    window, skipped = _Window(), 0
-    for step in range(first, plan.num_steps):
-        with window.waiting():
-            batch = next(stream)
-        for told in batch.bad:
-            _log.warning("replaced a group: %s", told)
-        stop, num_bad = control.total(int(stopped()), len(batch.bad))
-        state.num_bad += num_bad
-        if state.num_bad > config.data.max_bad_groups:
-            state.save(step)
-            raise DataError(
-                f"{source.url}: {state.num_bad} groups could not be read by step {step}, "
-                f"data.max_bad_groups allows {config.data.max_bad_groups}; run `synth verify`"
-            )
-        if stop:
-            state.save(step)
-            return False
-        rate = learning_rate(
-            step, peak=plan.peak_rate, warmup_steps=plan.warmup_steps, num_steps=plan.num_steps
+class _Steps:
+    """The loop itself. Whatever ends it ends it on all ranks at the same step."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        source: Source,
+        module: nn.Module,
+        state: _State,
+        device: torch.device,
+        control: Control,
+    ) -> None:
+        self._plan = plan
+        self._source = source
+        self._module = module
+        self._state = state
+        self._device = device
+        self._control = control
+        self._num_skipped = 0
+
+    def run(
+        self,
+        first: int,
+        stopped: Callable[[], bool],
+        metrics: Metrics | None,
+        on_step: Callable[[int, dict[str, float]], None],
+    ) -> bool:
+        """Take the steps from `first` on; False if a signal came before the last."""
+        plan, config, state = self._plan, self._plan.config, self._state
+        stream = load(
+            Batches(self._source, plan.table, plan.batch, rank=rank(), world=world_size()),
+            range(first, plan.num_steps),
+            num_workers=config.data.workers,
+            pin_memory=self._device.type == "cuda",
         )
-        # Dropout and stochastic depth: a function of the step, so a resumed run draws the same.
-        torch.manual_seed(int(generator("model", config.run.seed, step, rank()).integers(2**62)))
-        set_learning_rate(state.optimizer, rate)
-        loss, parts, norm = _step(plan, module, state, batch, device)
-        skipped = 0 if math.isfinite(norm) else skipped + 1
-        finished = step + 1
-        if skipped:
-            _log.warning("step %d: gradients are not finite, it was skipped", finished)
-        if skipped == MAX_SKIPPED_IN_A_ROW:
-            state.save(finished)
-            raise DivergedError(
-                f"gradients were not finite for {skipped} steps in a row, the last is {finished}; "
-                "lower optimizer.lr_per_256, warm up longer, or train in fp32"
+        self._module.train()
+        window = _Window()
+        for step in range(first, plan.num_steps):
+            with window.waiting():
+                batch = self._next(stream, step, stopped)
+            if batch is None:
+                return False
+            rate = learning_rate(
+                step, peak=plan.peak_rate, warmup_steps=plan.warmup_steps, num_steps=plan.num_steps
             )
-        values: dict[str, float] = {}
-        window.count(plan.crops_per_step)
-        if finished % config.run.log_every == 0 or finished == plan.num_steps:
-            values = _mean_over_ranks({"loss": loss, **parts})
-            values |= {"epoch": finished * plan.batch.num_groups / len(plan.table)}
-            values |= {"lr": rate, "grad_norm": norm, "bad_groups": state.num_bad}
-            values |= window.read()
-            if metrics is not None:
-                metrics.write(finished, values)
-        if finished % config.run.checkpoint_every == 0 or finished == plan.num_steps:
-            state.save(finished)
-        on_step(finished, values)
-    return True
+            set_learning_rate(state.optimizer, rate)
+            loss, parts, norm = self._step(step, batch)
+            finished = step + 1
+            self._guard(finished, norm)
+            window.count(plan.crops_per_step)
+            values: dict[str, float] = {}
+            if finished % config.run.log_every == 0 or finished == plan.num_steps:
+                values = _mean_over_ranks({"loss": loss, **parts})
+                values |= {"epoch": finished * plan.batch.num_groups / len(plan.table)}
+                values |= {"lr": rate, "grad_norm": norm, "bad_groups": state.num_bad}
+                values |= window.read()
+                if metrics is not None:
+                    metrics.write(finished, values)
+            if finished % config.run.checkpoint_every == 0 or finished == plan.num_steps:
+                state.save(finished, self._control)
+            on_step(finished, values)
+        return True
 
+    def _next(
+        self, stream: Iterator[Batch], step: int, stopped: Callable[[], bool]
+    ) -> Batch | None:
+        """The next batch; None if a signal came, with a checkpoint written.
 
-def _step(
-    plan: Plan, module: nn.Module, state: _State, batch: Batch, device: torch.device
-) -> tuple[torch.Tensor, dict[str, torch.Tensor], float]:
-    """Forward, backward and, if the gradients are finite, the optimizer."""
-    groups = Groups(
-        ids=batch.ids.to(device, non_blocking=True),
-        rows_per_group=plan.batch.views_per_group * plan.batch.crops_per_view,
-        captions=batch.captions,
-    )
-    terms = module(
-        batch.images.to(device, non_blocking=True),
-        batch.colours.to(device, non_blocking=True),
-        groups,
-    )
-    state.optimizer.zero_grad(set_to_none=True)
-    terms.total.backward()
-    # After the average over ranks the gradients are the same everywhere, and so is this decision.
-    limit = plan.config.optimizer.clip_norm or math.inf
-    norm = float(nn.utils.clip_grad_norm_(state.learner.parameters(), limit))
-    if math.isfinite(norm):
-        state.optimizer.step()
-        state.learner.objective.after_step()
-    return terms.total.detach(), {n: each.detach() for n, each in terms.parts.items()}, norm
+        A rank that cannot read tells the others first: none waits for it, and all say why.
+        """
+        batch: Batch | None = None
+        failure: Exception | None = None
+        try:
+            batch = next(stream)
+        except (TrainerError, ContractError) as exc:
+            failure = exc
+        bad = batch.bad if batch is not None else []
+        stop, num_bad, num_failed = self._control.total(
+            int(stopped()), len(bad), int(failure is not None)
+        )
+        if num_failed:
+            told = self._control.texts([] if failure is None else [str(failure)])
+            raise failure or DataError(told[0])
+        if stop:  # the batch is not counted: it is read again
+            self._state.save(step, self._control)
+            return None
+        if num_bad:
+            self._count(step, self._control.texts(bad))
+        return batch
+
+    def _count(self, step: int, told: list[str]) -> None:
+        state, allowed = self._state, self._plan.config.data.max_bad_groups
+        if rank() == 0:
+            for text in told:
+                _log.warning("replaced a group: %s", text)
+        if state.num_bad + len(told) > allowed:
+            state.save(step, self._control)
+            raise DataError(
+                f"{self._source.url}: {state.num_bad + len(told)} groups could not be read by step "
+                f"{step}, data.max_bad_groups allows {allowed}; the last is {told[-1]}"
+            )
+        state.num_bad += len(told)
+
+    def _step(self, step: int, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor], float]:
+        """Forward, backward and, if the gradients are finite, the optimizer."""
+        plan, state, device = self._plan, self._state, self._device
+        # Dropout and stochastic depth: a function of the step, so a resumed run draws the same.
+        seed = generator("model", plan.config.run.seed, step, rank()).integers(2**62)
+        torch.manual_seed(int(seed))
+        buffers = [(each, each.clone()) for each in state.learner.buffers()]
+        groups = Groups(
+            ids=batch.ids.to(device, non_blocking=True),
+            rows_per_group=plan.batch.views_per_group * plan.batch.crops_per_view,
+            captions=batch.captions,
+        )
+        terms = self._module(
+            batch.images.to(device, non_blocking=True),
+            batch.colours.to(device, non_blocking=True),
+            groups,
+        )
+        state.optimizer.zero_grad(set_to_none=True)
+        terms.total.backward()
+        # After the average over ranks the gradients are the same everywhere: so is what follows.
+        limit = plan.config.optimizer.clip_norm or math.inf
+        norm = float(nn.utils.clip_grad_norm_(state.learner.parameters(), limit))
+        if math.isfinite(norm):
+            state.optimizer.step()
+            state.learner.objective.after_step()
+        else:  # the statistics of batch norms are not finite either
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        return terms.total.detach(), {n: each.detach() for n, each in terms.parts.items()}, norm
+
+    def _guard(self, finished: int, norm: float) -> None:
+        self._num_skipped = 0 if math.isfinite(norm) else self._num_skipped + 1
+        if self._num_skipped and rank() == 0:
+            _log.warning("step %d: gradients are not finite, it was skipped", finished)
+        if self._num_skipped == MAX_SKIPPED_IN_A_ROW:
+            raise DivergedError(
+                f"gradients were not finite for {self._num_skipped} steps in a row, the last is "
+                f"{finished}; lower optimizer.lr_per_256, warm up longer, or train in fp32, with "
+                "--fresh"
+            )
 
 
 def _mean_over_ranks(values: dict[str, torch.Tensor]) -> dict[str, float]:
@@ -418,6 +478,8 @@ def _stop_signals() -> Iterator[Callable[[], bool]]:
 
 
 def _export(plan: Plan, run: Path, learner: Learner, source: Source) -> None:
+    if broken := [n for n, each in learner.state_dict().items() if not each.isfinite().all()]:
+        raise DivergedError(f"{run}: {broken[0]} is not finite, nothing was exported; see metrics")
     made = {
         "objective": plan.config.objective["name"],
         "steps": plan.num_steps,

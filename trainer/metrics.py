@@ -2,9 +2,14 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
+
+from trainer.files import write_whole
 
 FILE = "metrics.jsonl"
 BOARD = "tensorboard"
@@ -19,14 +24,15 @@ class Metrics:
 
     def __init__(self, run: Path, *, step: int) -> None:
         path = run / FILE
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= step]
-        path.write_text("".join(kept), "utf-8")
+        kept = [line for line in _lines(path) if line["step"] <= step]
+        write_whole(path, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / BOARD), purge_step=step + 1 if step else None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """One line; on disk when this returns, as far as the system tells."""
-        self._file.write(f"{json.dumps({'step': step, **values})}\n")
+        line = {"step": step} | {n: v if isfinite(v) else None for n, v in values.items()}
+        self._file.write(f"{json.dumps(line)}\n")
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
@@ -37,14 +43,17 @@ class Metrics:
         self._board.close()
 
 
-def _lines(path: Path) -> list[str]:
+def _lines(path: Path) -> list[dict[str, Any]]:
     """Whole lines only: a killed run may have left a part of one."""
-    if not path.exists():
-        return []
-    lines = path.read_text("utf-8").splitlines(keepends=True)
-    return [line for line in lines if line.endswith("}\n")]
+    found = []
+    for text in path.read_text("utf-8").splitlines() if path.exists() else ():
+        with suppress(ValueError):
+            line = json.loads(text)
+            if isinstance(line, dict) and isinstance(line.get("step"), int):
+                found.append(line)
+    return found
 
 
-def read_metrics(run: Path) -> list[dict[str, float]]:
-    """All lines of a run's `metrics.jsonl`."""
-    return [json.loads(line) for line in _lines(run / FILE)]
+def read_metrics(run: Path) -> list[dict[str, Any]]:
+    """All lines of a run's `metrics.jsonl`; a value that was not finite is None."""
+    return _lines(run / FILE)

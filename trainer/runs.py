@@ -14,7 +14,8 @@ import torch
 
 from trainer import checkpointing, metrics
 from trainer.errors import CheckpointError
-from trainer.models.encoder import SPEC, WEIGHTS, write_whole
+from trainer.files import TEMPORARY_PREFIX, write_whole
+from trainer.models.encoder import SPEC, WEIGHTS
 from trainer.models.text import SPEC as TEXT_SPEC
 from trainer.models.text import WEIGHTS as TEXT_WEIGHTS
 
@@ -40,11 +41,13 @@ def enter_run(
             message names the keys that differ.
     """
     path = run / FILE
-    if fresh:
+    if fresh and path.exists():
+        read_run(run)  # refuses what is no run of ours
         _remove(run)
     session = {**facts, "started": datetime.now(UTC).isoformat(timespec="seconds")}
     if not path.exists():
-        foreign = sorted(each.name for each in run.iterdir()) if run.exists() else []
+        there = run.iterdir() if run.exists() else ()
+        foreign = sorted(e.name for e in there if not e.name.startswith(TEMPORARY_PREFIX))
         if foreign:
             raise CheckpointError(
                 f"{run}: holds {foreign[0]} but no {FILE}; give an empty folder as --out"
@@ -53,6 +56,8 @@ def enter_run(
         _write(path, {"identity": identity, "sessions": [session]})
         return
     document = read_run(run)
+    if not checkpointing.checkpoints(run):  # nothing is learned yet: the recipe may still be mended
+        document["identity"] = identity
     if keys := _differing(document["identity"], identity):
         raise CheckpointError(
             f"{run}: was begun with another recipe or set; these differ: {', '.join(keys)}. Give "
@@ -101,11 +106,19 @@ def _revision() -> str:
             subprocess.run(
                 ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
             ).stdout.strip()
-            for arguments in (("rev-parse", "HEAD"), ("status", "--porcelain", "-uno"))
+            for arguments in (
+                (
+                    "ls-files",
+                    "--error-unmatch",
+                    Path(__file__).name,
+                ),  # not installed in another one
+                ("rev-parse", "HEAD"),
+                ("status", "--porcelain", "-uno"),
+            )
         ]
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return told[0] + ("+changes" if told[1] else "")
+    return told[1] + ("+changes" if told[2] else "")
 
 
 def _differing(old: Any, new: Any, path: str = "") -> list[str]:

@@ -45,15 +45,20 @@ def weights(run: Path) -> bytes:
     return (run / "encoder.safetensors").read_bytes()
 
 
-def kill_after(run: Path, step: int, *arguments: object, kind: int) -> int:
+def kill_after(
+    run: Path, step: int, *arguments: object, kind: int, whole_group: bool = False
+) -> int:
     """Start a run, and send a signal once it has logged a step; the exit status."""
-    process = start("train", *arguments, "--out", run, *OPTIONS)
+    process = start("train", *arguments, "--out", run, *OPTIONS, new_session=whole_group)
     try:
         deadline = time.monotonic() + 90
         while len(read_metrics(run)) < step and process.poll() is None:
             assert time.monotonic() < deadline
             time.sleep(0.005)
-        process.send_signal(kind)
+        if whole_group:
+            os.killpg(process.pid, kind)
+        else:
+            process.send_signal(kind)
         process.communicate(timeout=60)
     finally:
         process.kill()
@@ -132,6 +137,56 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
     synth("train", url, "--out", run, *OPTIONS)
     assert losses(run) == losses(undisturbed)
     assert weights(run) == weights(undisturbed)
+
+
+def test_sigterm_to_all_processes_at_once_writes_a_checkpoint_too(
+    url: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    """As `timeout`, Slurm and most supervisors send it: loader workers get it as well."""
+    run = tmp_path / "run"
+    status = kill_after(run, 4, url, "--workers", "2", kind=signal.SIGTERM, whole_group=True)
+    assert status == 143
+    synth("train", url, "--out", run, *OPTIONS)
+    assert losses(run) == losses(undisturbed)
+
+
+def test_bad_view_that_one_rank_reads_ends_all_and_is_named(tmp_path: Path) -> None:
+    shards = make_picture_set(tmp_path / "set")
+    row = shards.manifest(2).rows[4]
+    tar = tmp_path / "set" / shards.layout.tar(2)
+    data = bytearray(tar.read_bytes())
+    data[row.offset + 30] ^= 1
+    tar.write_bytes(data)
+    start_s = time.monotonic()
+    output = synth(
+        "train", tmp_path / "set", "--out", tmp_path / "run", *OPTIONS, "--views-per-prompt", "4",
+        "--nproc", "2", status=1,
+    )  # fmt: skip
+    (line,) = [each for each in output.splitlines() if "Error" in each]
+    assert "data/000002.tar" in line
+    assert row.key in line
+    assert time.monotonic() - start_s < 60
+
+
+def test_loader_workers_read_from_a_web_server(url: str, undisturbed: Path, tmp_path: Path) -> None:
+    """The client of a remote store does not survive a fork; each worker opens its own."""
+    import threading
+    from functools import partial
+    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=url))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        remote = f"http://127.0.0.1:{server.server_port}"
+        synth("train", remote, "--out", tmp_path, *OPTIONS, "--workers", "1")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert losses(tmp_path) == losses(undisturbed)
 
 
 def test_two_ranks_have_the_losses_of_one_and_resume_on_one(

@@ -111,13 +111,13 @@ def test_mixed_image_sizes(tmp_path: Path) -> None:
 def test_picture_of_another_size_than_its_manifest_says(tmp_path: Path) -> None:
     import numpy as np
 
-    shards = begin(tmp_path / "set", ["a", "b"], prompts_per_shard=2, images_per_prompt=2)
+    captions = ["a", "b", "c", "d"]
+    shards = begin(tmp_path / "set", captions, prompts_per_shard=4, images_per_prompt=2)
     lying = png(np.zeros((9, 16, 3), dtype=np.uint8))
     commit(shards, 0, views=views_of(shards, 0, lambda request: lying, size_px=16))
     seal_set(shards)
     refused(
-        "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL, "--batch-prompts", "1",
-        "--objective", "clip", "--set", "objective={name='clip'}",
+        "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL, "--batch-prompts", "2",
         told=("data/000000.tar", "16x9 px", "its manifest says 16x16"),
     )  # fmt: skip
 
@@ -144,7 +144,7 @@ def test_text_objective_on_a_set_without_captions(tmp_path: Path) -> None:
     refused(
         "train", tars(tmp_path / "tars"), "--out", tmp_path / "run", *SMALL[:6], "--steps", "2",
         "--objective", "clip",
-        told=("has no captions", "clip learns from them", "stablerep or simclr"),
+        told=("has no captions", "stablerep or simclr"),
         out=tmp_path / "run",
     )  # fmt: skip
 
@@ -269,7 +269,7 @@ def test_checkpoint_of_another_architecture(url: str, tmp_path: Path) -> None:
         (tmp_path / "a" / "checkpoints" / name).write_bytes(stranger.read_bytes())
     refused(
         "train", url, "--out", tmp_path / "a", *options,
-        told=("step-000000004.pt", "another model or objective", "--fresh"),
+        told=("step-000000004.pt", "of another model, objective or set", "--fresh"),
     )  # fmt: skip
 
 
@@ -316,6 +316,60 @@ def test_folder_of_somebody_else(url: str, tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").exists()
 
 
+def test_fresh_removes_nothing_where_no_run_is(url: str, tmp_path: Path) -> None:
+    for name in ("checkpoints/thesis.pt", "scores/exam.json", "metrics.jsonl"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    refused("train", url, "--out", tmp_path, *SMALL, "--fresh", told=("but no run.json",))
+    assert len([each for each in tmp_path.rglob("*") if each.is_file()]) == 3
+
+
+def test_shipped_recipe_is_found_beside_a_folder_of_its_name(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    options = ("--batch-prompts", "4", "--views-per-prompt", "2", "--steps", "1")
+    status, output = run("train", url, "--out", "demo/run", "--recipe", "demo", *options,
+        "--set", "schedule.warmup_steps=0")  # fmt: skip
+    assert status == 0, output
+
+
+def test_recipe_may_be_mended_while_nothing_is_learned(url: str, tmp_path: Path) -> None:
+    """The first try ended before its first checkpoint."""
+    options = ("--set", "optimizer.lr_per_256=1e30", "--steps", "20")
+    assert run("train", url, "--out", tmp_path, *SMALL, *options)[0] == 1
+    assert run("train", url, "--out", tmp_path, *SMALL)[0] == 0
+
+
+def test_repaired_set_lets_a_run_go_on_that_was_over_its_budget(tmp_path: Path) -> None:
+    key = damage(tmp_path / "set")
+    broken = (tmp_path / "set/data/000001.tar").read_bytes()
+    options = (*SMALL, "--views-per-prompt", "4", "--steps", "12", "--set", "data.max_bad_groups=1")
+    arguments = ("train", tmp_path / "set", "--out", tmp_path / "run", *options)
+    refused(*arguments, told=("2 groups could not be read", "allows 1", key))
+    make_picture_set(tmp_path / "whole")
+    whole = (tmp_path / "whole/data/000001.tar").read_bytes()
+    assert len(whole) == len(broken)
+    (tmp_path / "set/data/000001.tar").write_bytes(whole)
+    status, output = run(*arguments)
+    assert status == 0, output
+
+
+def test_half_captioned_tars_lose_what_has_no_caption(tmp_path: Path) -> None:
+    url = tars(tmp_path / "tars", captions=True)
+    bare = tars(tmp_path / "bare")
+    (tmp_path / "tars" / "1.tar").write_bytes((Path(bare[4:]) / "0.tar").read_bytes())
+    text = "{context_length=8, width=16, heads=2, layers=1, embed_dim=8}"
+    status, output = run(
+        "train", url, "--out", tmp_path / "run", *SMALL[:6], "--steps", "2", "--objective", "clip",
+        "--set", f"objective.text={text}",
+    )  # fmt: skip
+    assert status == 0, output
+    session = json.loads((tmp_path / "run" / "run.json").read_text())["sessions"][0]
+    assert (session["set"]["num_groups"], session["set"]["num_left_out"]) == (6, 6)
+
+
 @pytest.mark.parametrize(
     ("options", "told"),
     [
@@ -334,6 +388,16 @@ def test_folder_of_somebody_else(url: str, tmp_path: Path) -> None:
         (("--recipe", "stablerep-cc13m"), ("--recipe stablerep-cc13m", "'stablerep-cc12m'")),
         (("--recipe", "nowhere.toml"), ("nowhere.toml: no such file",)),
         (("--batch-prompts", "1"), ("batch.prompts is 1", "at least 2")),
+        (("--set", "objective.name=5"), ("objective.name is 5",)),
+        (("--set", "model.args={features_only=true}"), ("model.args.features_only",)),
+        (("--set", "model.args={checkpoint_path='x.pt'}"), ("model.args.checkpoint_path",)),
+        (("--set", "augment.crop_ratio=[0.0,1.0]"), ("augment.crop_ratio",)),
+        (("--set", "augment.crop_scale=[1.0,0.08]"), ("augment.crop_scale", "larger")),
+        (("--set", "augment.downsample_px=[]"), ("augment.downsample_px",)),
+        (("--set", "optimizer.betas=[0.9,1.0]"), ("optimizer.betas",)),
+        (("--set", "optimizer.lr_per_256=inf"), ("optimizer.lr_per_256", "finite")),
+        (("--set", "run.device=gpu"), ("run.device",)),
+        (("--set", "model.std=[0.0,1.0,1.0]"), ("model.std",)),
     ],
 )
 def test_recipe_that_is_wrong(
@@ -353,7 +417,7 @@ def test_gradients_that_are_not_finite(url: str, tmp_path: Path) -> None:
         "train", url, "--out", tmp_path, *SMALL, *options,
         told=("not finite for 5 steps in a row", "lr_per_256", "fp32"),
     )  # fmt: skip
-    assert list((tmp_path / "checkpoints").glob("step-*.pt"))
+    assert not (tmp_path / "encoder.safetensors").exists()
 
 
 def test_exported_encoder_of_another_architecture(url: str, tmp_path: Path) -> None:

@@ -1,12 +1,9 @@
 """`synth evaluate`: an encoder and a labelled set in, accuracies out."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
-
-if TYPE_CHECKING:
-    import torch
 
 
 def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
@@ -55,14 +52,14 @@ def evaluate(
     from manifests.settings import read_settings
     from trainer import evaluating
     from trainer.data.labelled import open_labelled
-    from trainer.distributed import process_group
+    from trainer.distributed import local_device, process_group
 
     settings = read_settings(recipe=None, overrides=overrides, flags={})
     evaluations = evaluating.open_evaluations(names, settings)
     labelled = open_labelled(on)
     split = test_split or labelled.test_split()
     labelled.split(split)
-    place = _device(device)
+    place = local_device(device)
     examinee = evaluating.open_encoder(encoder, device=place, seed=seed)
     path = out or evaluating.scores_path(examinee, labelled, split)
     if path is not None:  # before hours are spent
@@ -84,21 +81,6 @@ def evaluate(
         )
     if path is not None:
         click.echo(str(path))
-
-
-def _device(name: str) -> "torch.device":
-    import torch
-
-    from manifests.errors import ConfigError
-    from trainer.distributed import local_device
-
-    try:
-        device = local_device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError) as exc:
-        told = str(exc).partition("\n")[0]
-        raise ConfigError(f"--device {name}: cannot be used here ({told})") from exc
-    return device
 
 
 def _table(document: dict[str, Any]) -> Any:

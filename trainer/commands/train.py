@@ -20,7 +20,7 @@ _SIGTERM_STATUS = 143
 @click.option("--batch-prompts", type=int, help="Groups of a step, over all ranks.  [default: 64]")
 @click.option("--views-per-prompt", type=int, help="Views of each group in a step.")
 @click.option("--workers", type=int, help="Loader processes of each rank.  [default: 0]")
-@click.option("--nproc", type=int, help="Start so many ranks on this machine.")
+@click.option("--nproc", type=click.IntRange(1), help="Start so many ranks on this machine.")
 @click.option("--seed", type=int, help="[default: 0]")
 @click.option("--recipe", help="TOML file, or the name of one that is shipped.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
@@ -39,7 +39,11 @@ def train(
     URL is a sealed set, or wds:FOLDER for WebDataset tars of single images. The same command goes
     on with a run that was stopped. With torchrun or srun, or --nproc, it trains on several ranks.
     """
+    from manifests.errors import ConfigError
     from trainer.launching import launch
+
+    if "://" in str(out) or ":/" in str(out):
+        raise ConfigError(f"--out {out}: a run is written to a local or shared folder")
 
     if nproc is not None and (status := launch(nproc)) is not None:
         raise SystemExit(status)

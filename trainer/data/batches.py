@@ -1,5 +1,6 @@
 """One rank's part of one step, as a pure function of the step: what the loader's workers run."""
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -95,15 +96,15 @@ class Batches(Dataset[Batch | Exception]):
         config = self._config
         images, colours, ids, indices, captions, bad = [], [], [], [], [], []
         for place in self._order.part(step, rank=rank, world=world):
-            group, views, told = self._read(place)
+            place, views, told = self._read(place)
             bad += told
-            ids.append(int(self._table.ids[group.entry]))
+            ids.append(int(self._table.ids[place.entry]))
             indices.append([view.view_index for view, _ in views])
-            captions.append(self._caption(group))
+            captions.append(self._caption(place))
             for view, pixels in views:
                 for crop in range(config.crops_per_view):
                     rng = generator(
-                        "crop", config.seed, place.epoch, ids[-1], view.view_index, crop
+                        "crop", config.seed, *place.seeds(), ids[-1], view.view_index, crop
                     )
                     draw = draw_crop(rng, config.augment)
                     images.append(cut(pixels, draw, config.input_px))
@@ -133,7 +134,8 @@ class Batches(Dataset[Batch | Exception]):
                 told.append(str(exc))
             # A function of what it replaces alone, so every rank and every resume takes the same.
             rng = generator("substitute", self._config.seed, first.epoch, first.entry, len(told))
-            place = Place(epoch=first.epoch, entry=int(rng.integers(len(self._table))))
+            entry = int(rng.integers(len(self._table)))
+            place = Place(epoch=first.epoch, entry=entry, instead_of=first.entry)
 
     def _views(self, place: Place) -> list[tuple[StoredView, NDArray[np.uint8]]]:
         table, entry = self._table, place.entry
@@ -147,7 +149,9 @@ class Batches(Dataset[Batch | Exception]):
         if (only := int(self._table.only_views[place.entry])) >= 0:
             return [only]
         num_views = int(self._table.num_views[place.entry])
-        rng = generator("views", self._config.seed, place.epoch, int(self._table.ids[place.entry]))
+        rng = generator(
+            "views", self._config.seed, *place.seeds(), int(self._table.ids[place.entry])
+        )
         chosen: list[int] = rng.permutation(num_views)[: self._config.views_per_group].tolist()
         return chosen
 
@@ -184,7 +188,7 @@ def load(
         sampler=steps,
         num_workers=num_workers,
         pin_memory=pin_memory,
-        worker_init_fn=_one_thread if num_workers else None,
+        worker_init_fn=_begin_worker if num_workers else None,
         prefetch_factor=4 if num_workers else None,
         generator=torch.Generator(),  # the loader draws a seed; not from the global generator
     )
@@ -194,6 +198,7 @@ def load(
         yield found
 
 
-def _one_thread(worker: int) -> None:
-    """As many workers as cores: more threads would only take turns."""
-    torch.set_num_threads(1)
+def _begin_worker(worker: int) -> None:
+    """A signal to the whole group of processes is the training's to answer, with a checkpoint."""
+    for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        signal.signal(kind, signal.SIG_IGN)

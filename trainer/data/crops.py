@@ -6,22 +6,35 @@ now and then a trip through a smaller size, a random resized crop, colour jitter
 
 from dataclasses import dataclass
 from math import exp
+from typing import Annotated
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import AfterValidator, Field
 from torchvision.transforms.v2 import functional as V
 
 from manifests.settings import Table
 
 
+def _ascending(values: tuple[float, float]) -> tuple[float, float]:
+    if values[0] > values[1]:
+        raise ValueError("the first is larger than the second")
+    return values
+
+
+_Area = Annotated[float, Field(gt=0, le=1)]
+_Ratio = Annotated[float, Field(gt=0, le=100)]
+_Sigma = Annotated[float, Field(ge=0, le=100)]
+_Ascending = AfterValidator(_ascending)
+
+
 class AugmentConfig(Table):
     """Table [augment]; the defaults are those of StableRep at 224 px."""
 
-    crop_scale: tuple[float, float] = (0.08, 1.0)
+    crop_scale: Annotated[tuple[_Area, _Area], _Ascending] = (0.08, 1.0)
     """Area of the crop as a part of the view's."""
-    crop_ratio: tuple[float, float] = (0.75, 1.3333333333333333)
+    crop_ratio: Annotated[tuple[_Ratio, _Ratio], _Ascending] = (0.75, 1.3333333333333333)
     """Width over height of the crop."""
     flip_prob: float = Field(default=0.5, ge=0, le=1)
     jitter_prob: float = Field(default=0.8, ge=0, le=1)
@@ -31,11 +44,11 @@ class AugmentConfig(Table):
     hue: float = Field(default=0.1, ge=0, le=0.5)
     grey_prob: float = Field(default=0.2, ge=0, le=1)
     blur_prob: float = Field(default=0.5, ge=0, le=1)
-    blur_sigma_px: tuple[float, float] = (0.1, 2.0)
+    blur_sigma_px: Annotated[tuple[_Sigma, _Sigma], _Ascending] = (0.1, 2.0)
     """Standard deviation of the blur, in px of the crop."""
     downsample_prob: float = Field(default=0.0, ge=0, le=1)
     """0.05 where the paper uses it."""
-    downsample_px: tuple[int, ...] = (64, 128)
+    downsample_px: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(64, 128), min_length=1)
     """Sizes of the shorter side, one of which is drawn."""
 
 

@@ -11,7 +11,7 @@ from trainer.errors import DataError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupTable:
-    """Groups in the order of the set; 24 bytes each, so ten million fit anywhere."""
+    """Groups in the order of the set; 25 bytes each, so ten million fit anywhere."""
 
     url: str
     ids: NDArray[np.int64]
@@ -24,6 +24,7 @@ class GroupTable:
     """Good views of the group."""
     only_views: NDArray[np.int32]
     """The one good view that this entry stands for, counted among the good ones; -1 for all."""
+    has_caption: NDArray[np.bool_]
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -43,6 +44,20 @@ class GroupTable:
             )
         return kept
 
+    def with_captions(self) -> "GroupTable":
+        """The groups that have a caption.
+
+        Raises:
+            DataError: There is none.
+        """
+        kept = self._take(np.flatnonzero(self.has_caption))
+        if not len(kept):
+            raise DataError(
+                f"{self.url}: has no captions to learn from; train with --objective stablerep or "
+                "simclr"
+            )
+        return kept
+
     def split(self) -> "GroupTable":
         """Each good view as a group of its own, with an id of its own."""
         parents = np.repeat(np.arange(len(self)), self.num_views)
@@ -59,6 +74,7 @@ class GroupTable:
             first_rows=self.first_rows[parents],
             num_views=np.ones(len(parents), dtype=np.int32),
             only_views=views,
+            has_caption=self.has_caption[parents],
         )
 
     def _take(self, rows: NDArray[np.int64]) -> "GroupTable":
@@ -69,4 +85,5 @@ class GroupTable:
             first_rows=self.first_rows[rows],
             num_views=self.num_views[rows],
             only_views=self.only_views[rows],
+            has_caption=self.has_caption[rows],
         )

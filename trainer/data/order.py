@@ -35,6 +35,12 @@ class Place:
     epoch: int
     entry: int
     """Row of the group table."""
+    instead_of: int = -1
+    """Row of the group that could not be read and is replaced by this one."""
+
+    def seeds(self) -> tuple[int, ...]:
+        """What tells the draws of this turn from those of any other."""
+        return (self.epoch,) if self.instead_of < 0 else (self.epoch, self.instead_of)
 
 
 class GroupOrder:

@@ -1,5 +1,6 @@
 """Where views come from: the tars of a sealed set, read by the offsets of its manifests."""
 
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -55,7 +56,7 @@ class Source(Protocol):
         ...
 
 
-_INDEX_COLUMNS = ("group_id", "status", "width_px", "height_px")
+_INDEX_COLUMNS = ("group_id", "status", "prompt", "width_px", "height_px")
 _VIEW_COLUMNS = (
     *("key", "group_id", "view_index", "status", "prompt"),
     *("sha256", "offset", "length", "width_px", "height_px"),
@@ -70,7 +71,8 @@ class ShardSetSource:
     """
 
     def __init__(self, url: str) -> None:
-        self._open(url)
+        self._given = url
+        self._open()
         self.url = self._shards.store.url
         seal = self._shards.seal()
         if seal is None:
@@ -82,19 +84,17 @@ class ShardSetSource:
         self.root = seal.root_sha256
         self._sealed = {each.shard: each for each in seal.shards}
 
-    def _open(self, url: str) -> None:
-        self._given = url
-        self._shards = ShardSet.open(url)
+    def _open(self) -> None:
+        self._process = os.getpid()
+        self._shards_here = ShardSet.open(self._given)
         self._cache: OrderedDict[int, _Views] = OrderedDict()
 
-    def __getstate__(self) -> dict[str, object]:
-        # Clients of object stores do not survive a fork or a pickle: a worker opens its own.
-        return {"given": self._given, "url": self.url, "root": self.root, "sealed": self._sealed}
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        self._open(str(state["given"]))
-        self.url, self.root = str(state["url"]), str(state["root"])
-        self._sealed = state["sealed"]  # type: ignore[assignment]
+    @property
+    def _shards(self) -> ShardSet:
+        """Clients of object stores do not survive a fork: a loader worker opens its own."""
+        if os.getpid() != self._process:
+            self._open()
+        return self._shards_here
 
     def table(self) -> GroupTable:
         """Reads every manifest once. Raises DataError for views of different sizes."""
@@ -113,6 +113,7 @@ class ShardSetSource:
             first_rows=np.concatenate([part.first_rows for part in parts]),
             num_views=np.concatenate([part.num_views for part in parts]),
             only_views=np.full(sum(len(part.ids) for part in parts), -1, dtype=np.int32),
+            has_caption=np.concatenate([part.has_caption for part in parts]),
         )
 
     def _columns(self, sealed: ShardSummary, names: Sequence[str]) -> pa.Table:
@@ -137,7 +138,8 @@ class ShardSetSource:
             ids=ids[firsts],
             shards=np.full(len(firsts), sealed.shard, dtype=np.int32),
             first_rows=firsts.astype(np.int32),
-            num_views=np.add.reduceat(good.astype(np.int32), firsts),
+            num_views=np.add.reduceat(good, firsts, dtype=np.int32),
+            has_caption=table["prompt"].take(firsts).to_numpy() != "",
             sizes=[(int(width), int(height)) for width, height in np.unique(sizes[good], axis=0)],
         )
 
@@ -194,6 +196,7 @@ class _Index:
     shards: NDArray[np.int32]
     first_rows: NDArray[np.int32]
     num_views: NDArray[np.int32]
+    has_caption: NDArray[np.bool_]
     sizes: list[tuple[int, int]]
 
 

@@ -40,7 +40,10 @@ class TarSource:
             for key, members in read_groups(store, path):
                 image = next((members[each] for each in SUFFIXES if each in members), None)
                 if image is None:
-                    continue
+                    raise DataError(
+                        f"{store.at(path)}, {key}: no image, expected one of "
+                        f"{', '.join(SUFFIXES)} beside {', '.join(sorted(members))}"
+                    )
                 size += len(image)
                 if size > MAX_BYTES:
                     raise DataError(
@@ -69,6 +72,7 @@ class TarSource:
             first_rows=np.arange(count, dtype=np.int32),
             num_views=np.ones(count, dtype=np.int32),
             only_views=np.full(count, -1, dtype=np.int32),
+            has_caption=np.array([caption != "" for caption in self._captions]),
         )
 
     def read(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:

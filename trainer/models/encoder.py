@@ -3,23 +3,40 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import timm
 import torch
 from jaxtyping import Float, UInt8
 from pydantic import Field
-from safetensors.torch import load_file, save
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from manifests.errors import ConfigError
 from manifests.plugins import did_you_mean
 from manifests.settings import Table, check
 from trainer.errors import CheckpointError
+from trainer.files import write_whole
 from trainer.models import small_conv  # noqa: F401 (makes its tower known to timm)
 
 WEIGHTS = "encoder.safetensors"
 SPEC = "encoder.json"
+
+
+_Positive = Annotated[float, Field(gt=0)]
+
+_REFUSED_ARGS = {
+    "cache_dir",
+    "checkpoint_path",
+    "exportable",
+    "features_only",
+    "num_classes",
+    "pretrained",
+    "pretrained_cfg",
+    "pretrained_cfg_overlay",
+    "scriptable",
+}
+"""Arguments of timm that read other files, or that make something else than an encoder."""
 
 
 class EncoderSpec(Table):
@@ -31,7 +48,7 @@ class EncoderSpec(Table):
     """Further arguments of `timm.create_model`."""
     input_px: int = Field(default=224, ge=8, le=4096)
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+    std: tuple[_Positive, _Positive, _Positive] = (0.229, 0.224, 0.225)
     crop_fraction: float = Field(default=0.875, gt=0, le=1)
     """Evaluation: the shorter side is resized to input_px / crop_fraction, then cropped."""
 
@@ -45,11 +62,20 @@ def build_encoder(spec: EncoderSpec) -> nn.Module:
     if spec.model not in timm.list_models():
         near = did_you_mean(spec.model, timm.list_models())
         raise ConfigError(f"model.model: timm {timm.__version__} has no {spec.model!r}{near}")
+    if refused := _REFUSED_ARGS & spec.args.keys():
+        raise ConfigError(f"model.args.{min(refused)}: is not taken; leave it out")
     try:
         encoder: nn.Module = timm.create_model(
             spec.model, pretrained=False, num_classes=0, **spec.args
         )
-    except (TypeError, ValueError, RuntimeError, KeyError, AssertionError) as exc:
+    except (
+        TypeError,
+        ValueError,
+        RuntimeError,
+        LookupError,
+        AttributeError,
+        AssertionError,
+    ) as exc:
         raise ConfigError(f"model.args: timm refuses {spec.args} for {spec.model}: {exc}") from exc
     return encoder
 
@@ -62,7 +88,7 @@ def num_features(encoder: nn.Module, spec: EncoderSpec) -> int:
     """
     training = encoder.training
     try:
-        with torch.inference_mode():
+        with torch.no_grad():  # inference mode would poison what a tower caches
             features = encoder.eval()(torch.zeros(1, 3, spec.input_px, spec.input_px))
     except (AssertionError, RuntimeError) as exc:
         told = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
@@ -108,18 +134,6 @@ def save_encoder(folder: Path, encoder: nn.Module, spec: EncoderSpec, made: dict
     write_whole(folder / SPEC, f"{json.dumps(document, indent=2)}\n".encode())
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """A file under its name is whole or the one that was there before."""
-    import os
-
-    temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-
-
 def read_spec(path: Path) -> EncoderSpec:
     """The spec of an exported encoder.
 
@@ -155,7 +169,8 @@ def load_encoder(path: Path) -> tuple[nn.Module, EncoderSpec]:
     weights = path / WEIGHTS if path.is_dir() else path
     encoder = build_encoder(spec)
     try:
-        encoder.load_state_dict(load_file(weights), strict=True)
+        data = weights.read_bytes()
+        encoder.load_state_dict(load(data), strict=True)
     except FileNotFoundError as exc:
         raise CheckpointError(f"{weights}: no such file; train the run to its end") from exc
     except Exception as exc:  # safetensors has an error type of its own

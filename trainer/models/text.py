@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import QuickGELU, TextTransformer
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
@@ -16,8 +16,8 @@ from manifests.errors import ConfigError
 from manifests.settings import Table, check
 from trainer.distributed import gather
 from trainer.errors import CheckpointError
+from trainer.files import write_whole
 from trainer.losses import multi_positive_loss, unit
-from trainer.models.encoder import write_whole
 
 WEIGHTS = "text.safetensors"
 SPEC = "text.json"
@@ -36,6 +36,12 @@ class TextSpec(Table):
     heads: int = Field(default=8, ge=1)
     layers: int = Field(default=12, ge=1)
     embed_dim: int = Field(default=512, ge=8)
+
+    @model_validator(mode="after")
+    def _divides(self) -> "TextSpec":
+        if self.width % self.heads:
+            raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
+        return self
 
 
 class ImageText(nn.Module):

@@ -4,7 +4,8 @@ This file holds the protocol with its laws and the literal table; the other file
 know nothing of each other. The laws, held by `tests/conformance/test_objectives.py` for every one:
 
 - Two ranks with half of the groups each have the loss and the gradients of one process with all.
-- The order of groups, and of views inside a group, does not change the loss.
+- The order of groups does not change the loss, nor does that of views if all groups change it alike
+  (the statistics of a slot are those of one place in the groups).
 - Positives follow the ids of the very batch: other ids, another loss.
 - It is finite when all features are equal.
 """

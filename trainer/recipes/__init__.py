@@ -15,7 +15,7 @@ def find_recipe(name: str) -> Path:
         ConfigError: A bare name that no shipped recipe has.
     """
     path = Path(name)
-    if path.suffix == ".toml" or path.exists():
+    if path.suffix == ".toml" or path.is_file():
         return path
     shipped = {each.stem: each for each in sorted(FOLDER.glob("*.toml"))}
     if name not in shipped:
