@@ -99,6 +99,11 @@ class Store:
         """`length` bytes from `offset`; fewer at the end of the file."""
         with self._errors(path):
             data: bytes = self._fs.cat_file(self._path(path), start=offset, end=offset + length)
+            if len(data) > length:
+                raise StoreError(
+                    f"{self.at(path)}: the server sends whole files where a part is asked for; "
+                    "take one that knows range requests, or copy the set"
+                )
             return data
 
     @contextmanager

@@ -7,9 +7,11 @@ import signal
 import time
 from pathlib import Path
 
+import fsspec
 import pytest
 import torch
 
+from tests.object_store import s3_clients_of, s3_server
 from tests.picture_sets import make_picture_set
 from tests.running import start, synth
 from trainer.metrics import read_metrics
@@ -168,25 +170,13 @@ def test_bad_view_that_one_rank_reads_ends_all_and_is_named(tmp_path: Path) -> N
     assert time.monotonic() - start_s < 60
 
 
-def test_loader_workers_read_from_a_web_server(url: str, undisturbed: Path, tmp_path: Path) -> None:
+def test_loader_workers_read_from_a_bucket(url: str, undisturbed: Path, tmp_path: Path) -> None:
     """The client of a remote store does not survive a fork; each worker opens its own."""
-    import threading
-    from functools import partial
-    from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
-
-    class Quiet(SimpleHTTPRequestHandler):
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=url))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        remote = f"http://127.0.0.1:{server.server_port}"
-        synth("train", remote, "--out", tmp_path, *OPTIONS, "--workers", "1")
-    finally:
-        server.shutdown()
-        server.server_close()
-    assert losses(tmp_path) == losses(undisturbed)
+    with s3_server(tmp_path) as address, s3_clients_of(address):
+        fsspec.filesystem("s3").mkdir("sets")
+        synth("publish", url, "s3://sets/one")
+        synth("train", "s3://sets/one", "--out", tmp_path / "run", *OPTIONS, "--workers", "1")
+    assert losses(tmp_path / "run") == losses(undisturbed)
 
 
 def test_two_ranks_have_the_losses_of_one_and_resume_on_one(

@@ -2,6 +2,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
@@ -311,3 +312,17 @@ def test_what_the_storage_refuses_is_one_line_and_leaves_nothing_half_written(
     assert tree(store.url) == {}
     assert store.create("data/a.tar", b"content")
     assert tree(store.url) == {"data/a.tar": b"content"}
+
+
+def test_server_that_ignores_ranges_is_refused(tmp_path: Path) -> None:
+    """It answers with the whole file; its first bytes would pass for those that were asked for."""
+    (tmp_path / "a").write_bytes(bytes(100))
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            store = Store(f"http://127.0.0.1:{server.server_port}")
+            with refused(StoreError, "/a", "range requests"):
+                store.read_range("a", 10, 5)
+        finally:
+            server.shutdown()
