@@ -124,7 +124,6 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
             "model": spec.model_dump(mode="json"),
             "augment": augment.model_dump(mode="json"),
             "batch": {"prompts": num_groups, "views_per_prompt": num_views},
-            "data": {"replaces_bad_groups": config.data.max_bad_groups > 0},
             "optimizer": config.optimizer.model_dump(mode="json"),
             "schedule": {"steps": steps, "warmup_steps": warmup},
             "run": {"seed": config.run.seed, "precision": config.run.precision},

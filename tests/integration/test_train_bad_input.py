@@ -356,6 +356,24 @@ def test_repaired_set_lets_a_run_go_on_that_was_over_its_budget(tmp_path: Path) 
     assert status == 0, output
 
 
+def test_budget_may_be_raised_for_a_run_that_met_a_bad_view(tmp_path: Path) -> None:
+    """As the message advises."""
+    damage(tmp_path / "set")
+    options = (
+        *SMALL,
+        "--views-per-prompt",
+        "4",
+        "--steps",
+        "12",
+        "--set",
+        "run.checkpoint_every=1",
+    )
+    arguments = ("train", tmp_path / "set", "--out", tmp_path / "run", *options)
+    refused(*arguments, told=("--set data.max_bad_groups=N",))
+    status, output = run(*arguments, "--set", "data.max_bad_groups=50")
+    assert status == 0, output
+
+
 def test_half_captioned_tars_lose_what_has_no_caption(tmp_path: Path) -> None:
     url = tars(tmp_path / "tars", captions=True)
     bare = tars(tmp_path / "bare")
