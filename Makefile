@@ -29,14 +29,17 @@ ALONE := .venv-trainer
 TRAINER_TESTS := tests/trainer tests/conformance/test_objectives.py tests/conformance/test_evaluations.py \
 	tests/integration/test_train_bad_input.py
 
+# The shapes in these modules' signatures are checked at every call.
+SHAPES := trainer.losses,trainer.learner,trainer.models,trainer.objectives,trainer.classifiers,trainer.data.colours,beartype.beartype
+
 $(ALONE)/.ready: $(VENV)/.ready
 	$(PYTHON) -m venv $(ALONE)
 	$(BIN)/uv pip install --quiet --python $(ALONE)/bin/python --constraint requirements.lock \
-		--editable '.[trainer]' pytest hypothesis
+		--editable '.[trainer]' beartype pytest hypothesis
 	touch $@
 
 test-trainer: $(ALONE)/.ready ## The trainer's tests where only synth-rep[trainer] is installed
-	SYNTH_TRAINER_ALONE=1 $(ALONE)/bin/python -m pytest -q $(TRAINER_TESTS)
+	SYNTH_TRAINER_ALONE=1 $(ALONE)/bin/python -m pytest -q --jaxtyping-packages=$(SHAPES) $(TRAINER_TESTS)
 
 lint: setup ## Format and check without running anything
 	$(BIN)/ruff format .
