@@ -6,7 +6,7 @@ EXTRAS := --extra pipeline --extra trainer --extra dev --extra s3 --extra gcs --
 
 .PHONY: help setup demo test test-trainer lint lock
 help: ## List the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
 setup: $(VENV)/.ready ## Make the environment from the lock
 
@@ -18,7 +18,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
-demo: setup ## Generate, verify and report on the embedded model
+demo: setup ## Captions to scores on the embedded model
 	$(BIN)/synth demo --out demo
 
 test: setup test-trainer ## All tests

@@ -65,9 +65,10 @@ def _is_expected(exc: Exception) -> bool:
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.version_option(package_name="synth-rep", prog_name="synth")
 def main(debug: bool) -> None:
-    """Captions in, a training set of synthetic images out.
+    """Captions in, a training set of synthetic images out; that set in, a visual encoder out.
 
-    Exit status: 0 done, 1 refused or wrong, 2 wrong usage, 3 finished with failed shards.
+    Exit status: 0 done, 1 refused or wrong, 2 wrong usage, 3 finished with failed shards, 143
+    stopped by a signal with a checkpoint written.
     """
 
 

@@ -5,7 +5,8 @@
 Each seed renders its own sets and trains with its own seed. Encoders are scored on the `report`
 half of the real held-out handwriting, by k-NN (k = 20) and by the linear probe. Every training has
 250 steps of 128 crops on one core, with the recipes `demo*`; what differs is in the table. Sets and
-scores in DIR are kept: the same command goes on where it stopped.
+scores in DIR are kept: the same command goes on where it stopped. For another version of the code
+take another DIR.
 """
 
 import json
@@ -131,8 +132,6 @@ def trained(work: Path, cell: Cell, seed: int) -> Path:
     parts = (cell.objective, cell.captions, cell.views, f"{cell.guidance:g}", cell.views_per_step)
     name = "-".join(map(str, parts)) if not cell.real else "simclr-real"
     out = work / f"run-{name}-{seed}{f'-{cell.steps}' if cell.steps else ''}"
-    if (out / "encoder.safetensors").exists():
-        return out
     is_simclr = cell.objective == "simclr"
     url = f"wds:{work / 'handwriting' / 'train'}" if cell.real else rendered(work, cell, seed)
     overrides = [f"run.seed={seed}"]

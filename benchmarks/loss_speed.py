@@ -63,15 +63,16 @@ def peak_bytes(form: str, rows: int, dim: int, views: int) -> int:
     torch.set_num_threads(1)
     embeddings, ids = inputs(rows, dim, views, torch.float32)
     seconds(form, *inputs(2 * views, dim, views, torch.float32))  # libraries are loaded by then
-    before = _highest_kb()
+    before = _resident_kb("VmRSS")
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
     seconds(form, embeddings, ids)
-    return (_highest_kb() - before) * 1024
+    return (_resident_kb("VmHWM") - before) * 1024
 
 
-def _highest_kb() -> int:
-    """Peak resident set of this process; getrusage would tell the parent's."""
+def _resident_kb(kind: str) -> int:
+    """Resident set of this process, now or at its peak; getrusage would tell the parent's."""
     lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return next(int(line.split()[1]) for line in lines if line.startswith(kind))
 
 
 @click.command()

@@ -44,5 +44,5 @@ def load_plugin(kind: str, table: Mapping[str, Entry], name: str) -> Any:
             ) from exc
         what = f"synth-rep[{entry.extra}]" if entry.extra else exc.name
         raise PluginError(f"{kind} {name} needs {exc.name or exc}: pip install '{what}'") from exc
-    except AttributeError as exc:
+    except (AttributeError, ValueError) as exc:
         raise PluginError(f"{kind} {name}: {exc}") from exc

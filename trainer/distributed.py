@@ -7,6 +7,7 @@ one process.
 """
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -103,7 +104,7 @@ class Control:
         if world_size() == 1:
             return list(counts)
         values = torch.tensor(counts, dtype=torch.int64)
-        with _one_line():
+        with one_line():
             dist.all_reduce(values, group=self._group)
         return [int(each) for each in values]
 
@@ -112,21 +113,33 @@ class Control:
         if world_size() == 1:
             return list(mine)
         found: list[Any] = [None] * world_size()
-        with _one_line():
+        with one_line():
             dist.all_gather_object(found, list(mine), group=self._group)
         return [text for each in found for text in each]
 
 
 @contextmanager
-def _one_line() -> Iterator[None]:
+def one_line() -> Iterator[None]:
+    """Say in one line that a collective failed; what one process alone meets is left as it is."""
     try:
         yield
+    except dist.DistBackendError as exc:
+        raise _lost(exc) from exc
     except RuntimeError as exc:
-        told = str(exc).partition("\n")[0][-120:]
-        raise TrainerError(
-            f"rank {rank()}: another rank is gone or was silent for {TIMEOUT_S:.0f} s; look at its "
-            f"output and run the same command again ({told})"
-        ) from exc
+        if world_size() == 1 or not _GLOO.search(str(exc)):
+            raise
+        raise _lost(exc) from exc
+
+
+_GLOO = re.compile("gloo|Connection|[Tt]imed out|closed by peer")
+
+
+def _lost(exc: Exception) -> TrainerError:
+    told = str(exc).partition("\n")[0][-120:]
+    return TrainerError(
+        f"rank {rank()}: another rank is gone or was silent for {TIMEOUT_S:.0f} s; look at its "
+        f"output and run the same command again ({told})"
+    )
 
 
 def gather(tensor: Tensor) -> Tensor:

@@ -272,6 +272,9 @@ def write_scores(path: Path, document: Mapping[str, Any]) -> None:
     scores = {score["name"]: score for score in document["scores"]}
     if kept is not None and _same(kept, document):
         scores = {score["name"]: score for score in kept["scores"]} | scores
+        if about["train"] is None:  # what was kept was trained on something, which still counts
+            facts = {name: kept["set"][name] for name in ("train", "num_test_in_train")}
+            document = {**document, "set": {**about, **facts}}
     text = json.dumps({**document, "scores": list(scores.values())}, indent=2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,6 +1,7 @@
 """What an encoder says of each image of a labelled split, the same for any number of ranks."""
 
 import json
+import logging
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -133,10 +134,12 @@ def extract(
                 values.append(found)
                 rows += [_Row.of(image) for image in batch]
     # The others are waiting for this rank: it has to tell them before it gives up.
-    except (TrainerError, ContractError) as exc:
+    except Exception as exc:
         if not is_shared:
             raise
-        fault = str(exc)
+        fault = str(exc) or type(exc).__name__
+        if not isinstance(exc, TrainerError | ContractError):
+            logging.getLogger(__name__).exception("features of %s", split.where)
     if is_shared:
         return _gather(split, rows, values, fault, world)
     if not rows:

@@ -28,11 +28,16 @@ def launch(nproc: int) -> int | None:
     if nproc == 1:
         return None
     with tempfile.TemporaryDirectory(prefix="synth-train-") as scratch:
-        ranks = [_start(number, nproc, Path(scratch)) for number in range(nproc)]
-        for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
+        ranks: list[subprocess.Popen[bytes]] = []
+        for kind in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(kind, lambda number, frame: _send(ranks, number))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the ranks itself
+        for number in range(nproc):
+            ranks.append(_start(number, nproc, Path(scratch)))
         failed = _wait(ranks)
         status = failed.returncode if failed else 0
+        if status < 0:  # as a shell tells of a signal
+            status = 128 - status
         # Ranks that leave together say the same, and rank 0 was heard.
         first = next((number for number in range(nproc) if ranks[number] is failed), 0)
         if first:
@@ -58,7 +63,13 @@ def _start(number: int, nproc: int, scratch: Path) -> "subprocess.Popen[bytes]":
             env={**default, **os.environ, **ours},
             stdout=None if number == 0 else log,
             stderr=None if number == 0 else log,
+            preexec_fn=_hear_signals,
         )
+
+
+def _hear_signals() -> None:
+    """A process inherits what its parent ignores."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _send(ranks: "list[subprocess.Popen[bytes]]", number: int) -> None:

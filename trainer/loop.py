@@ -25,7 +25,7 @@ from trainer.data.crops import AugmentConfig
 from trainer.data.draws import generator
 from trainer.data.groups import GroupTable
 from trainer.data.sources import Source
-from trainer.distributed import Control, rank, world_size
+from trainer.distributed import Control, one_line, rank, world_size
 from trainer.errors import CheckpointError, DataError, DivergedError, TrainerError
 from trainer.learner import Learner
 from trainer.metrics import Metrics
@@ -205,7 +205,7 @@ def train(
         enter_run(run, plan.identity, facts, fresh=fresh)
     control.total()  # the others look for checkpoints when rank 0 has entered the folder
     first, num_bad = _resume(run, plan, learner, optimizer)
-    if control.total(first)[0] != first * world_size():
+    if len(set(control.texts([str(first)]))) > 1:
         raise CheckpointError(
             f"{run}: rank {rank()} would go on from step {first}, others from another; --out must "
             "be one folder that all ranks share"
@@ -327,13 +327,15 @@ class _Steps:
                 step, peak=plan.peak_rate, warmup_steps=plan.warmup_steps, num_steps=plan.num_steps
             )
             set_learning_rate(state.optimizer, rate)
-            loss, parts, norm = self._step(step, batch)
+            with one_line():
+                loss, parts, norm = self._step(step, batch)
             finished = step + 1
             self._guard(finished, norm)
             window.count(plan.crops_per_step)
             values: dict[str, float] = {}
             if finished % config.run.log_every == 0 or finished == plan.num_steps:
-                values = _mean_over_ranks({"loss": loss, **parts})
+                with one_line():
+                    values = _mean_over_ranks({"loss": loss, **parts})
                 values |= {"epoch": finished * plan.batch.num_groups / len(plan.table)}
                 values |= {"lr": rate, "grad_norm": norm, "bad_groups": state.num_bad}
                 values |= window.read()
@@ -363,6 +365,8 @@ class _Steps:
         )
         if num_failed:
             told = self._control.texts([] if failure is None else [str(failure)])
+            if step:
+                self._state.save(step, self._control)  # what is learned so far is whole
             raise failure or DataError(told[0])
         if stop:  # the batch is not counted: it is read again
             self._state.save(step, self._control)

@@ -22,7 +22,7 @@ from trainer.models.text import WEIGHTS as TEXT_WEIGHTS
 FILE = "run.json"
 SCORES = "scores"
 
-_OWN_FILES = (FILE, metrics.FILE, WEIGHTS, SPEC, TEXT_WEIGHTS, TEXT_SPEC)
+_OWN_FILES = (metrics.FILE, WEIGHTS, SPEC, TEXT_WEIGHTS, TEXT_SPEC, FILE)
 _OWN_FOLDERS = (checkpointing.FOLDER, metrics.BOARD, SCORES)
 
 
@@ -46,13 +46,18 @@ def enter_run(
         _remove(run)
     session = {**facts, "started": datetime.now(UTC).isoformat(timespec="seconds")}
     if not path.exists():
+        if run.exists() and not run.is_dir():
+            raise CheckpointError(f"{run}: is a file; give an empty folder as --out")
         there = run.iterdir() if run.exists() else ()
         foreign = sorted(e.name for e in there if not e.name.startswith(TEMPORARY_PREFIX))
         if foreign:
             raise CheckpointError(
                 f"{run}: holds {foreign[0]} but no {FILE}; give an empty folder as --out"
             )
-        run.mkdir(parents=True, exist_ok=True)
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            raise CheckpointError(f"{run}: cannot be made ({exc.strerror}); choose --out") from exc
         _write(path, {"identity": identity, "sessions": [session]})
         return
     document = read_run(run)
@@ -133,12 +138,11 @@ def _differing(old: Any, new: Any, path: str = "") -> list[str]:
 
 
 def _remove(run: Path) -> None:
-    if not run.exists():
-        return
-    for name in _OWN_FILES:
-        (run / name).unlink(missing_ok=True)
+    """What runs write, `run.json` last: a removal that was killed is gone on with."""
     for name in _OWN_FOLDERS:
         shutil.rmtree(run / name, ignore_errors=True)
+    for name in _OWN_FILES:
+        (run / name).unlink(missing_ok=True)
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:

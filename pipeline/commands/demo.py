@@ -60,7 +60,7 @@ def demo(out: Path, executor: str) -> None:
         click.secho(f"$ synth {command}", bold=True)
         done = subprocess.run([sys.executable, "-m", "synth", *shlex.split(command)], check=False)
         if done.returncode:
-            raise SystemExit(done.returncode)
+            raise SystemExit(done.returncode if done.returncode > 0 else 128 - done.returncode)
     _show(out, time.monotonic() - start)
 
 

@@ -273,6 +273,24 @@ def test_checkpoint_of_another_architecture(url: str, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def test_what_was_learned_before_a_bad_view_is_kept(tmp_path: Path) -> None:
+    damage(tmp_path / "set")
+    options = (*SMALL, "--views-per-prompt", "4", "--steps", "12", "--set", "run.log_every=1")
+    refused("train", tmp_path / "set", "--out", tmp_path / "run", *options, told=("synth verify",))
+    from trainer.metrics import read_metrics
+
+    done = len(read_metrics(tmp_path / "run"))
+    assert done
+    (path,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert torch.load(path, weights_only=True)["step"] == done
+
+
+@pytest.mark.parametrize("place", ["a-file", "a-file/run"])
+def test_out_that_cannot_be_a_folder(url: str, tmp_path: Path, place: str) -> None:
+    (tmp_path / "a-file").write_text("")
+    refused("train", url, "--out", tmp_path / place, *SMALL, told=("a-file", "--out"))
+
+
 def test_broken_checkpoint_is_named_and_the_one_before_it_serves(url: str, tmp_path: Path) -> None:
     options = (*SMALL, "--steps", "4", "--set", "run.checkpoint_every=2")
     assert run("train", url, "--out", tmp_path, *options)[0] == 0

@@ -38,12 +38,13 @@ class TarSource:
             raise DataError(f"{self.url}: no *.tar here; give the folder that holds the tars")
         for path in tars:
             for key, members in read_groups(store, path):
-                image = next((members[each] for each in SUFFIXES if each in members), None)
-                if image is None:
+                images = [members[each] for each in SUFFIXES if each in members]
+                if len(images) != 1:
                     raise DataError(
-                        f"{store.at(path)}, {key}: no image, expected one of "
-                        f"{', '.join(SUFFIXES)} beside {', '.join(sorted(members))}"
+                        f"{store.at(path)}, {key}: {len(images)} images, expected one with suffix "
+                        f"{', '.join(SUFFIXES)}; there are {', '.join(sorted(members))}"
                     )
+                (image,) = images
                 size += len(image)
                 if size > MAX_BYTES:
                     raise DataError(
