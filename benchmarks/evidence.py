@@ -31,7 +31,8 @@ from trainer.config import load_config as load_training
 from trainer.data.labelled import open_labelled
 from trainer.data.opening import open_source
 from trainer.evaluating import evaluate, open_encoder, open_evaluations
-from trainer.loop import make_plan, train
+from trainer.loop import train
+from trainer.planning import make_plan
 from trainer.recipes import find_recipe
 
 RESULTS = Path(__file__).parent / "results" / "evidence.json"

@@ -23,9 +23,10 @@ from benchmarks.loader_speed import make_set
 from trainer.config import load_config
 from trainer.data.opening import open_source
 from trainer.learner import Learner
-from trainer.loop import Plan, make_plan, train
+from trainer.loop import train
 from trainer.objectives import Groups
 from trainer.optimization import make_optimizer
+from trainer.planning import Plan, make_plan
 
 SETTINGS = (
     "batch.prompts=8",

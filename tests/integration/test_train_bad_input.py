@@ -88,7 +88,7 @@ def test_batch_that_ranks_do_not_divide(
     from tests.sets import refused as raises
     from trainer.config import load_config
     from trainer.data.opening import open_source
-    from trainer.loop import make_plan
+    from trainer.planning import make_plan
     from trainer.recipes import find_recipe
 
     flags = {"batch.prompts": 8, "batch.views_per_prompt": 3}

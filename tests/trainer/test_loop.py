@@ -11,10 +11,11 @@ from manifests.settings import Table
 from tests.picture_sets import make_picture_set
 from trainer.config import load_config
 from trainer.data.opening import open_source
-from trainer.loop import Plan, make_plan, train
+from trainer.loop import train
 from trainer.losses import unit
 from trainer.models.encoder import load_encoder
 from trainer.objectives import Arrangement, Groups, LossTerms
+from trainer.planning import Plan, make_plan
 
 BROKEN_STEPS: set[int] = set()
 

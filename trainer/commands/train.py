@@ -54,8 +54,8 @@ def train(
     from trainer.config import load_config
     from trainer.data.opening import open_source
     from trainer.distributed import local_device, process_group, rank, world_size
-    from trainer.loop import make_plan
     from trainer.loop import train as run_training
+    from trainer.planning import make_plan
     from trainer.recipes import find_recipe
 
     keys = {
