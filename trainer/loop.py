@@ -277,8 +277,11 @@ class _Steps:
         state.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         # After the average over ranks the gradients are the same everywhere: so is what follows.
-        limit = plan.config.optimizer.clip_norm or math.inf
-        norm = float(nn.utils.clip_grad_norm_(state.learner.parameters(), limit))
+        parameters = [each for each in state.learner.parameters() if each.grad is not None]
+        total = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        if plan.config.optimizer.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(parameters, plan.config.optimizer.clip_norm, total)
+        norm = float(total)
         if math.isfinite(norm):
             state.optimizer.step()
             state.learner.objective.after_step()

@@ -92,18 +92,18 @@ class _MultiPositive(torch.autograd.Function):
         sums.index_add_(0, candidate_of, candidates)
         positives = sums[anchor_of]
         if has_self:
-            positives = positives - anchors
-        positives = positives * share[:, None]  # mean of the positives, [A, D]
+            positives -= anchors
+        positives *= share[:, None]  # mean of the positives, [A, D]
 
         # The mean logit of the positives, and the gradient of it, need no matrix.
-        positive_logits = (anchors * positives).sum(1)
-        grad_anchors = -positives
-        pulled = torch.zeros_like(sums)
-        pulled.index_add_(0, anchor_of, anchors * share[:, None])
-        grad_candidates = -pulled[candidate_of]
+        positive_logits = torch.einsum("ad,ad->a", anchors, positives)
+        grad_anchors = positives.neg_()
+        shared = anchors * share[:, None]
+        pulled = sums.zero_().index_add_(0, anchor_of, shared)
+        grad_candidates = pulled[candidate_of].neg_()
         if first_self is not None:
-            own = slice(first_self, first_self + num_anchors)
-            grad_candidates[own] += anchors * share[:, None]
+            grad_candidates[first_self : first_self + num_anchors] += shared
+        del shared
 
         # The normaliser does, a few rows at a time. log(sum(exp)) in place, then the softmax.
         log_sums = torch.empty(num_anchors, device=anchors.device)

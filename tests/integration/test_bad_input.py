@@ -64,7 +64,10 @@ def test_bad_prompt_file(case: str, tmp_path: Path, out: Path) -> None:
 
 
 BAD_OPTIONS = {
-    "NaN guidance": (["--guidance", "nan"], "guidance nan is not a finite number"),
+    "NaN guidance": (
+        ["--guidance", "nan"],
+        "views.guidance.0 is nan: input should be a finite number",
+    ),
     "negative guidance": (["--guidance", "-1"], "guidance -1.0 is not a finite number of 0 or"),
     "guidance that computes none": (["--guidance", "0.5"], "at or below 1"),
     "guidance that does not divide": (["--guidance", "1,2,3"], "3 guidance scales do not divide 2"),
