@@ -108,6 +108,10 @@ class Control:
             dist.all_reduce(values, group=self._group)
         return [int(each) for each in values]
 
+    def wait(self) -> None:
+        """Until every rank is here; a sum of nothing would not wait."""
+        self.total(0)
+
     def texts(self, mine: Sequence[str]) -> list[str]:
         """What each rank has to say, joined in the order of ranks."""
         if world_size() == 1:

@@ -72,7 +72,7 @@ def train(
         facts["set"] = {"url": source.url, "num_groups": len(plan.table)}
         facts["set"]["num_left_out"] = plan.num_left_out
         enter_run(run, plan.identity, facts, fresh=fresh)
-    control.total()  # the others look for checkpoints when rank 0 has entered the folder
+    control.wait()  # the others look for checkpoints when rank 0 has entered the folder
     first, num_bad = _resume(run, plan, learner, optimizer)
     if len(set(control.texts([str(first)]))) > 1:
         raise CheckpointError(
@@ -127,7 +127,7 @@ class _State:
                 "optimizer": self.optimizer.state_dict(),
             }
             save_checkpoint(self._run, step, state, keep=self._plan.config.run.keep_checkpoints)
-        control.total()
+        control.wait()
 
 
 def _resume(
