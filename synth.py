@@ -4,6 +4,7 @@ It names both halves and imports neither: a command is loaded when it is used.
 """
 
 import sys
+import traceback
 from difflib import get_close_matches
 from pkgutil import resolve_name
 
@@ -21,8 +22,6 @@ COMMANDS = {
     "handwriting": "pipeline.commands.handwriting:handwriting",
     "demo": "pipeline.commands.demo:demo",
 }
-
-_OURS = ("manifests", "prompts", "pipeline", "trainer")
 
 
 class LazyGroup(click.Group):
@@ -47,18 +46,22 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
+        from manifests.foundation.errors import SynthError
+        from manifests.foundation.messages import redact
+
         try:
             return super().invoke(ctx)
+        except click.ClickException as exc:
+            exc.message = redact(exc.message)  # type: ignore[misc]  # it may quote what was typed
+            raise
+        except (click.exceptions.Exit, click.Abort, KeyboardInterrupt):
+            raise
         except Exception as exc:
-            if ctx.params.get("debug") or not _is_expected(exc):
-                raise
-            raise click.ClickException(" ".join(str(exc).split())) from exc
-
-
-def _is_expected(exc: Exception) -> bool:
-    """Errors of our `errors` modules are the user's news; anything else is a bug of ours."""
-    package, _, module = type(exc).__module__.partition(".")
-    return package in _OURS and module == "errors"
+            # Errors of ours are the user's news. Anything else is a bug and keeps its traceback.
+            if isinstance(exc, SynthError) and not ctx.params.get("debug"):
+                raise click.ClickException(" ".join(str(exc).split())) from exc
+            click.echo(redact("".join(traceback.format_exception(exc))), err=True, nl=False)
+            raise click.exceptions.Exit(1) from exc
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})

@@ -29,9 +29,9 @@ from manifests.ids import group_id
 from manifests.plan import hash_prompts
 from manifests.recipe import Identity
 from manifests.rows import PromptRow, ViewRow
-from manifests.sealing import seal_set
+from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.store import Store
+from manifests.storage.store import Store
 from manifests.tars import View, write_tar
 from trainer.data.batches import BatchConfig, Batches
 from trainer.data.colours import colour

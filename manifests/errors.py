@@ -1,7 +1,9 @@
 """What can be wrong with a shard set. Messages say what, where, what was expected, what to do."""
 
+from manifests.foundation.errors import SynthError
 
-class ContractError(Exception):
+
+class ContractError(SynthError):
     """Base of every error of this package."""
 
 
@@ -23,15 +25,3 @@ class IdentityError(ContractError):
 
 class CollisionError(ContractError):
     """Two texts share one group id."""
-
-
-class StoreError(ContractError):
-    """The storage refused: not writable, full, or a scheme that cannot be written to."""
-
-
-class ConfigError(ContractError):
-    """An unknown key, a wrong type, or an option that another one silences."""
-
-
-class PluginError(ContractError):
-    """A plug-in is not known, or a library that it needs is not installed."""

@@ -8,8 +8,7 @@ from typing import Any
 
 from manifests.canonical import document_bytes, hash_json
 from manifests.errors import ContractError, CorruptError, ForeignSetError, VersionError
-from manifests.layout import RECIPE, Layout
-from manifests.problems import Problem
+from manifests.layout import Layout
 from manifests.schema import FORMAT, FORMAT_VERSION, MAJOR
 
 _MALFORMED = (LookupError, TypeError, AttributeError, ArithmeticError, ValueError)
@@ -71,20 +70,6 @@ class Identity:
     def to_json(self) -> dict[str, Any]:
         return asdict(self) | {"guidance_scales": list(self.guidance_scales)}
 
-    def differing_keys(self, other: "Identity") -> list[str]:
-        """Dotted names of what differs, for people."""
-        return sorted(_differences(self.to_json(), other.to_json(), ""))
-
-
-def _differences(one: Any, two: Any, path: str) -> list[str]:
-    if isinstance(one, Mapping) and isinstance(two, Mapping):
-        return [
-            difference
-            for key in {*one, *two}
-            for difference in _differences(one.get(key), two.get(key), f"{path}.{key}".lstrip("."))
-        ]
-    return [] if one == two else [path]
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recipe:
@@ -114,20 +99,6 @@ class Recipe:
                 "prompt_files": dict(self.prompt_files),
             }
         )
-
-
-def validate_recipe(data: bytes, *, where: str) -> list[Problem]:
-    """Every problem of the bytes of a `recipe.json`; empty if it can be parsed."""
-    try:
-        parse_recipe(data, where=where)
-    except ContractError as exc:
-        return [Problem(where=where, kind=type(exc).__name__, message=str(exc))]
-    return []
-
-
-def is_recipe(data: bytes) -> bool:
-    """Whether the bytes are a recipe that this version reads."""
-    return not validate_recipe(data, where=RECIPE)
 
 
 def parse_recipe(data: bytes, *, where: str) -> Recipe:

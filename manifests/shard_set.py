@@ -5,6 +5,7 @@ from typing import Any
 
 from manifests.canonical import sha256_hex
 from manifests.errors import CorruptError, ForeignSetError, IdentityError, VersionError
+from manifests.foundation.differences import differing_keys
 from manifests.layout import RECIPE, SEAL, Layout, shard_number
 from manifests.manifest import Manifest, parse_manifest
 from manifests.plan import ViewRequest, hash_prompts, requests_of
@@ -12,7 +13,7 @@ from manifests.recipe import Identity, Recipe, parse_recipe
 from manifests.rows import PromptRow, ViewRow, prompts_to_table, table_to_prompts
 from manifests.schema import PROMPT_SCHEMA
 from manifests.seal import Seal, parse_seal
-from manifests.store import Store
+from manifests.storage.store import Store
 from manifests.tables import read_table, write_table
 
 
@@ -86,7 +87,7 @@ class ShardSet:
                 f"{self.store.url}: was begun by a newer version, whose recipe also has "
                 f"{', '.join(sorted(self.recipe.unknown))}; install a newer synth-rep to add to it"
             )
-        if keys := self.recipe.identity.differing_keys(identity):
+        if keys := differing_keys(self.recipe.identity.to_json(), identity.to_json()):
             raise IdentityError(
                 f"{self.store.url}: was begun with another recipe; these keys differ: "
                 f"{', '.join(keys)}. Give the old values, or another --out"

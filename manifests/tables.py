@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from manifests.errors import CorruptError
+from manifests.foundation.messages import one_line
 
 MAX_ROWS = 10_000_000
 MAX_UNCOMPRESSED_BYTES = 8 << 30
@@ -99,5 +100,6 @@ def _errors(where: str) -> Iterator[None]:
     except CorruptError:
         raise
     except (pa.ArrowException, OSError, ValueError, RuntimeError, MemoryError) as exc:
-        reason = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
-        raise CorruptError(f"{where}: not a readable Parquet file ({reason}); restore it") from exc
+        raise CorruptError(
+            f"{where}: not a readable Parquet file ({one_line(exc)}); restore it"
+        ) from exc

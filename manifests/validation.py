@@ -2,20 +2,33 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 
 from manifests.canonical import document_bytes, sha256_hex
-from manifests.errors import ContractError, CorruptError
+from manifests.errors import CorruptError
+from manifests.foundation.errors import SynthError
 from manifests.ids import canonical_text, group_id
 from manifests.layout import RECIPE, SEAL, shard_number
 from manifests.manifest import Manifest
 from manifests.plan import ViewRequest, hash_prompts
-from manifests.problems import Problem
 from manifests.rows import ViewRow
 from manifests.schema import NO_HASH, NO_OFFSET, REASONS, STATUSES
 from manifests.seal import Seal, ShardSummary
 from manifests.shard_set import ShardSet
 from manifests.tars import walk_tar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One fault of a shard set."""
+
+    where: str
+    """File, or file and key, relative to the set."""
+    kind: str
+    """Stable name to dispatch on, such as `CorruptError` or `seed`."""
+    message: str
+    """What was found, what was expected, what to do."""
 
 
 def validate_shard_set(
@@ -30,7 +43,7 @@ def validate_shard_set(
     """
     try:
         seal = shards.seal()
-    except ContractError as exc:
+    except SynthError as exc:
         yield _problem(SEAL, exc)
         seal = None
     yield from _check_plan(shards)
@@ -40,11 +53,6 @@ def validate_shard_set(
         on_shard(shard)
     if seal is not None:
         yield from _check_seal(shards, seal, committed)
-
-
-def is_shard_set(shards: ShardSet) -> bool:
-    """Whether a set keeps every invariant."""
-    return next(validate_shard_set(shards), None) is None
 
 
 def _problem(where: str, exc: Exception) -> Problem:
@@ -65,7 +73,7 @@ def _check_plan(shards: ShardSet) -> Iterator[Problem]:
             yield Problem(where=path, kind="hash", message=f"hash {found}, expected {expected}")
     try:
         prompts = shards.all_prompts()
-    except ContractError as exc:
+    except SynthError as exc:
         yield _problem("prompts", exc)
         return
     if hash_prompts(prompts) != recipe.identity.prompts_sha256:
@@ -84,7 +92,7 @@ def _check_shard(shards: ShardSet, shard: int) -> Iterator[Problem]:
     try:
         manifest = shards.manifest(shard)
         requests = shards.requests(shard)
-    except ContractError as exc:
+    except SynthError as exc:
         yield _problem(shards.layout.manifest(shard), exc)
         return
     yield from _check_rows(shards, shards.layout.manifest(shard), manifest.rows, requests)
@@ -195,7 +203,7 @@ def _check_seal(shards: ShardSet, seal: Seal, committed: Sequence[int]) -> Itera
 def _check_summary(shards: ShardSet, sealed: ShardSummary) -> Iterator[Problem]:
     try:
         manifest = shards.manifest(sealed.shard)
-    except (ContractError, FileNotFoundError):
+    except (SynthError, FileNotFoundError):
         return  # told already
     found = (manifest.tar_sha256, manifest.tar_bytes, len(manifest.rows), manifest.num_ok)
     if found != (sealed.tar_sha256, sealed.tar_bytes, sealed.num_views, sealed.num_ok):

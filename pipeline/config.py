@@ -6,8 +6,8 @@ from typing import Any
 
 from pydantic import Field
 
-from manifests.errors import ConfigError
-from manifests.settings import Table, check, read_settings
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.settings import Table, check, read_settings
 from pipeline.encoding import ImageConfig
 
 

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
-from manifests.errors import ConfigError
-from manifests.settings import Table
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.settings import Table
 
 PNG_UP_TO_PX = 64
 """`auto` stores PNG up to this size: it is exact there and smaller than JPEG."""

@@ -1,7 +1,9 @@
 """What can go wrong while a set is made. Messages: what, where, what was expected, what to do."""
 
+from manifests.foundation.errors import SynthError
 
-class PipelineError(Exception):
+
+class PipelineError(SynthError):
     """Base of every error of this package; it ends the job."""
 
 
@@ -13,7 +15,7 @@ class ExecutorError(PipelineError):
     """No worker can be had, or every worker dies before it does anything."""
 
 
-class ShardError(Exception):
+class ShardError(SynthError):
     """One shard failed; it is tried again, and others go on."""
 
 

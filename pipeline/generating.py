@@ -10,15 +10,16 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from manifests.errors import ConfigError
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.messages import redact
+from manifests.foundation.settings import check
 from manifests.layout import RECIPE
 from manifests.plan import hash_prompts, requests_of
 from manifests.recipe import Identity
 from manifests.seal import Seal
-from manifests.sealing import seal_set
-from manifests.settings import check
+from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.store import Store, redact
+from manifests.storage.store import Store
 from pipeline.config import GenerateConfig
 from pipeline.encoding import ImageEncoder
 from pipeline.execution import Executor, executor_class

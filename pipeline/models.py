@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.canonical import hash_file, hash_json
+from manifests.foundation.messages import one_line
 from pipeline.errors import ModelError
 
 EMBEDDED = "embedded"
@@ -95,10 +96,9 @@ def _locate(model: str) -> tuple[Path, str, str]:
             )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
-        reason = str(exc).strip().splitlines()[0]
         raise ModelError(
-            f"{model}: not in the local cache and not to be had from the hub ({reason}); check the "
-            "name, the network, or give a folder"
+            f"{model}: not in the local cache and not to be had from the hub "
+            f"({one_line(exc)}); check the name, the network, or give a folder"
         ) from exc
     return folder, name, folder.name
 

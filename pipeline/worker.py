@@ -17,10 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from manifests.commit import commit_shard
-from manifests.errors import IdentityError, StoreError
+from manifests.errors import IdentityError
 from manifests.rows import ViewRow
 from manifests.schema import NO_HASH, Reason
 from manifests.shard_set import ShardSet
+from manifests.storage.errors import StoreError
 from manifests.tars import View, write_tar
 from pipeline.batching import batches
 from pipeline.encoding import ImageConfig, ImageEncoder

@@ -1,7 +1,9 @@
 """What can be wrong with captions. Messages name the file and the row."""
 
+from manifests.foundation.errors import SynthError
 
-class PromptError(Exception):
+
+class PromptError(SynthError):
     """Base of every error of this package."""
 
 

@@ -9,9 +9,6 @@ from manifests.rows import PromptRow
 from prompts.errors import BadPromptError, ConflictingLabelError
 from prompts.prompt import Prompt
 
-MAX_GROUPS = 10**9
-"""Keys have nine digits. Memory is the nearer limit: about 1 KB a caption."""
-
 
 def merge_prompts(prompts: Iterable[Prompt]) -> list[PromptRow]:
     """One row a text; the first row wins and counts the others.

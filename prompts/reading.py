@@ -12,7 +12,7 @@ import fsspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from manifests.store import reason, redact
+from manifests.foundation.messages import one_line, redact
 from prompts.errors import BadPromptError, UnreadablePromptsError
 from prompts.prompt import MAX_CAPTION_CHARS, Prompt
 
@@ -59,7 +59,7 @@ def _read_bytes(url: str, where: str) -> bytes:
     except FileNotFoundError as exc:
         raise UnreadablePromptsError(f"{where}: no such file; give --prompts FILE or URL") from exc
     except Exception as exc:  # libraries of remote schemes raise errors of their own
-        told = getattr(exc, "strerror", None) or reason(exc, url)
+        told = getattr(exc, "strerror", None) or one_line(exc, about=url)
         raise UnreadablePromptsError(f"{where}: {told}; look at the file or its address") from exc
     if not data.strip():
         raise UnreadablePromptsError(f"{where}: is empty, expected at least one caption")
@@ -137,9 +137,8 @@ def _read_parquet(data: bytes, where: str, caption_column: str) -> Iterator[tupl
         wanted = [name for name in (caption_column, *OPTIONAL_COLUMNS) if name in names]
         rows = file.read(columns=wanted).to_pylist()
     except (pa.ArrowException, OSError, ValueError) as exc:
-        told = str(exc).splitlines()[0]
         raise UnreadablePromptsError(
-            f"{where}: not a readable Parquet file ({told}); write it again"
+            f"{where}: not a readable Parquet file ({one_line(exc)}); write it again"
         ) from exc
     for number, row in enumerate(rows, start=1):
         yield number, _pick(row, caption_column)

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from manifests.plan import ViewRequest
-from manifests.sealing import seal_set
+from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from tests.sets import begin, commit, views_of
 

@@ -15,9 +15,9 @@ from manifests.manifest import Manifest
 from manifests.plan import ViewRequest, hash_prompts
 from manifests.recipe import Identity
 from manifests.rows import PromptRow, ViewRow
-from manifests.sealing import seal_set
+from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.store import Store
+from manifests.storage.store import Store
 from manifests.tars import View, write_tar
 
 CAPTIONS = ("a red fox", "a blue door", "two pears")

@@ -1,11 +1,12 @@
 """Checkpoints of a run: whole or not there, and nothing executable in them."""
 
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from manifests.foundation.files import TEMPORARY_PREFIX, whole_file
+from manifests.foundation.messages import one_line
 from trainer.errors import CheckpointError
 
 FOLDER = "checkpoints"
@@ -20,20 +21,11 @@ def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -
     """Write a checkpoint under its name at once, then drop all but the newest `keep`."""
     path = checkpoint_path(run, step)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{path.name}")
-    with temporary.open("wb") as file:
+    with whole_file(path) as file:
         torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the new name itself must survive a power cut
-    finally:
-        os.close(folder)
     for old in checkpoints(run)[:-keep]:
         old.unlink(missing_ok=True)
-    for left in path.parent.glob(".tmp-*"):
+    for left in path.parent.glob(f"{TEMPORARY_PREFIX}*"):
         left.unlink(missing_ok=True)
 
 
@@ -51,10 +43,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as exc:  # pickle, zip and torch each have errors of their own
-        told = " ".join(str(exc).split())[:160] or type(exc).__name__
         raise CheckpointError(
-            f"{path}: not a readable checkpoint ({told}); remove it to go on from the one before, "
-            "or start over with --fresh"
+            f"{path}: not a readable checkpoint ({one_line(exc)}); remove it to resume from the "
+            "one before, or start over with --fresh"
         ) from exc
     if not isinstance(state, dict) or not {"step", "learner", "optimizer"} <= state.keys():
         raise CheckpointError(f"{path}: not a checkpoint of `synth train`; remove it")

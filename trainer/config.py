@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from manifests.settings import Table, check, read_settings
+from manifests.foundation.settings import Table, check, read_settings
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 

@@ -18,7 +18,7 @@ import torch.distributed as dist
 from timm.layers import BatchNormAct2d
 from torch import Tensor, nn
 
-from manifests.errors import ConfigError
+from manifests.foundation.errors import ConfigError
 from trainer.errors import TrainerError
 from trainer.rendezvous import STORE_VARIABLE
 
@@ -104,7 +104,7 @@ class Control:
         if world_size() == 1:
             return list(counts)
         values = torch.tensor(counts, dtype=torch.int64)
-        with one_line():
+        with collective_errors():
             dist.all_reduce(values, group=self._group)
         return [int(each) for each in values]
 
@@ -117,13 +117,13 @@ class Control:
         if world_size() == 1:
             return list(mine)
         found: list[Any] = [None] * world_size()
-        with one_line():
+        with collective_errors():
             dist.all_gather_object(found, list(mine), group=self._group)
         return [text for each in found for text in each]
 
 
 @contextmanager
-def one_line() -> Iterator[None]:
+def collective_errors() -> Iterator[None]:
     """Say in one line that a collective failed; what one process alone meets is left as it is."""
     try:
         yield

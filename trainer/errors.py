@@ -1,7 +1,9 @@
 """What can go wrong in training and evaluation. Messages: what, where, expected, what to do."""
 
+from manifests.foundation.errors import SynthError
 
-class TrainerError(Exception):
+
+class TrainerError(SynthError):
     """Base of every error of this package; it ends the run in one line."""
 
 

@@ -15,15 +15,15 @@ import torch
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from manifests.errors import ConfigError
-from manifests.plugins import did_you_mean
-from manifests.settings import check
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.files import write_whole
+from manifests.foundation.plugins import did_you_mean
+from manifests.foundation.settings import check
 from trainer.data.labelled import LabelledSet
 from trainer.distributed import rank, world_size
 from trainer.errors import DataError
 from trainer.evaluations import Classes, Evaluation, Subject, evaluation_class, run
 from trainer.features import Encode, Features, extract
-from trainer.files import write_whole
 from trainer.models.encoder import (
     WEIGHTS,
     EncoderSpec,

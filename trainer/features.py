@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from manifests.errors import ContractError
-from manifests.progress import progress
+from manifests.foundation.errors import SynthError
+from manifests.foundation.progress import progress
 from trainer.data.decoding import decode
 from trainer.data.labelled import LabelledImage, Split
-from trainer.errors import DataError, TrainerError
+from trainer.errors import DataError
 
 Encode = Callable[[UInt8[Tensor, "images 3 height width"]], Float[Tensor, "images features"]]
 
@@ -138,7 +138,7 @@ def extract(
         if not is_shared:
             raise
         fault = str(exc) or type(exc).__name__
-        if not isinstance(exc, TrainerError | ContractError):
+        if not isinstance(exc, SynthError):
             logging.getLogger(__name__).exception("features of %s", split.where)
     if is_shared:
         return _gather(split, rows, values, fault, world)

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from manifests.errors import ConfigError
+from manifests.foundation.errors import ConfigError
 from trainer.rendezvous import STORE_VARIABLE
 
 

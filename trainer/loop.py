@@ -14,13 +14,14 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from manifests.canonical import hash_json
-from manifests.errors import ContractError
+from manifests.foundation.errors import SynthError
+from manifests.foundation.messages import one_line
 from trainer.checkpointing import checkpoints, load_checkpoint, save_checkpoint
 from trainer.data.batches import Batch, Batches, load
 from trainer.data.draws import generator
 from trainer.data.sources import Source
-from trainer.distributed import Control, one_line, rank, world_size
-from trainer.errors import CheckpointError, DataError, DivergedError, TrainerError
+from trainer.distributed import Control, collective_errors, rank, world_size
+from trainer.errors import CheckpointError, DataError, DivergedError
 from trainer.learner import Learner
 from trainer.metrics import Metrics
 from trainer.models.encoder import save_encoder
@@ -145,8 +146,9 @@ def _resume(
         learner.load_state_dict(state["learner"], strict=True)
         optimizer.load_state_dict(state["optimizer"])
     except (RuntimeError, ValueError, KeyError) as exc:
-        told = " ".join(str(exc).split())[:200]
-        raise CheckpointError(f"{found[-1]}: does not fit the model ({told}); {advice}") from exc
+        raise CheckpointError(
+            f"{found[-1]}: does not fit the model ({one_line(exc)}); {advice}"
+        ) from exc
     return int(state["step"]), int(state.get("num_bad", 0))
 
 
@@ -196,14 +198,14 @@ class _Steps:
                 step, peak=plan.peak_rate, warmup_steps=plan.warmup_steps, num_steps=plan.num_steps
             )
             set_learning_rate(state.optimizer, rate)
-            with one_line():
+            with collective_errors():
                 loss, parts, norm = self._step(step, batch)
             finished = step + 1
             self._guard(finished, norm)
             window.count(plan.crops_per_step)
             values: dict[str, float] = {}
             if finished % config.run.log_every == 0 or finished == plan.num_steps:
-                with one_line():
+                with collective_errors():
                     values = _mean_over_ranks({"loss": loss, **parts})
                 values |= {"epoch": finished * plan.batch.num_groups / len(plan.table)}
                 values |= {"lr": rate, "grad_norm": norm, "bad_groups": state.num_bad}
@@ -226,7 +228,7 @@ class _Steps:
         failure: Exception | None = None
         try:
             batch = next(stream)
-        except (TrainerError, ContractError) as exc:
+        except SynthError as exc:
             failure = exc
         bad = batch.bad if batch is not None else []
         stop, num_bad, num_failed = self._control.total(

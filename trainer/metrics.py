@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from trainer.files import write_whole
+from manifests.foundation.files import write_whole
 
 FILE = "metrics.jsonl"
 BOARD = "tensorboard"

@@ -4,8 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from manifests.errors import ConfigError
-from manifests.settings import check
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.settings import check
 from trainer.config import TrainConfig
 from trainer.data.batches import BatchConfig
 from trainer.data.crops import AugmentConfig

@@ -12,9 +12,10 @@ from typing import Any
 
 import torch
 
+from manifests.foundation.differences import differing_keys
+from manifests.foundation.files import TEMPORARY_PREFIX, write_whole
 from trainer import checkpointing, metrics
 from trainer.errors import CheckpointError
-from trainer.files import TEMPORARY_PREFIX, write_whole
 from trainer.models.encoder import SPEC, WEIGHTS
 from trainer.models.text import SPEC as TEXT_SPEC
 from trainer.models.text import WEIGHTS as TEXT_WEIGHTS
@@ -63,7 +64,7 @@ def enter_run(
     document = read_run(run)
     if not checkpointing.checkpoints(run):  # nothing is learned yet: the recipe may still be mended
         document["identity"] = identity
-    if keys := _differing(document["identity"], identity):
+    if keys := differing_keys(document["identity"], identity):
         raise CheckpointError(
             f"{run}: was begun with another recipe or set; these differ: {', '.join(keys)}. Give "
             "the old values, another --out, or --fresh to start over"
@@ -124,17 +125,6 @@ def _revision() -> str:
     except (OSError, subprocess.CalledProcessError):
         return ""
     return told[1] + ("+changes" if told[2] else "")
-
-
-def _differing(old: Any, new: Any, path: str = "") -> list[str]:
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        return [
-            name
-            for key in keys
-            for name in _differing(old.get(key), new.get(key), f"{path}.{key}" if path else key)
-        ]
-    return [] if old == new else [path]
 
 
 def _remove(run: Path) -> None:

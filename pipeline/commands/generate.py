@@ -68,7 +68,7 @@ def generate(
     """
     from rich.console import Console
 
-    from manifests.progress import progress
+    from manifests.foundation.progress import progress
     from pipeline.config import load_config
     from pipeline.generating import begin, finish, run
     from pipeline.retrying import ShardFailure

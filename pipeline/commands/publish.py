@@ -15,17 +15,17 @@ def publish(source: str, target: str, workers: int) -> None:
     The same command again goes on where it stopped. What is at DST already is compared, never
     overwritten.
     """
-    from manifests import publishing
-    from manifests.progress import progress
-    from manifests.publication import plan_publication
+    from manifests.foundation.progress import progress
+    from manifests.publish import publish as publish_files
+    from manifests.publish_plan import plan_publication
     from manifests.shard_set import ShardSet
-    from manifests.store import Store
+    from manifests.storage.store import Store
 
     publication = plan_publication(ShardSet.open(source), Store(target))
     num_bytes = sum(file.size_bytes for file in publication.files)
     num_new = new_bytes = 0
     with progress("publish", "bytes", num_bytes) as advance:
-        for copied in publishing.publish(publication, num_workers=workers):
+        for copied in publish_files(publication, num_workers=workers):
             advance(copied.file.size_bytes)
             num_new += copied.is_new
             new_bytes += copied.file.size_bytes * copied.is_new

@@ -15,7 +15,7 @@ import click
 )
 def report(url: str, out: Path, groups: int) -> None:
     """Write one HTML file about a set: contact sheets, counts, failures, recipe."""
-    from manifests.errors import ConfigError
+    from manifests.foundation.errors import ConfigError
     from manifests.shard_set import ShardSet
     from pipeline.report import write_report
 

@@ -9,7 +9,7 @@ MAX_LINES = 100
 @click.argument("url")
 def verify(url: str) -> None:
     """Check every byte of a set against SPEC.md; exit 1 and the place of each fault."""
-    from manifests.progress import progress
+    from manifests.foundation.progress import progress
     from manifests.shard_set import ShardSet
     from manifests.validation import validate_shard_set
 

@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from manifests.errors import PluginError
-from manifests.store import TEMPORARY_PREFIX, Store
+from manifests.foundation.errors import PluginError
+from manifests.foundation.files import TEMPORARY_PREFIX
+from manifests.storage.store import Store
 from pipeline.embedded.world import COLOUR_NAMES, DIGITS, IMAGE_PX, Split, paint_split
 from pipeline.encoding import ImageConfig, ImageEncoder
 from pipeline.errors import PipelineError

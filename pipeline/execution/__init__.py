@@ -11,7 +11,7 @@ Laws, tested for every entry of the table (tests/conformance):
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
 
-from manifests.plugins import Entry, load_plugin
+from manifests.foundation.plugins import Entry, load_plugin
 from pipeline.retrying import ShardFailure
 from pipeline.worker import Job, ShardReport
 

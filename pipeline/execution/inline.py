@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 
-from manifests.errors import ConfigError
+from manifests.foundation.errors import ConfigError
 from pipeline.errors import ShardError
 from pipeline.retrying import Attempt, ShardFailure, WorkQueue
 from pipeline.worker import SHARDS_IN_FLIGHT, Job, ShardReport

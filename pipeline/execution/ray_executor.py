@@ -36,8 +36,8 @@ if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ} or (
 import ray
 from ray.exceptions import RayActorError, RayError
 
-from manifests.errors import ContractError
-from pipeline.errors import ExecutorError, PipelineError, ShardError
+from manifests.foundation.errors import SynthError
+from pipeline.errors import ExecutorError, ShardError
 from pipeline.retrying import Attempt, ShardFailure, WorkQueue
 from pipeline.worker import SHARDS_IN_FLIGHT, Job, ShardReport, ShardWorker
 
@@ -56,10 +56,10 @@ class _Actor:
     """A worker in its own process. Our errors are returned, so that they arrive as they are."""
 
     def __init__(self, job: Job) -> None:
-        self._worker: ShardWorker | ContractError | PipelineError
+        self._worker: ShardWorker | SynthError
         try:
             self._worker = job.open()
-        except (ContractError, PipelineError) as exc:
+        except SynthError as exc:
             self._worker = exc
 
     def ready(self) -> Exception | None:
@@ -72,7 +72,7 @@ class _Actor:
             return self._worker
         try:
             return self._worker.make(attempt)
-        except (ShardError, ContractError, PipelineError) as exc:
+        except SynthError as exc:
             return type(exc)(str(exc))
 
 
@@ -214,7 +214,7 @@ class _Driver:
         except RayActorError as exc:
             self._bury(seat, exc)
             result = ShardError("the worker died (killed, out of memory, or a crash in a library)")
-        if isinstance(result, (ContractError, PipelineError)):
+        if isinstance(result, SynthError) and not isinstance(result, ShardError):
             raise result
         if attempt is None:
             seat.is_ready = result is None

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from pydantic import BaseModel
 
-from manifests.plugins import Entry, load_plugin
+from manifests.foundation.plugins import Entry, load_plugin
 from pipeline.views import Provenance, RenderedView, ViewRequest
 
 

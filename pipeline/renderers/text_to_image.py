@@ -21,9 +21,10 @@ import transformers
 from pydantic import Field, field_validator
 
 from manifests.canonical import canonical_json
-from manifests.errors import ConfigError
-from manifests.plugins import did_you_mean
-from manifests.settings import Table
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.messages import one_line
+from manifests.foundation.plugins import did_you_mean
+from manifests.foundation.settings import Table
 from pipeline.batching import batches, fill_up
 from pipeline.errors import ModelError, RenderError, RenderMemoryError
 from pipeline.models import EMBEDDED, ModelFiles, find_model
@@ -243,7 +244,7 @@ class TextToImage:
             ) from exc
         except Exception as exc:  # whatever a damaged file makes the libraries raise
             raise ModelError(
-                f"{self.model.folder}: cannot be loaded ({_one_line(exc)}); copy the model again"
+                f"{self.model.folder}: cannot be loaded ({one_line(exc)}); copy the model again"
             ) from exc
         pipe.set_progress_bar_config(disable=True)
         if self.device == "cuda":
@@ -312,7 +313,7 @@ class TextToImage:
             raise
         except Exception as exc:
             raise RenderError(
-                f"{batch[0].key} to {batch[-1].key}: {type(exc).__name__}: {_one_line(exc)}"
+                f"{batch[0].key} to {batch[-1].key}: {type(exc).__name__}: {one_line(exc)}"
             ) from exc
 
     def _call_pipeline(self, batch: Sequence[ViewRequest]) -> list[RenderedView]:
@@ -382,8 +383,3 @@ def _be_quiet() -> None:
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
-
-
-def _one_line(exc: BaseException) -> str:
-    text = str(exc).strip().splitlines()
-    return text[0][:300] if text else type(exc).__name__

@@ -18,6 +18,11 @@ VIOLATIONS = {
     "system-layers": ("trainer/planted.py", "import pipeline.config"),
     "trainer-is-standalone": ("trainer/errors.py", "def f() -> None:\n    import ray"),
     "contract-is-light": ("manifests/planted.py", "import torch"),
+    "foundation-below-the-format": (
+        "manifests/foundation/files.py",
+        "import manifests.storage.store",
+    ),
+    "foundation-knows-no-format": ("manifests/storage/store.py", "import manifests.schema"),
     "pipeline-layers": ("pipeline/errors.py", "import pipeline.worker"),
     "trainer-layers": ("trainer/planted.py", "x = 1"),
     "plugins-are-independent": (

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from manifests.settings import check
+from manifests.foundation.settings import check
 from tests.sets import refused
 from trainer.errors import DataError
 from trainer.evaluations import (

@@ -16,9 +16,9 @@ from PIL import Image
 from manifests.ids import group_id
 from manifests.plan import ViewRequest
 from manifests.rows import PromptRow
-from manifests.sealing import seal_set
+from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.store import Store
+from manifests.storage.store import Store
 from tests.sets import commit, identity_of, views_of
 
 CAPTIONS = ("a red fox", "a blue door", "un café à Paris")

@@ -19,12 +19,12 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from manifests.errors import StoreError
-from manifests.publication import plan_publication
-from manifests.publishing import publish
-from manifests.sealing import seal_set
+from manifests.publish import publish
+from manifests.publish_plan import plan_publication
+from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.store import Store
+from manifests.storage.errors import StoreError
+from manifests.storage.store import Store
 from tests.sets import begin, commit, tree
 
 STATS = b'{"total_s": 1.5}\n'

@@ -14,18 +14,18 @@ import fsspec
 import pytest
 
 from manifests.canonical import document_bytes, hash_json, sha256_hex
-from manifests.errors import CorruptError, ForeignSetError, StoreError, VersionError
+from manifests.errors import CorruptError, ForeignSetError, VersionError
 from manifests.layout import RECIPE, SEAL
 from manifests.manifest import Manifest
 from manifests.plan import hash_prompts
-from manifests.problems import Problem
 from manifests.recipe import Recipe
 from manifests.rows import ViewRow
 from manifests.seal import Seal
 from manifests.shard_set import ShardSet, write_plan
-from manifests.store import Store
+from manifests.storage.errors import StoreError
+from manifests.storage.store import Store
 from manifests.tars import View, walk_tar
-from manifests.validation import validate_shard_set
+from manifests.validation import Problem, validate_shard_set
 from tests.sets import (
     begin,
     commit,

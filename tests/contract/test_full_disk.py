@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.errors import StoreError
+from manifests.storage.errors import StoreError
 from tests.contract.processes import make
 from tests.sets import refused, tree
 

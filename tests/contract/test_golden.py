@@ -11,9 +11,9 @@ from manifests.canonical import sha256_hex
 from manifests.manifest import parse_manifest
 from manifests.rows import ViewRow
 from manifests.schema import PROMPT_SCHEMA
-from manifests.sealing import seal_set
+from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet, write_plan
-from manifests.store import Store
+from manifests.storage.store import Store
 from manifests.tables import read_table
 from manifests.tars import View
 from manifests.validation import validate_shard_set

@@ -42,7 +42,7 @@ def test_readme_commands_run_in_order(tmp_path: Path) -> None:
 
 
 def test_readme_recipe_is_a_valid_one(tmp_path: Path) -> None:
-    from manifests.settings import check
+    from manifests.foundation.settings import check
     from pipeline.config import load_config
     from pipeline.renderers import renderer_class
 

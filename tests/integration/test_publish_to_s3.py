@@ -10,13 +10,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from manifests.errors import CorruptError, ForeignSetError, StoreError
+from manifests.errors import CorruptError, ForeignSetError
 from manifests.layout import SEAL
-from manifests.publication import plan_publication
-from manifests.publishing import publish
+from manifests.publish import publish
+from manifests.publish_plan import plan_publication
 from manifests.shard_set import ShardSet
-from manifests.store import Store
-from manifests.uploading import PART_BYTES
+from manifests.storage.errors import StoreError
+from manifests.storage.store import Store
+from manifests.storage.uploading import PART_BYTES
 from manifests.validation import validate_shard_set
 from tests.conftest import ROOT
 from tests.object_store import s3_clients_of, s3_server
@@ -129,7 +130,7 @@ def test_a_publisher_killed_before_any_file_is_gone_on_with(source: Path, url: s
     """The same command, killed again and again a file further."""
     killed = f"""
 import os, signal, sys
-from manifests.store import Store
+from manifests.storage.store import Store
 create, left = Store.create, [2]
 def last_create(*args):
     if not left[0]:

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 import synth
-from manifests.sealing import seal_set
+from manifests.seal_writer import seal_set
 from tests.picture_sets import make_picture_set, picture, png
 from tests.sets import begin, commit, views_of
 
@@ -84,7 +84,7 @@ def test_groups_that_lost_views_are_left_out_and_told(url: str, tmp_path: Path) 
 def test_batch_that_ranks_do_not_divide(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from manifests.errors import ConfigError
+    from manifests.foundation.errors import ConfigError
     from tests.sets import refused as raises
     from trainer.config import load_config
     from trainer.data.opening import open_source

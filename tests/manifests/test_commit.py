@@ -9,7 +9,7 @@ import pytest
 from manifests.commit import commit_shard
 from manifests.errors import CorruptError
 from manifests.shard_set import ShardSet
-from manifests.store import Store
+from manifests.storage.store import Store
 from manifests.tars import View
 from tests.sets import begin, commit, refused, tree, views_of, write_tar_of
 

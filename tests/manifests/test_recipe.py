@@ -5,7 +5,8 @@ import pytest
 
 from manifests.canonical import document_bytes, hash_json
 from manifests.errors import ContractError, CorruptError, ForeignSetError, VersionError
-from manifests.recipe import Identity, Recipe, is_recipe, parse_recipe, validate_recipe
+from manifests.foundation.differences import differing_keys
+from manifests.recipe import Identity, Recipe, parse_recipe
 from tests.sets import CAPTIONS, identity_of, prompt_rows, refused
 
 IDENTITY = identity_of(prompt_rows(*CAPTIONS))
@@ -48,8 +49,6 @@ def test_hash_of_an_identity_is_the_one_of_the_worked_example() -> None:
 
 def test_recipe_round_trip() -> None:
     assert parse_recipe(RECIPE.to_bytes(), where=WHERE) == RECIPE
-    assert is_recipe(RECIPE.to_bytes())
-    assert validate_recipe(RECIPE.to_bytes(), where=WHERE) == []
 
 
 def test_prompts_of_a_shard_and_the_last_one_is_short() -> None:
@@ -83,13 +82,13 @@ def test_differing_keys_are_named_to_the_leaf() -> None:
         renderer_identity={"model": "easel", "steps": 5, "dtype": "float32"},
     )
     expected = ["dataset_seed", "renderer_identity.dtype", "renderer_identity.steps"]
-    assert IDENTITY.differing_keys(other) == expected
-    assert other.differing_keys(IDENTITY) == expected
-    assert IDENTITY.differing_keys(IDENTITY) == []
+    assert differing_keys(IDENTITY.to_json(), other.to_json()) == expected
+    assert differing_keys(other.to_json(), IDENTITY.to_json()) == expected
+    assert differing_keys(IDENTITY.to_json(), IDENTITY.to_json()) == []
     nested = identity_of(
         prompt_rows(*CAPTIONS), renderer_identity={"model": {"unet": "ab"}, "steps": 4}
     )
-    assert IDENTITY.differing_keys(nested) == ["renderer_identity.model"]
+    assert differing_keys(IDENTITY.to_json(), nested.to_json()) == ["renderer_identity.model"]
     assert nested.differing_keys(IDENTITY) == ["renderer_identity.model"]
 
 
@@ -117,7 +116,6 @@ def test_changed_identity_is_seen() -> None:
 def test_another_document_is_foreign(data: bytes) -> None:
     with refused(ForeignSetError, WHERE, "choose another URL"):
         parse_recipe(data, where=WHERE)
-    assert not is_recipe(data)
 
 
 @pytest.mark.parametrize(
@@ -139,9 +137,6 @@ def test_another_document_is_foreign(data: bytes) -> None:
 def test_broken_recipe_is_one_line(data: bytes, part: str) -> None:
     with refused(CorruptError, WHERE, part):
         parse_recipe(data, where=WHERE)
-    assert [(each.where, each.kind) for each in validate_recipe(data, where=WHERE)] == [
-        (WHERE, "CorruptError")
-    ]
 
 
 def test_whole_number_as_guidance_is_the_float() -> None:

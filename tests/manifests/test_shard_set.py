@@ -8,7 +8,7 @@ from manifests.errors import (
 from manifests.plan import hash_prompts
 from manifests.rows import PromptRow
 from manifests.shard_set import ShardSet
-from manifests.store import Store
+from manifests.storage.store import Store
 from manifests.validation import validate_shard_set
 from tests.sets import (
     CAPTIONS,

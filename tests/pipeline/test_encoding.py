@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from manifests.errors import ConfigError
+from manifests.foundation.errors import ConfigError
 from pipeline.encoding import ImageConfig, ImageEncoder, decode
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from manifests.errors import PluginError
+from manifests.foundation.errors import PluginError
 from pipeline.embedded.paintings import NUM_NEIGHBOURS, PROTOCOL, Paintings, write_paintings
 from pipeline.embedded.world import glyphs, paint_split, split_indices
 from pipeline.encoding import decode

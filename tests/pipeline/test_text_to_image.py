@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from manifests.errors import ConfigError
+from manifests.foundation.errors import ConfigError
 from pipeline.errors import RenderMemoryError
 from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
 from tests.tiny_models import CLIP_TOKENS, FAMILIES, SIZE_PX

@@ -8,7 +8,7 @@ import timm
 import torch
 from safetensors.torch import load_file
 
-from manifests.errors import ConfigError
+from manifests.foundation.errors import ConfigError
 from tests.sets import refused
 from trainer.errors import CheckpointError
 from trainer.models.encoder import (

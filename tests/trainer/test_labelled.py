@@ -12,7 +12,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from manifests.errors import StoreError
+from manifests.storage.errors import StoreError
 from tests.labelled_sets import labelled_members, make_folder, make_tars, png, write_tar
 from tests.running import environment
 from tests.sets import refused

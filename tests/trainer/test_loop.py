@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from manifests.settings import Table
+from manifests.foundation.settings import Table
 from tests.picture_sets import make_picture_set
 from trainer.config import load_config
 from trainer.data.opening import open_source

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from manifests.settings import check
+from manifests.foundation.settings import check
 from trainer.config import load_config
 from trainer.data.crops import AugmentConfig
 from trainer.models.encoder import EncoderSpec

@@ -49,7 +49,7 @@ def evaluate(
     """
     from rich.console import Console
 
-    from manifests.settings import read_settings
+    from manifests.foundation.settings import read_settings
     from trainer import evaluating
     from trainer.data.labelled import open_labelled
     from trainer.distributed import local_device, process_group

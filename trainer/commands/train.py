@@ -39,7 +39,7 @@ def train(
     URL is a sealed set, or wds:FOLDER for WebDataset tars of single images. The same command goes
     on with a run that was stopped. With torchrun or srun, or --nproc, it trains on several ranks.
     """
-    from manifests.errors import ConfigError
+    from manifests.foundation.errors import ConfigError
     from trainer.launching import launch
 
     if "://" in str(out) or ":/" in str(out):
@@ -50,7 +50,7 @@ def train(
 
     from contextlib import ExitStack
 
-    from manifests.progress import progress
+    from manifests.foundation.progress import progress
     from trainer.config import load_config
     from trainer.data.opening import open_source
     from trainer.distributed import local_device, process_group, rank, world_size

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from manifests.errors import ContractError
+from manifests.foundation.errors import SynthError
 from trainer.data.crops import AugmentConfig, cut, draw_crop
 from trainer.data.decoding import decode
 from trainer.data.draws import generator
 from trainer.data.groups import GroupTable
 from trainer.data.order import GroupOrder, Place
 from trainer.data.sources import Source, StoredView
-from trainer.errors import CorruptViewError, TrainerError
+from trainer.errors import CorruptViewError
 
 MAX_SUBSTITUTES = 100
 
@@ -88,7 +88,7 @@ class Batches(Dataset[Batch | Exception]):
     def __getitem__(self, step: int) -> Batch | Exception:
         try:
             return self._batch(step)
-        except (TrainerError, ContractError) as exc:
+        except SynthError as exc:
             return exc
 
     def _batch(self, step: int) -> Batch:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydantic import AfterValidator, Field
 from torchvision.transforms.v2 import functional as V
 
-from manifests.settings import Table
+from manifests.foundation.settings import Table
 
 
 def _ascending(values: tuple[float, float]) -> tuple[float, float]:

@@ -11,6 +11,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, UnidentifiedImageError
 
+from manifests.foundation.messages import one_line
 from trainer.errors import CorruptViewError
 
 MAX_PIXELS = 64 << 20
@@ -42,8 +43,7 @@ def decode(data: bytes, *, where: str) -> NDArray[np.uint8]:
         raise CorruptViewError(f"{where}: the header of the image is broken or cut off") from exc
     # Pillow's decoders raise whatever they like on broken bytes, SyntaxError included.
     except Exception as exc:
-        told = " ".join(str(exc).split())[:200] or type(exc).__name__
-        raise CorruptViewError(f"{where}: the image cannot be decoded ({told})") from exc
+        raise CorruptViewError(f"{where}: the image cannot be decoded ({one_line(exc)})") from exc
     first = data[:8].hex(" ") or "nothing"
     raise CorruptViewError(f"{where}: not a JPEG, PNG or WebP image (it begins with {first})")
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from tarfile import BLOCKSIZE
 from typing import Any
 
-from manifests.errors import ContractError
-from manifests.store import Store
+from manifests.foundation.errors import SynthError
+from manifests.storage.store import Store
 from trainer.errors import DataError
 
 MAX_MEMBER_BYTES = 256 << 20
@@ -120,7 +120,7 @@ class CheckedTar:
             data = self._ahead[self._ahead_used : self._ahead_used + size]
             self._ahead_used += len(data)
             self._follow(data)
-        except (DataError, ContractError) as exc:
+        except SynthError as exc:
             self.fault = exc
             return b""
         except FileNotFoundError:

@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar, runtime_checkable
 
-from manifests.plugins import did_you_mean
-from manifests.store import Store
+from manifests.foundation.plugins import did_you_mean
+from manifests.storage.store import Store
 from trainer.data.foreign_tars import read_groups
 from trainer.errors import DataError
 

@@ -9,7 +9,7 @@ from hashlib import blake2b, sha256
 
 import numpy as np
 
-from manifests.store import Store
+from manifests.storage.store import Store
 from trainer.data.foreign_tars import read_groups
 from trainer.data.groups import GroupTable
 from trainer.data.sources import StoredView

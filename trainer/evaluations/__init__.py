@@ -18,8 +18,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from manifests.plugins import Entry, load_plugin
-from manifests.settings import Table
+from manifests.foundation.plugins import Entry, load_plugin
+from manifests.foundation.settings import Table
 from trainer.classifiers import accuracy_interval
 from trainer.errors import DataError
 from trainer.features import Features

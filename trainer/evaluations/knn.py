@@ -4,7 +4,7 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from manifests.settings import Table
+from manifests.foundation.settings import Table
 from trainer.classifiers import predict_knn
 from trainer.errors import DataError
 from trainer.evaluations import Classes, Prediction, Subject

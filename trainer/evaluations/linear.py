@@ -6,8 +6,8 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from manifests.progress import progress
-from manifests.settings import Table
+from manifests.foundation.progress import progress
+from manifests.foundation.settings import Table
 from trainer.classifiers import PAPER_RATES, ProbeRecipe, choose_rate, fit_probe
 from trainer.errors import DataError
 from trainer.evaluations import Classes, Prediction, Subject

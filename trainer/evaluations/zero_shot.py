@@ -6,7 +6,7 @@ from pydantic import field_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from manifests.settings import Table
+from manifests.foundation.settings import Table
 from trainer.errors import DataError
 from trainer.evaluations import Classes, Prediction, Subject
 from trainer.features import Features

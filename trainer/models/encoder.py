@@ -12,11 +12,12 @@ from pydantic import Field
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from manifests.errors import ConfigError
-from manifests.plugins import did_you_mean
-from manifests.settings import Table, check
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.files import write_whole
+from manifests.foundation.messages import one_line
+from manifests.foundation.plugins import did_you_mean
+from manifests.foundation.settings import Table, check
 from trainer.errors import CheckpointError
-from trainer.files import write_whole
 from trainer.models import small_conv  # noqa: F401 (makes its tower known to timm)
 
 WEIGHTS = "encoder.safetensors"
@@ -91,9 +92,8 @@ def num_features(encoder: nn.Module, spec: EncoderSpec) -> int:
         with torch.no_grad():  # inference mode would poison what a tower caches
             features = encoder.eval()(torch.zeros(1, 3, spec.input_px, spec.input_px))
     except (AssertionError, RuntimeError) as exc:
-        told = str(exc).splitlines()[0] if str(exc) else type(exc).__name__
         raise ConfigError(
-            f"model.input_px: {spec.model} does not take {spec.input_px} px images: {told}"
+            f"model.input_px: {spec.model} does not take {spec.input_px} px images: {one_line(exc)}"
         ) from exc
     finally:
         encoder.train(training)
@@ -174,8 +174,7 @@ def load_encoder(path: Path) -> tuple[nn.Module, EncoderSpec]:
     except FileNotFoundError as exc:
         raise CheckpointError(f"{weights}: no such file; train the run to its end") from exc
     except Exception as exc:  # safetensors has an error type of its own
-        told = " ".join(str(exc).split())[:200]
         raise CheckpointError(
-            f"{weights}: not the weights of {spec.model} as {SPEC} beside it says ({told})"
+            f"{weights}: not the weights of {spec.model} as {SPEC} beside it says ({one_line(exc)})"
         ) from exc
     return encoder.eval(), spec

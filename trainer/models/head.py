@@ -5,7 +5,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from manifests.settings import Table
+from manifests.foundation.settings import Table
 from trainer.distributed import SlotBatchNorm, gather, rank
 from trainer.losses import multi_positive_loss, unit
 

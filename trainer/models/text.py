@@ -12,10 +12,11 @@ from pydantic import Field, model_validator
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from manifests.settings import Table, check
+from manifests.foundation.files import write_whole
+from manifests.foundation.messages import one_line
+from manifests.foundation.settings import Table, check
 from trainer.distributed import gather
 from trainer.errors import CheckpointError
-from trainer.files import write_whole
 from trainer.losses import multi_positive_loss, unit
 
 WEIGHTS = "text.safetensors"
@@ -133,6 +134,5 @@ def load_text(folder: Path) -> ImageText | None:
         text = ImageText(spec, int(document["num_features"]))
         text.load_state_dict(load_file(folder / WEIGHTS), strict=True)
     except Exception as exc:  # safetensors has an error type of its own
-        told = " ".join(str(exc).split())[:200]
-        raise CheckpointError(f"{file}: not the text half of a run ({told})") from exc
+        raise CheckpointError(f"{file}: not the text half of a run ({one_line(exc)})") from exc
     return text.eval()

@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel
 from torch import Tensor, nn
 
-from manifests.plugins import Entry, load_plugin
+from manifests.foundation.plugins import Entry, load_plugin
 
 OBJECTIVES = {
     "stablerep": Entry("trainer.objectives.stablerep:StableRep", "trainer"),

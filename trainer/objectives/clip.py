@@ -5,7 +5,7 @@ from typing import ClassVar, Literal
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from manifests.settings import Table
+from manifests.foundation.settings import Table
 from trainer.models.text import ImageText, TextSpec
 from trainer.objectives import Arrangement, Groups, LossTerms
 

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from manifests.errors import ConfigError
-from manifests.plugins import did_you_mean
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.plugins import did_you_mean
 
 FOLDER = Path(__file__).parent
 

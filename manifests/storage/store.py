@@ -7,7 +7,6 @@ and nothing is ever overwritten. Deleting knows local folders only.
 
 import errno
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Iterator
@@ -19,28 +18,14 @@ import fsspec
 from fsspec.core import url_to_fs
 from fsspec.implementations.local import LocalFileSystem
 
-from manifests.errors import ContractError, StoreError
-from manifests.uploading import can_create, http_status, upload_new
+from manifests.foundation.errors import SynthError
+from manifests.foundation.files import TEMPORARY_PREFIX, sync_folder
+from manifests.foundation.messages import one_line, redact
+from manifests.storage.errors import StoreError
+from manifests.storage.uploading import can_create, http_status, upload_new
 
-TEMPORARY_PREFIX = ".tmp-"
 BLOCK_BYTES = 16 << 20
 """What a file that is read in pieces is fetched in: bounds the memory of many at once."""
-
-
-_USER = re.compile(r"(?<=://)(?:[^/]*@|[^/@]*:[^@]*@)")  # a password may hold a slash
-_QUERY = re.compile(r"(?<=://)([^?\s]*)\?\S*")
-
-
-def redact(url: str) -> str:
-    """The URL without what may be secret: user and password, and the query of a signed address."""
-    url = _USER.sub("", url)
-    return _QUERY.sub(r"\1", url) if "http://" in url or "https://" in url else url
-
-
-def reason(exc: Exception, url: str) -> str:
-    """What a library says, in one line; its name alone if the URL holds what may be secret."""
-    text = "" if redact(url) != url else " ".join(str(exc).split())
-    return text[:300] or type(exc).__name__
 
 
 class Store:
@@ -59,7 +44,9 @@ class Store:
             self._fs, self._root = url_to_fs(url, use_listings_cache=False)
         except (ImportError, ValueError) as exc:
             known = ", ".join(sorted(fsspec.available_protocols()))
-            raise StoreError(f"{self.url}: {reason(exc, url)}; known schemes: {known}") from exc
+            raise StoreError(
+                f"{self.url}: {one_line(exc, about=url)}; known schemes: {known}"
+            ) from exc
         self._is_local = isinstance(self._fs, LocalFileSystem)
 
     def at(self, path: str) -> str:
@@ -190,7 +177,7 @@ class Store:
                 is_new = False
             finally:
                 temporary.unlink(missing_ok=True)
-            _sync_folder(final.parent)  # in both cases: who made it may have died before this line
+            sync_folder(final.parent)  # in both cases: who made it may have died before this line
         return is_new
 
     def delete(self, path: str) -> None:
@@ -236,14 +223,14 @@ class Store:
         """Turn what the file system says into one line; FileNotFoundError passes."""
         try:
             yield
-        except (FileNotFoundError, ContractError):
+        except (FileNotFoundError, SynthError):
             raise
         except Exception as exc:
             # Libraries of remote schemes raise errors of their own, with the URL in them.
             if self._is_local and not isinstance(exc, OSError):
                 raise
             where = self.at(path) if path else self.url
-            told, advice = reason(exc, self._given), "look at it and try again"
+            told, advice = one_line(exc, about=self._given), "look at it and try again"
             if isinstance(exc, OSError) and self._is_local:
                 told, advice = exc.strerror or told, _ADVICE.get(exc.errno or 0, advice)
             elif isinstance(exc, PermissionError) or http_status(exc) in (401, 403):
@@ -263,12 +250,3 @@ _ADVICE = {
     errno.EISDIR: "a folder stands where a file is needed; choose another one",
     errno.ENAMETOOLONG: "the file system cannot hold such a long name; choose a shorter folder",
 }
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make the new name itself survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -4,10 +4,11 @@ from pathlib import Path
 import pytest
 
 from manifests.canonical import sha256_hex
-from manifests.errors import ContractError, CorruptError, StoreError
+from manifests.errors import ContractError, CorruptError
 from manifests.layout import CARD, SEAL, SIZES
-from manifests.sealing import seal_set
-from manifests.store import Store
+from manifests.seal_writer import seal_set
+from manifests.storage.errors import StoreError
+from manifests.storage.store import Store
 from manifests.validation import validate_shard_set
 from tests.sets import CAPTIONS, begin, commit, make_set, refused, tree
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from manifests.errors import ConfigError
-from manifests.plugins import did_you_mean
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.plugins import did_you_mean
 
 
 class Table(BaseModel):

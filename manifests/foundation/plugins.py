@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from manifests.errors import PluginError
+from manifests.foundation.errors import PluginError
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.canonical import hash_stream
-from manifests.errors import CorruptError, StoreError
+from manifests.errors import CorruptError
 from manifests.layout import SEAL
-from manifests.publication import KEPT, MEND, Publication, SetFile
-from manifests.store import Store
+from manifests.publish_plan import KEPT, MEND, Publication, SetFile
+from manifests.storage.errors import StoreError
+from manifests.storage.store import Store
 
 NUM_WORKERS = 8
 ATTEMPTS = 4

@@ -6,10 +6,11 @@ from pathlib import PurePosixPath
 
 from manifests.canonical import sha256_hex
 from manifests.errors import ContractError, CorruptError, ForeignSetError
+from manifests.foundation.files import TEMPORARY_PREFIX
 from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL, shard_number
 from manifests.seal import Seal, parse_seal
 from manifests.shard_set import ShardSet
-from manifests.store import TEMPORARY_PREFIX, Store
+from manifests.storage.store import Store
 
 MEND = "restore it from a copy or render the set again; `synth verify` tells all that is wrong"
 

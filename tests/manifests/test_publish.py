@@ -9,13 +9,14 @@ import fsspec
 import pytest
 import yaml
 
-from manifests.errors import ContractError, CorruptError, ForeignSetError, StoreError
+from manifests.errors import ContractError, CorruptError, ForeignSetError
 from manifests.layout import CARD, RECIPE, SEAL
-from manifests.publication import plan_publication
-from manifests.publishing import publish
-from manifests.sealing import seal_set
+from manifests.publish import publish
+from manifests.publish_plan import plan_publication
+from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.store import Store
+from manifests.storage.errors import StoreError
+from manifests.storage.store import Store
 from manifests.validation import validate_shard_set
 from tests.running import synth
 from tests.sets import begin, commit, make_set, refused, tree

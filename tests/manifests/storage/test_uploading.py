@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from manifests.errors import StoreError
-from manifests.store import Store
-from manifests.uploading import http_status
+from manifests.storage.errors import StoreError
+from manifests.storage.store import Store
+from manifests.storage.uploading import http_status
 from tests.sets import refused
 
 

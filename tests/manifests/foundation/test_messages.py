@@ -1,0 +1,51 @@
+import pickle
+
+import pytest
+
+from manifests.foundation.errors import SynthError
+from manifests.foundation.messages import has_secrets, one_line, redact
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("s3://KEY:SECRET@bucket/set", "s3://bucket/set"),
+        ("s3://KEY:SEC/RET@bucket/set", "s3://bucket/set"),
+        ("s3://KEY:S@CRET@bucket/set", "s3://bucket/set"),
+        ("sftp://user@host/set", "sftp://host/set"),
+        ("zip://a.zip::s3://KEY:SECRET@bucket/set", "zip://bucket/set"),
+        ("pipe:curl https://KEY:SECRET@host/a.tar", "pipe:curl https://host/a.tar"),
+        ("https://host/a.tar?sig=SECRET&se=1", "https://host/a.tar"),
+        ("hf://datasets/some/set@main/data", "hf://datasets/some/set@main/data"),
+        ("s3://bucket/set", "s3://bucket/set"),
+        ("HTTPS://host/x?sig=SECRET", "HTTPS://host/x"),
+        ("az://container/x?sig=SECRET", "az://container/x"),
+        ("s3://bucket/x?X-Amz-Signature=SECRET", "s3://bucket/x"),
+        ("webhdfs://host/x?token=SECRET", "webhdfs://host/x"),
+        ("https://host/x#SECRET", "https://host/x"),
+        ("wds:https://KEY:SECRET@host/x", "wds:https://host/x"),
+        (
+            "two: s3://KEY:SECRET@b/x, 'http://h/y?sig=SECRET'; no such file",
+            "two: s3://b/x, 'http://h/y'; no such file",
+        ),
+        ("/folder/a@b:c/what?", "/folder/a@b:c/what?"),
+    ],
+)
+def test_credentials_are_cut_out_of_urls(url: str, expected: str) -> None:
+    assert redact(url) == expected
+
+
+def test_an_error_of_ours_never_holds_a_secret() -> None:
+    error = SynthError("https://KEY:SECRET@host/x?sig=SECRET: no such file; look at the address")
+    assert str(error) == "https://host/x: no such file; look at the address"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+
+
+def test_another_library_is_quoted_in_one_line_unless_the_url_holds_a_secret() -> None:
+    exc = ValueError("bad bucket KEY:SECRET@bucket\n  see the manual")
+    assert one_line(exc, about="s3://bucket/set") == "bad bucket KEY:SECRET@bucket see the manual"
+    assert one_line(exc, about="s3://KEY:SECRET@bucket/set") == "ValueError"
+    assert one_line(ValueError()) == "ValueError"
+    assert len(one_line(ValueError("x" * 1000))) == 300
+    assert has_secrets("az://c/x?sig=1")
+    assert not has_secrets("az://c/x")
