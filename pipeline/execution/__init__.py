@@ -34,5 +34,5 @@ EXECUTORS: Mapping[str, Entry] = {
 
 def executor_class(name: str) -> type[Executor]:
     """The executor behind a name."""
-    found: type[Executor] = load_plugin("executor", EXECUTORS, name)
+    found: type[Executor] = load_plugin("executor", EXECUTORS, name, Executor)
     return found

@@ -62,5 +62,5 @@ RENDERERS: Mapping[str, Entry] = {
 
 def renderer_class(name: str) -> type[Renderer]:
     """The renderer behind a name."""
-    found: type[Renderer] = load_plugin("renderer", RENDERERS, name)
+    found: type[Renderer] = load_plugin("renderer", RENDERERS, name, Renderer)
     return found

@@ -104,7 +104,7 @@ EVALUATIONS: Mapping[str, Entry] = {
 
 def evaluation_class(name: str) -> type[Evaluation]:
     """The evaluation behind a name."""
-    found: type[Evaluation] = load_plugin("evaluation", EVALUATIONS, name)
+    found: type[Evaluation] = load_plugin("evaluation", EVALUATIONS, name, Evaluation)
     return found
 
 

@@ -84,4 +84,4 @@ class Objective(Protocol):
 
 def objective_class(name: str) -> Any:
     """The class of an objective. Raises PluginError."""
-    return load_plugin("objective", OBJECTIVES, name)
+    return load_plugin("objective", OBJECTIVES, name, Objective)
