@@ -16,6 +16,7 @@ COMMANDS = {
     "verify": "pipeline.commands.verify:verify",
     "show": "pipeline.commands.show:show",
     "report": "pipeline.commands.report:report",
+    "gc": "pipeline.commands.gc:gc",
     "publish": "pipeline.commands.publish:publish",
     "train": "trainer.commands.train:train",
     "evaluate": "trainer.commands.evaluate:evaluate",

@@ -110,12 +110,12 @@ def rendered(work: Path, cell: Cell, seed: int) -> str:
     url = work / f"set-{cell.captions}-{cell.views}-{cell.guidance:g}-{seed}"
     flags = {
         "prompts.file": str(captions_file(work, cell.captions)),
-        "views.per_prompt": cell.views,
-        "views.guidance": (cell.guidance,),
+        "views.per_subject": cell.views,
+        "renderer.guidance": (cell.guidance,),
         "views.seed": seed,
         "renderer.steps": 8,
         "renderer.batch_size": 48,
-        "shards.prompts": 48,
+        "shards.subjects": 48,
         "execution.executor": "inline",
     }
     if not (url / "dataset.json").exists():

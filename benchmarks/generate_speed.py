@@ -4,7 +4,7 @@
 
 Interleaved in one run, on one core of rendering each: (a) a bare loop over the same renderer that
 stores nothing, twice per round so that its noise is known; (b) the worker of `synth generate` with
-everything stored; (c) the stock pipeline called as `pipe(prompts, num_images_per_prompt=N)`. Then
+everything stored; (c) the stock pipeline called as `pipe(prompts, num_views_per_subject=N)`. Then
 two worker processes at once, for the throughput of the machine.
 """
 
@@ -23,9 +23,12 @@ from manifests.plan import requests_of
 from manifests.shard_set import ShardSet
 from pipeline.batching import batches
 from pipeline.config import load_config
+from pipeline.execution.inline import InlineConfig, InlineExecutor
 from pipeline.generating import Generation, begin, finish, run
+from pipeline.job import Job
 from pipeline.models import EMBEDDED_FOLDER
 from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
+from pipeline.worker import ShardWorker
 from prompts.lists import EMBEDDED_LIST
 
 VIEWS, GUIDANCE, STEPS, BATCH = 8, 3.0, 8, 64
@@ -36,11 +39,11 @@ def new_set(folder: Path) -> Generation:
     """A set that is begun and has everything left to do."""
     flags = {
         "prompts.file": str(EMBEDDED_LIST),
-        "views.per_prompt": VIEWS,
-        "views.guidance": (GUIDANCE,),
+        "views.per_subject": VIEWS,
+        "renderer.guidance": (GUIDANCE,),
         "renderer.steps": STEPS,
         "renderer.batch_size": BATCH,
-        "shards.prompts": PROMPTS_PER_SHARD,
+        "shards.subjects": PROMPTS_PER_SHARD,
         "execution.executor": "inline",
     }
     return begin(load_config(recipe=None, overrides=[], flags=flags), str(folder))
@@ -48,9 +51,9 @@ def new_set(folder: Path) -> Generation:
 
 def bare(shards: ShardSet, renderer: TextToImage) -> float:
     """Seconds to render every view and drop it."""
-    requests = requests_of(shards.recipe.identity, shards.all_prompts())
+    requests = requests_of(shards.recipe.identity, shards.all_subjects())
     start = time.perf_counter()
-    for batch in batches(requests, BATCH):
+    for batch in batches(requests, BATCH, renderer.batch_key):
         renderer.render(batch)
     return time.perf_counter() - start
 
@@ -58,9 +61,9 @@ def bare(shards: ShardSet, renderer: TextToImage) -> float:
 def stored(folder: Path) -> float:
     """Seconds to make and seal the whole set, the renderer loaded before."""
     generation = new_set(folder)
-    worker = generation.job.open()
+    worker = ShardWorker.open(generation.job)
     worker.render_views(generation.shards.requests(0)[:1])
-    opened = replace(generation, job=_Opened(worker))  # type: ignore[arg-type]
+    opened = replace(generation, executor=_WarmExecutor(worker))
     start = time.perf_counter()
     for _ in run(opened):
         pass
@@ -68,24 +71,25 @@ def stored(folder: Path) -> float:
     return time.perf_counter() - start
 
 
-class _Opened:
-    """A job whose worker is there already: loading is not what is measured."""
+class _WarmExecutor(InlineExecutor):
+    """An executor whose worker is loaded already: loading is not what is measured."""
 
-    def __init__(self, worker: object) -> None:
+    def __init__(self, worker: ShardWorker) -> None:
+        super().__init__(InlineConfig())
         self._worker = worker
 
-    def open(self) -> object:
+    def _open(self, job: Job) -> ShardWorker:
         return self._worker
 
 
 def stock(shards: ShardSet, pipe: object) -> float:
     """Seconds of the stock call, eight captions at a time."""
-    captions = [prompt.prompt for prompt in shards.all_prompts()]
+    captions = [subject.text for subject in shards.all_subjects()]
     start = time.perf_counter()
     for index in range(0, len(captions), BATCH // VIEWS):
         pipe(  # type: ignore[operator]
             captions[index : index + BATCH // VIEWS],
-            num_images_per_prompt=VIEWS,
+            num_views_per_subject=VIEWS,
             guidance_scale=GUIDANCE,
             num_inference_steps=STEPS,
         )
@@ -116,7 +120,7 @@ def main(rounds: int) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         shards = new_set(Path(scratch) / "warm").shards
         renderer.render(shards.requests(0)[:BATCH])
-        views = shards.recipe.identity.num_prompts * VIEWS
+        views = shards.recipe.identity.num_subjects * VIEWS
         for index in range(rounds):
             seconds["bare"].append(bare(shards, renderer))
             seconds["stored"].append(stored(Path(scratch) / str(index)))

@@ -24,11 +24,11 @@ from PIL import Image
 from torchvision import transforms as T
 
 from benchmarks import machine
-from manifests.commit import commit_shard
+from manifests.commit import Expected, commit_shard
 from manifests.ids import group_id
-from manifests.plan import hash_prompts
+from manifests.plan import hash_subjects
 from manifests.recipe import Identity
-from manifests.rows import PromptRow, ViewRow
+from manifests.rows import SubjectRow, ViewRow
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage.store import Store
@@ -59,60 +59,55 @@ def picture(seed: int) -> bytes:
 
 def make_set(folder: Path) -> ShardSet:
     """One sealed shard of such pictures."""
-    prompts = [
-        PromptRow(group_index=i, group_id=group_id("caption", f"thing {i}"), prompt=f"thing {i}")
-        for i in range(PROMPTS)
+    texts = [f"thing {index}" for index in range(PROMPTS)]
+    subjects = [
+        SubjectRow(group_index=i, group_id=group_id("caption", text), kind="caption", text=text)
+        for i, text in enumerate(texts)
     ]
+    size = dict.fromkeys(("render_width_px", "render_height_px", "width_px", "height_px"), SIZE_PX)
     identity = Identity(
         dataset_seed=0,
-        images_per_prompt=VIEWS,
-        guidance_scales=(2.0,),
-        num_prompts=PROMPTS,
-        prompts_per_shard=PROMPTS,
-        prompts_sha256=hash_prompts(prompts),
+        views_per_subject=VIEWS,
+        variations=[{}],
+        num_subjects=PROMPTS,
+        subjects_per_shard=PROMPTS,
+        subjects_sha256=hash_subjects(subjects, ()),
         renderer="noise",
         renderer_identity={},
-        image={"format": "jpg", "size_px": SIZE_PX},
+        model="noise",
+        revision="",
+        format="jpg",
+        **size,
     )
-    shards = ShardSet.begin(Store(str(folder)), identity, prompts, {})
+    shards = ShardSet.begin(Store(str(folder)), identity, subjects, environment={})
     views = []
-    size = dict.fromkeys(("render_width_px", "render_height_px", "width_px", "height_px"), SIZE_PX)
-    empty = dict.fromkeys(("negative_prompt", "label", "licence", "source", "revision"), "")
     for request in shards.requests(0):
         image = picture(request.seed)
         row = ViewRow(
             key=request.key,
-            group_id=request.prompt.group_id,
+            group_id=request.subject.group_id,
             view_index=request.view_index,
             status="ok",
             reason="",
-            prompt=request.prompt.prompt,
+            kind="caption",
+            text=request.subject.text,
+            label="",
+            licence="",
+            source="",
             renderer="noise",
             model="noise",
-            scheduler="",
-            steps=0,
-            guidance_scale=request.guidance_scale,
+            revision="",
             seed=request.seed,
             format="jpg",
-            num_tokens_cut=0,
-            renderer_params="{}",
-            sha256=sha256(image).digest(),
+            sha256=sha256(image).hexdigest(),
             **size,
-            **empty,
         )
         views.append(View(row=row, image=image))
     tar = folder / "scratch.tar"
     with tar.open("wb") as file:
         write_tar(file, views, recipe_sha256=shards.recipe_sha256, shard=0)
-    keys = [view.row.key for view in views]
-    commit_shard(
-        shards.store,
-        shards.layout,
-        tar=tar,
-        recipe_sha256=shards.recipe_sha256,
-        shard=0,
-        keys=keys,
-    )
+    expected = Expected.of(shards.recipe, 0, [view.row.key for view in views])
+    commit_shard(shards.store, shards.layout, expected, tar)
     tar.unlink()
     seal_set(shards)
     return shards

@@ -24,8 +24,13 @@ def size_category(num_images: int) -> str:
 def dataset_card(identity: Identity, seal: Seal) -> str:
     """README.md of a set, a pure function of recipe and shard table."""
     counts = seal.counts
-    scales = ", ".join(f"{scale:g}" for scale in identity.guidance_scales)
-    model = identity.renderer_identity.get("model", identity.renderer)
+    varied = {
+        name: list(dict.fromkeys(v[name] for v in identity.variations))
+        for name in identity.variations[0]
+    }
+    rows = [f"| {name} | {', '.join(map(str, values))} |" for name, values in varied.items()]
+    rows += [f"| {name} | {value} |" for name, value in identity.constants.items() if value != ""]
+    details = "\n".join(rows) or "| variations | none |"
     return f"""---
 configs:
 - config_name: default
@@ -44,19 +49,20 @@ tags:
 
 | what | value |
 |---|---|
-| prompts | {identity.num_prompts:,} |
-| images per prompt | {identity.images_per_prompt} |
-| guidance scales | {scales} |
+| subjects | {identity.num_subjects:,} |
+| views of each subject | {identity.views_per_subject} |
+{details}
 | images | {counts["num_ok"]:,} in {counts["num_shards"]:,} tars, {counts["tar_bytes"]:,} bytes |
 | views that failed | {counts["num_failed"]:,} |
 | missing shards | {len(seal.missing)} |
 | renderer | {identity.renderer} |
-| model | {model} |
+| model | {identity.model} |
 | recipe | `{seal.recipe_sha256}` |
 | root | `{seal.root_sha256}` |
 
-Each group of adjacent images depicts one prompt; `group_id` in the JSON member says which. The
-columns of `manifests/*.parquet` and the rules that hold are those of format version 1 of
-`synth-rep`. Licence and source of each caption are in its rows; the licence of the images is that
-of the generator's output.
+Each group of adjacent images depicts one subject; `group_id` in the JSON member says which. The
+columns of `manifests/*.parquet` and the rules that hold are those of format version 2 of
+`synth-rep`; what this renderer varied and kept constant is declared under `columns` in
+`recipe.json`. Licence and source of each subject are in its rows; the licence of the images is
+that of the generator's output.
 """

@@ -1,100 +1,124 @@
 """Commit of a shard: the tar first, then the manifest, each created only if absent.
 
 Tar and manifest depend on the recipe alone, so losing a race, winning it and not hearing of it
-all end in the same two files.
+all end in the same two files. Nothing is ever overwritten or deleted.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from manifests.canonical import hash_file, hash_stream
+from manifests.canonical import hash_stream
+from manifests.columns import DeclaredColumn
 from manifests.errors import CorruptError
 from manifests.layout import Layout
 from manifests.manifest import Manifest, parse_manifest
+from manifests.recipe import Recipe
 from manifests.storage.store import Store
 from manifests.tars import walk_tar
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What the tar of one shard has to be."""
+
+    recipe_sha256: str
+    shard: int
+    keys: Sequence[str]
+    """Keys of the plan, in order."""
+    columns: Sequence[DeclaredColumn]
+
+    @classmethod
+    def of(cls, recipe: Recipe, shard: int, keys: Sequence[str]) -> "Expected":
+        """What a recipe expects of a shard."""
+        columns = recipe.identity.columns
+        return cls(recipe_sha256=recipe.sha256, shard=shard, keys=keys, columns=columns)
 
 
 def commit_shard(
     store: Store,
     layout: Layout,
-    *,
+    expected: Expected,
     tar: Path,
-    recipe_sha256: str,
-    shard: int,
-    keys: Sequence[str],
+    *,
+    before_manifest: Callable[[Manifest], None] = lambda manifest: None,
 ) -> Manifest:
     """Make a shard exist, from a tar in local scratch.
 
     Args:
-        keys: Keys that the plan expects, in order.
+        before_manifest: Called when the tar is in place and the manifest is not: for what has to
+            be there whenever the shard is.
 
     Returns:
-        The committed manifest; of another writer's equal shard if it was faster.
+        The committed manifest; of another writer's equal shard if that writer was faster.
 
     Raises:
         CorruptError: The tar is not what the plan expects, or the shard was committed with
             other bytes, which means that rendering is not deterministic.
     """
-    with tar.open("rb") as file:
-        mine = _describe(file, hash_file(tar), tar.stat().st_size, where=str(tar))
-    _require(mine, recipe_sha256, shard, keys, where=str(tar))
+    with tar.open("rb") as hashed, tar.open("rb") as walked:
+        manifest = _describe(hashed, walked, expected, where=str(tar))
+    if not store.create(layout.tar(expected.shard), tar):
+        manifest = describe_tar(store, layout, expected)
+    before_manifest(manifest)
+    return _commit_manifest(store, layout, manifest)
 
-    manifest = mine
-    while not store.create(layout.tar(shard), tar):
-        if (theirs := _adopt(store, layout, recipe_sha256, shard, keys)) is not None:
-            manifest = theirs
-            break
-    if store.create(layout.manifest(shard), manifest.to_bytes()):
+
+def commit_tar_in_place(store: Store, layout: Layout, expected: Expected) -> Manifest:
+    """Commit a tar that a killed writer left without its manifest.
+
+    Raises:
+        CorruptError: The tar is not what the plan expects.
+        FileNotFoundError: There is no tar.
+    """
+    return _commit_manifest(store, layout, describe_tar(store, layout, expected))
+
+
+def describe_tar(store: Store, layout: Layout, expected: Expected) -> Manifest:
+    """The manifest that the tar of a shard in the store calls for.
+
+    Raises:
+        CorruptError: The tar is not what the plan expects.
+    """
+    path = layout.tar(expected.shard)
+    try:
+        with store.open(path) as hashed, store.open(path) as walked:
+            return _describe(hashed, walked, expected, where=store.at(path))
+    except CorruptError as exc:
+        if store.exists(layout.manifest(expected.shard)):
+            raise
+        raise CorruptError(
+            f"{exc}. Nothing is overwritten: `synth gc {store.url} --yes` removes it"
+        ) from exc
+
+
+def _commit_manifest(store: Store, layout: Layout, manifest: Manifest) -> Manifest:
+    path = layout.manifest(manifest.shard)
+    if store.create(path, manifest.to_bytes()):
         return manifest
     # Somebody else was first, or we were and did not hear of it: read back and compare.
-    where = layout.manifest(shard)
-    committed = parse_manifest(store.read(where), where=store.at(where))
+    committed = parse_manifest(store.read(path), manifest.columns, where=store.at(path))
     if committed.tar_sha256 != manifest.tar_sha256:
         raise CorruptError(
-            f"{store.at(where)}: commits another tar than the one that is there; "
+            f"{store.at(path)}: commits another tar than the one that is there; "
             "two writers rendered different pixels: run `synth verify`"
         )
     return committed
 
 
-def _adopt(
-    store: Store, layout: Layout, recipe_sha256: str, shard: int, keys: Sequence[str]
-) -> Manifest | None:
-    """The manifest of the tar that is already there; None if it was broken and is gone now."""
-    path = layout.tar(shard)
-    try:
-        with store.open(path) as file:
-            digest, size = hash_stream(file)
-        with store.open(path) as file:
-            theirs = _describe(file, digest, size, where=store.at(path))
-        _require(theirs, recipe_sha256, shard, keys, where=store.at(path))
-    except FileNotFoundError:  # another writer removed it just now, for the reason below
-        return None
-    except CorruptError:
-        if store.exists(layout.manifest(shard)):
-            raise
-        store.delete(path)
-        return None
-    return theirs
-
-
-def _describe(file: BinaryIO, digest: str, size: int, *, where: str) -> Manifest:
-    walked = walk_tar(file, where=where)
+def _describe(hashed: BinaryIO, walked: BinaryIO, expected: Expected, *, where: str) -> Manifest:
+    digest, size = hash_stream(hashed)
+    tar = walk_tar(walked, expected.columns, where=where)
+    if (tar.recipe_sha256, tar.shard) != (expected.recipe_sha256, expected.shard):
+        raise CorruptError(f"{where}: belongs to another recipe or shard; render the shard again")
+    if [row.key for row in tar.rows] != list(expected.keys):
+        raise CorruptError(f"{where}: its keys are not those of the plan; render the shard again")
     return Manifest(
-        recipe_sha256=walked.recipe_sha256,
-        shard=walked.shard,
+        recipe_sha256=tar.recipe_sha256,
+        shard=tar.shard,
         tar_sha256=digest,
         tar_bytes=size,
-        rows=walked.rows,
+        columns=expected.columns,
+        rows=tar.rows,
     )
-
-
-def _require(
-    found: Manifest, recipe_sha256: str, shard: int, keys: Sequence[str], *, where: str
-) -> None:
-    if (found.recipe_sha256, found.shard) != (recipe_sha256, shard):
-        raise CorruptError(f"{where}: belongs to another recipe or shard; render the shard again")
-    if [row.key for row in found.rows] != list(keys):
-        raise CorruptError(f"{where}: its keys are not those of the plan; render the shard again")

@@ -1,4 +1,4 @@
-"""Ids and seeds: pure functions that never change within format version 1 (golden-tested)."""
+"""Ids and seeds: pure functions that never change within format version 2 (golden-tested)."""
 
 import re
 import unicodedata
@@ -24,7 +24,7 @@ def group_id(kind: str, text: str) -> int:
     """63-bit id of the view group that depicts `text`: equal texts have equal ids, everywhere.
 
     Args:
-        kind: What the text is; `caption` for prompts.
+        kind: What the text is, such as `caption`.
         text: Canonical text (see `canonical_text`).
 
     Returns:
@@ -34,15 +34,19 @@ def group_id(kind: str, text: str) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def view_seed(dataset_seed: int, group: int, view_index: int) -> int:
-    """Seed of a view's noise, 0 to 2**32 - 1.
+def view_seed(dataset_seed: int, group: int, draw: int) -> int:
+    """Seed of what is random in a view, 0 to 2**32 - 1.
 
-    Guidance is not in it, so the views of a guidance sweep share their noise. In stock diffusers
+    The variation is not in it, so views of one draw share their noise. In stock diffusers
     `torch.Generator().manual_seed(seed)` draws the same noise.
+
+    Args:
+        draw: The view's index in its group; in a paired set, its index divided by the number of
+            variations.
     """
     text = f"{dataset_seed}\0{group}".encode()
     start = int.from_bytes(blake2b(text, digest_size=4).digest(), "big")
-    return (start + view_index) % NUM_SEEDS
+    return (start + draw) % NUM_SEEDS
 
 
 def view_key(group_index: int, view_index: int) -> str:

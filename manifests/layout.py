@@ -7,12 +7,22 @@ SEAL = "dataset.json"
 CARD = "README.md"
 SIZES = "data/sizes.json"
 
-NUMBERED_FOLDERS = ("data", "manifests", "prompts", "stats", "failed")
+SUFFIX_OF = {
+    "data": "tar",
+    "manifests": "parquet",
+    "subjects": "parquet",
+    "stats": "json",
+    "failed": "json",
+}
+"""Folders of numbered files, and the suffix that a reader's glob looks for in each."""
 
-SHARDS_PER_PROMPT_FILE = 1000
+NUMBERED_FOLDERS = tuple(SUFFIX_OF)
+
+SHARDS_PER_SUBJECT_FILE = 1000
 MIN_DIGITS = 6
+MAX_NOTES = 1000
 
-_NUMBERED = re.compile(rf"({'|'.join(NUMBERED_FOLDERS)})/([0-9]{{6,}})\.(tar|parquet|json)")
+_NUMBERED = re.compile(r"([a-z]+)/([0-9]{6,})(?:-([0-9]{3}))?\.([a-z]+)")
 
 
 def num_digits(num_shards: int) -> int:
@@ -27,36 +37,53 @@ class Layout:
         self.num_shards = num_shards
         self._digits = num_digits(num_shards)
 
-    def _name(self, folder: str, number: int, suffix: str) -> str:
-        return f"{folder}/{number:0{self._digits}d}.{suffix}"
+    def _name(self, folder: str, number: int) -> str:
+        return f"{folder}/{number:0{self._digits}d}.{SUFFIX_OF[folder]}"
 
     def tar(self, shard: int) -> str:
-        return self._name("data", shard, "tar")
+        return self._name("data", shard)
 
     def manifest(self, shard: int) -> str:
-        return self._name("manifests", shard, "parquet")
+        return self._name("manifests", shard)
 
     def stats(self, shard: int) -> str:
-        return self._name("stats", shard, "json")
+        return self._name("stats", shard)
 
-    def failed(self, shard: int) -> str:
-        return self._name("failed", shard, "json")
+    def failed(self, shard: int, note: int) -> str:
+        """A note on a shard that was given up. A shard that is given up again has another note."""
+        return f"failed/{shard:0{self._digits}d}-{note:03d}.json"
 
-    def prompts(self, shard: int) -> tuple[str, int]:
-        """File and row group that hold the prompts of a shard."""
-        file, row_group = divmod(shard, SHARDS_PER_PROMPT_FILE)
-        return self._name("prompts", file, "parquet"), row_group
+    def subjects(self, shard: int) -> tuple[str, int]:
+        """File and row group that hold the subjects of a shard."""
+        file, row_group = divmod(shard, SHARDS_PER_SUBJECT_FILE)
+        return self._name("subjects", file), row_group
 
-    def prompt_files(self) -> list[str]:
+    def subject_files(self) -> list[str]:
         """All files of the plan, in order."""
-        count = -(-self.num_shards // SHARDS_PER_PROMPT_FILE)
-        return [self._name("prompts", file, "parquet") for file in range(count)]
+        count = -(-self.num_shards // SHARDS_PER_SUBJECT_FILE)
+        return [self._name("subjects", file) for file in range(count)]
+
+    def number(self, path: str) -> int | None:
+        """Number of a numbered file that this set may have, None for any other path.
+
+        A number of another width is another name: two files would stand for one shard.
+
+        Example: Layout(20).number("manifests/000012.parquet") == 12.
+        """
+        match = _NUMBERED.fullmatch(path)
+        if match is None or SUFFIX_OF.get(match[1]) != match[4] or len(match[2]) != self._digits:
+            return None
+        if (match[1] == "failed") != (match[3] is not None):
+            return None
+        number = int(match[2])
+        return number if number < self.num_shards else None
 
 
-def shard_number(path: str) -> int | None:
-    """Shard number of a numbered file of any folder, None for another path.
+def is_read_by_glob(path: str) -> bool:
+    """Whether a reader that takes every file of a folder by its suffix would read this one.
 
-    Example: shard_number("manifests/000012.parquet") == 12.
+    Example: is_read_by_glob("data/extra.tar") is True, is_read_by_glob("notes.txt") is False.
     """
-    match = _NUMBERED.fullmatch(path)
-    return int(match[2]) if match else None
+    folder, _, name = path.rpartition("/")
+    suffix = SUFFIX_OF.get(folder)
+    return suffix is not None and name.endswith(f".{suffix}")

@@ -3,9 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from manifests.errors import CorruptError, VersionError
+from manifests.columns import DeclaredColumn
+from manifests.errors import CorruptError
+from manifests.recipe import require_version
 from manifests.rows import ViewRow, table_to_views, views_to_table
-from manifests.schema import FORMAT, FORMAT_VERSION, MAJOR, MANIFEST_SCHEMA
+from manifests.schema import FORMAT, FORMAT_VERSION, manifest_columns, schema_of
 from manifests.tables import read_metadata, read_table, write_table
 
 _PREFIX = "synth."
@@ -13,12 +15,14 @@ _PREFIX = "synth."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """A shard as its manifest tells it."""
+    """A shard as its manifest describes it."""
 
     recipe_sha256: str
     shard: int
     tar_sha256: str
     tar_bytes: int
+    columns: Sequence[DeclaredColumn]
+    """What the renderer declares: the columns after the core ones."""
     rows: Sequence[ViewRow]
 
     @property
@@ -39,31 +43,30 @@ class Manifest:
             "num_ok": str(self.num_ok),
         }
         prefixed = {f"{_PREFIX}{name}": value for name, value in metadata.items()}
-        return write_table(views_to_table(self.rows), metadata=prefixed)
+        return write_table(views_to_table(self.rows, self.columns), metadata=prefixed)
 
 
-def parse_manifest(data: bytes, *, where: str) -> Manifest:
+def parse_manifest(data: bytes, columns: Sequence[DeclaredColumn], *, where: str) -> Manifest:
     """Read a manifest, every page checked.
 
+    Args:
+        columns: What the renderer of the set declares.
+
     Raises:
-        VersionError: Of a newer major version.
-        CorruptError: Not readable, or its counts disagree.
+        VersionError: Of another major version.
+        CorruptError: Not readable, its counts disagree, or an image lies outside of the tar.
     """
     metadata = read_metadata(data, where=where)
     try:
-        version = metadata[f"{_PREFIX}format_version"]
-        if int(version.partition(".")[0]) > MAJOR:
-            raise VersionError(
-                f"{where}: written as format {version}, this version reads up to {MAJOR}.x; "
-                "install a newer synth-rep"
-            )
-        table, _ = read_table(data, MANIFEST_SCHEMA, where=where)
+        require_version(metadata[f"{_PREFIX}format_version"], where=where)
+        table, _ = read_table(data, schema_of(manifest_columns(columns)), where=where)
         manifest = Manifest(
             recipe_sha256=metadata[f"{_PREFIX}recipe_sha256"],
             shard=int(metadata[f"{_PREFIX}shard"]),
             tar_sha256=metadata[f"{_PREFIX}tar_sha256"],
             tar_bytes=int(metadata[f"{_PREFIX}tar_bytes"]),
-            rows=table_to_views(table),
+            columns=columns,
+            rows=table_to_views(table, columns),
         )
         counts = int(metadata[f"{_PREFIX}num_views"]), int(metadata[f"{_PREFIX}num_ok"])
     except (KeyError, ValueError) as exc:
@@ -75,4 +78,11 @@ def parse_manifest(data: bytes, *, where: str) -> Manifest:
             f"{where}: {len(manifest.rows)} rows, {manifest.num_ok} of them ok; "
             f"its metadata says {counts[0]} and {counts[1]}; run `synth verify`"
         )
+    for row in manifest.rows:
+        end = row.offset + row.length
+        if row.is_ok and not (0 <= row.offset < end <= manifest.tar_bytes):
+            raise CorruptError(
+                f"{where}, {row.key}: bytes {row.offset} to {end} do not lie in a tar of "
+                f"{manifest.tar_bytes}; run `synth verify`"
+            )
     return manifest

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from manifests.canonical import sha256_hex
+from manifests.derived import derived_files
 from manifests.errors import ContractError, CorruptError, ForeignSetError
 from manifests.foundation.files import TEMPORARY_PREFIX
-from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL, shard_number
+from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL, is_read_by_glob
 from manifests.seal import Seal, parse_seal
 from manifests.shard_set import ShardSet
 from manifests.storage.store import Store
@@ -89,10 +90,11 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
             "are committed; run the same `synth generate` again, or with --seal-incomplete"
         ) from exc
     seal = parse_seal(data, where=store.at(SEAL))
-    plan = sorted(source.recipe.prompt_files)
+    plan = sorted(source.recipe.subject_files)
     if seal.recipe_sha256 != source.recipe_sha256 or not {RECIPE, *plan} <= seal.files.keys():
         raise CorruptError(f"{store.at(SEAL)}: does not seal this recipe and its plan; {MEND}")
-    hashes = dict(seal.files)
+    derived = derived_files(source.recipe.identity, seal)
+    hashes = dict(seal.files) | {path: sha256_hex(content) for path, content in derived.items()}
     shards = []
     for each in seal.shards:
         tar, manifest = layout.tar(each.shard), layout.manifest(each.shard)
@@ -107,7 +109,7 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
     sizes = _sizes(store, _folders(hashes))
     for path in hashes:
         if path not in sizes:
-            raise CorruptError(f"{store.at(path)}: the seal names it and it is gone; {MEND}")
+            raise CorruptError(f"{store.at(path)}: the sealed set has it and it is gone; {MEND}")
     for each in seal.shards:
         if sizes[tar := layout.tar(each.shard)] != each.tar_bytes:
             raise CorruptError(
@@ -121,7 +123,7 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
         [chain(RECIPE)],
         [chain(path) for path in plan],
         [chain(*paths) for paths in shards],
-        [chain(path) for path in seal.files if path not in (RECIPE, *plan)],
+        [chain(path) for path in (*seal.files, *derived) if path not in (RECIPE, *plan)],
         [[SetFile(path=SEAL, sha256=sha256_hex(data), size_bytes=len(data))]],
     ]
     return seal, stages
@@ -143,7 +145,7 @@ def _require_part_of_copy(
             )
     for path, size in found.items():
         # Stock readers take every tar that they find, ours every manifest.
-        if path not in wanted and shard_number(path) is not None:
+        if path not in wanted and is_read_by_glob(path):
             raise ForeignSetError(
                 f"{target.at(path)}: is no file of the set that is copied; remove it, or choose an "
                 "empty folder"

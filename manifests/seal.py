@@ -32,7 +32,7 @@ class Seal:
     missing: Sequence[int]
     """Shards that were given up; empty unless sealed with `--seal-incomplete`."""
     files: Mapping[str, str]
-    """SHA-256 of every other file of the set by path: recipe, plan, stats, card, sizes."""
+    """SHA-256 of every other file that is not derived from the seal: recipe, plan, stats, notes."""
 
     @property
     def root_sha256(self) -> str:
@@ -83,17 +83,18 @@ def parse_seal(data: bytes, *, where: str) -> Seal:
         seal = Seal(
             recipe_sha256=document["recipe_sha256"],
             shards=[
-                ShardSummary(**{name: each[name] for name in ShardSummary.__slots__})
-                for each in document["shards"]
+                ShardSummary(**{name: line[name] for name in ShardSummary.__slots__})
+                for line in document["shards"]
             ],
             missing=list(document["missing"]),
             files=dict(document["files"]),
         )
         root = document["root_sha256"]
         counts = document["counts"]
-    except (KeyError, TypeError, AttributeError, ValueError) as exc:
+        canonical = document_bytes(json.loads(data))
+        _require_types(seal)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as exc:
         raise CorruptError(f"{where}: not a whole seal ({exc}); restore it from a copy") from exc
-    canonical = document_bytes(json.loads(data))
     if (stated, root, counts, canonical) != (
         hash_json(document),
         seal.root_sha256,
@@ -102,3 +103,18 @@ def parse_seal(data: bytes, *, where: str) -> Seal:
     ):
         raise CorruptError(f"{where}: is not what its own hashes say; restore it from a copy")
     return seal
+
+
+def _require_types(seal: Seal) -> None:
+    """Raises ValueError for a value that is not what every reader of a seal takes it for."""
+    numbers = [seal.missing, *([getattr(s, n) for n in _NUMBERS] for s in seal.shards)]
+    texts = [seal.recipe_sha256, *seal.files, *seal.files.values()]
+    texts += [text for s in seal.shards for text in (s.tar_sha256, s.manifest_sha256)]
+    for value in (value for row in numbers for value in row):
+        if type(value) is not int or not 0 <= value < 2**63:
+            raise ValueError(f"{value!r:.40} is no count")
+    if not all(isinstance(text, str) for text in texts):
+        raise ValueError("a hash or a path is no text")
+
+
+_NUMBERS = ("shard", "tar_bytes", "num_views", "num_ok")

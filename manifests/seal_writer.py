@@ -1,49 +1,56 @@
-"""Seal a set: card and counts for stock readers, then `dataset.json`, last."""
-
-import json
+"""Seal a set: `dataset.json`, which names and hashes every file, then the files derived from it."""
 
 from manifests.canonical import sha256_hex
-from manifests.card import dataset_card
+from manifests.commit import Expected, commit_tar_in_place
+from manifests.derived import derived_files
 from manifests.errors import ContractError, CorruptError
-from manifests.layout import CARD, RECIPE, SEAL, SIZES, shard_number
+from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL
 from manifests.manifest import parse_manifest
 from manifests.seal import Seal, ShardSummary
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
 
 
 def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
-    """Write the seal; a set that is sealed already is left as it is.
+    """Write the seal; a set that is sealed already only gets derived files that are missing.
 
     Args:
         incomplete: Seal although shards are missing; the seal names them.
 
     Raises:
         ContractError: Shards are missing and `incomplete` is not set.
+        CorruptError: A tar that no manifest commits is broken, or a tar has another size than its
+            manifest says.
     """
-    if (sealed := shards.seal()) is not None:
-        return sealed
+    seal = shards.seal()
+    if seal is None:
+        _write_seal(shards, incomplete)
+        seal = shards.seal()
+        assert seal is not None
+    for path, content in derived_files(shards.recipe.identity, seal).items():
+        if not shards.store.exists(path):
+            shards.store.create(path, content)
+    for folder in ("", *NUMBERED_FOLDERS):
+        shards.store.sweep(folder)  # nobody else has anything left to write here
+    return seal
+
+
+def _write_seal(shards: ShardSet, incomplete: bool) -> None:
     store, layout = shards.store, shards.layout
+    if incomplete:
+        _commit_tars_in_place(shards)
     committed = shards.committed()
-    missing = sorted(set(range(layout.num_shards)) - set(committed))
+    present = set(committed)
+    missing = [shard for shard in range(layout.num_shards) if shard not in present]
     if missing and not incomplete:
         raise ContractError(
             f"{store.url}: {len(missing)} of {layout.num_shards} shards are missing, the first is "
             f"{missing[0]}; run `synth generate` again, or seal with --seal-incomplete"
         )
-    for path in store.list("data"):
-        # Stock readers take every tar that they find: one that no manifest names must go.
-        if shard_number(path) in missing:
-            store.delete(path)
-    summaries = [_summarize(shards, shard) for shard in committed]
-    sizes = {layout.tar(each.shard).partition("/")[2]: each.num_ok for each in summaries}
-    _put(store, SIZES, f"{json.dumps(sizes, indent=2)}\n".encode())
-    unsigned = Seal(recipe_sha256=shards.recipe_sha256, shards=summaries, missing=missing, files={})
-    _put(store, CARD, dataset_card(shards.recipe.identity, unsigned).encode())
-    for folder in ("", "data", "manifests", "prompts", "stats", "failed"):
-        store.sweep(folder)
-    files = [RECIPE, CARD, SIZES, *layout.prompt_files()]
-    files += [*store.list("stats"), *store.list("failed")]
+    sizes = store.list("data")
+    summaries = [_summarize(shards, shard, sizes) for shard in committed]
+    files = [RECIPE, *layout.subject_files()]
+    files += [path for path in store.list("stats") if layout.number(path) is not None]
+    files += [path for path in store.list("failed") if layout.number(path) is not None]
     seal = Seal(
         recipe_sha256=shards.recipe_sha256,
         shards=summaries,
@@ -51,23 +58,26 @@ def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
         files={path: sha256_hex(store.read(path)) for path in files},
     )
     store.create(SEAL, seal.to_bytes())
-    written = shards.seal()
-    assert written is not None
-    return written
 
 
-def _put(store: Store, path: str, content: bytes) -> None:
-    """Write a file, also over that of a sealing which was killed when fewer shards were there."""
-    if not store.create(path, content) and store.read(path) != content:
-        store.replace(path, content)
+def _commit_tars_in_place(shards: ShardSet) -> None:
+    """Stock readers read every tar in `data/`, so one without a manifest is committed."""
+    committed = set(shards.committed())
+    for path in shards.store.list("data"):
+        shard = shards.layout.number(path)
+        if shard is not None and shard not in committed:
+            keys = [request.key for request in shards.requests(shard)]
+            expected = Expected.of(shards.recipe, shard, keys)
+            commit_tar_in_place(shards.store, shards.layout, expected)
 
 
-def _summarize(shards: ShardSet, shard: int) -> ShardSummary:
+def _summarize(shards: ShardSet, shard: int, sizes: dict[str, int]) -> ShardSummary:
     path = shards.layout.manifest(shard)
     data = shards.store.read(path)
-    manifest = parse_manifest(data, where=shards.store.at(path))
+    columns = shards.recipe.identity.columns
+    manifest = parse_manifest(data, columns, where=shards.store.at(path))
     tar = shards.layout.tar(shard)
-    if shards.store.list("data").get(tar) != manifest.tar_bytes:
+    if sizes.get(tar) != manifest.tar_bytes:
         raise CorruptError(
             f"{shards.store.at(tar)}: is not {manifest.tar_bytes} bytes as its manifest says; "
             "run `synth verify`"

@@ -1,17 +1,23 @@
 """A shard set under one URL: what is committed, and nothing else, read and checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from manifests.canonical import sha256_hex
-from manifests.errors import CorruptError, ForeignSetError, IdentityError, VersionError
+from manifests.errors import (
+    ContractError,
+    CorruptError,
+    ForeignSetError,
+    IdentityError,
+    VersionError,
+)
 from manifests.foundation.differences import differing_keys
-from manifests.layout import RECIPE, SEAL, Layout, shard_number
+from manifests.layout import MAX_NOTES, RECIPE, SEAL, Layout
 from manifests.manifest import Manifest, parse_manifest
-from manifests.plan import ViewRequest, hash_prompts, requests_of
+from manifests.plan import ViewRequest, hash_subjects, requests_of
 from manifests.recipe import Identity, Recipe, parse_recipe
-from manifests.rows import PromptRow, ViewRow, prompts_to_table, table_to_prompts
-from manifests.schema import PROMPT_SCHEMA
+from manifests.rows import SubjectRow, ViewRow, subjects_to_table, table_to_subjects
+from manifests.schema import schema_of, subject_columns
 from manifests.seal import Seal, parse_seal
 from manifests.storage.store import Store
 from manifests.tables import read_table, write_table
@@ -49,18 +55,20 @@ class ShardSet:
         cls,
         store: Store,
         identity: Identity,
-        prompts: Sequence[PromptRow],
+        subjects: Sequence[SubjectRow],
+        *,
         environment: Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
     ) -> "ShardSet":
         """Create a set, or join the one that is there with the same identity.
 
         Raises:
             ForeignSetError: The URL holds other files.
             IdentityError: It holds a set with another identity; the message names the keys.
-            StoreError: The URL is none of a local folder.
+            StoreError: Files cannot be created at the URL.
         """
-        store.require_writable()
-        files = write_plan(identity, prompts)
+        store.require_creatable()
+        files = write_plan(identity, subjects)
         if not store.exists(RECIPE):
             foreign = store.names()
             if foreign and not store.exists(RECIPE):  # another writer may have begun meanwhile
@@ -69,16 +77,17 @@ class ShardSet:
                 )
             recipe = Recipe(
                 identity=identity,
+                settings=settings or {},
                 environment=environment,
-                prompt_files={path: sha256_hex(data) for path, data in files.items()},
+                subject_files={path: sha256_hex(data) for path, data in files.items()},
             )
             store.create(RECIPE, recipe.to_bytes())
-        found = cls(store)
-        found.require_identity(identity)
+        shards = cls(store)
+        shards.require_identity(identity)
         for path, data in files.items():
             if not store.exists(path):
                 store.create(path, data)
-        return found
+        return shards
 
     def require_identity(self, identity: Identity) -> None:
         """Refuse another recipe than the one that the set was begun with."""
@@ -97,18 +106,36 @@ class ShardSet:
         """Numbers of the shards that exist, ascending."""
         return self._numbers("manifests")
 
-    def given_up(self) -> list[int]:
-        """Numbers of the shards that failed and were not committed since, ascending."""
-        return sorted(set(self._numbers("failed")) - set(self.committed()))
+    def given_up(self) -> dict[int, str]:
+        """Shards that failed and were not committed since, each with the path of its last note."""
+        committed = set(self.committed())
+        notes: dict[int, str] = {}
+        for path in self.store.list("failed"):
+            number = self.layout.number(path)
+            if number is not None and number not in committed:
+                notes[number] = max(path, notes.get(number, ""))
+        return dict(sorted(notes.items()))
+
+    def add_note(self, shard: int, content: bytes) -> None:
+        """Note that a shard was given up, beside the notes that are there already."""
+        for note in range(MAX_NOTES):
+            if self.store.create(self.layout.failed(shard, note), content):
+                return
+        raise ContractError(
+            f"{self.store.url}: shard {shard} was given up {MAX_NOTES} times; seal without it "
+            "(--seal-incomplete)"
+        )
 
     def _numbers(self, folder: str) -> list[int]:
-        numbers = (shard_number(path) for path in self.store.list(folder))
+        numbers = (self.layout.number(path) for path in self.store.list(folder))
         return sorted(number for number in numbers if number is not None)
 
     def manifest(self, shard: int) -> Manifest:
         """The manifest of a committed shard, checked to belong to this recipe."""
         path = self.layout.manifest(shard)
-        manifest = parse_manifest(self.store.read(path), where=self.store.at(path))
+        manifest = parse_manifest(
+            self.store.read(path), self.recipe.identity.columns, where=self.store.at(path)
+        )
         if (manifest.recipe_sha256, manifest.shard) != (self.recipe_sha256, shard):
             raise CorruptError(
                 f"{self.store.at(path)}: belongs to another recipe or shard; remove it and render "
@@ -116,20 +143,17 @@ class ShardSet:
             )
         return manifest
 
-    def prompts(self, shard: int) -> list[PromptRow]:
+    def subjects(self, shard: int) -> list[SubjectRow]:
         """The plan of one shard."""
-        path, row_group = self.layout.prompts(shard)
-        return self._read_prompts(path, row_group)
+        path, row_group = self.layout.subjects(shard)
+        return self._read_subjects(path, row_group)
 
-    def all_prompts(self) -> list[PromptRow]:
+    def all_subjects(self) -> Iterator[SubjectRow]:
         """The whole plan, in order."""
-        return [
-            prompt
-            for path in self.layout.prompt_files()
-            for prompt in self._read_prompts(path, None)
-        ]
+        for path in self.layout.subject_files():
+            yield from self._read_subjects(path, None)
 
-    def _read_prompts(self, path: str, row_group: int | None) -> list[PromptRow]:
+    def _read_subjects(self, path: str, row_group: int | None) -> list[SubjectRow]:
         where = self.store.at(path)
         try:
             data = self.store.read(path)
@@ -138,17 +162,19 @@ class ShardSet:
                 f"{where}: a part of the plan is gone; run the same `synth generate` again"
             ) from exc
         # Checksums of pages are not enough: a flipped bit in the header of a page is not in them.
-        if sha256_hex(data) != self.recipe.prompt_files.get(path):
+        if sha256_hex(data) != self.recipe.subject_files.get(path):
             raise CorruptError(
                 f"{where}: not the plan that the recipe was begun with; restore it from a copy, or "
                 "remove it and run the same `synth generate` again"
             )
-        table, _ = read_table(data, PROMPT_SCHEMA, where=where, row_group=row_group)
-        return table_to_prompts(table)
+        columns = self.recipe.identity.columns
+        schema = schema_of(subject_columns(columns))
+        table, _ = read_table(data, schema, where=where, row_group=row_group)
+        return table_to_subjects(table, columns)
 
     def requests(self, shard: int) -> list[ViewRequest]:
         """The views that the plan asks of one shard, in the order of keys."""
-        return requests_of(self.recipe.identity, self.prompts(shard))
+        return requests_of(self.recipe.identity, self.subjects(shard))
 
     def image(self, shard: int, row: ViewRow) -> bytes:
         """The stored bytes of a view, checked by their hash.
@@ -166,7 +192,7 @@ class ShardSet:
             data = self.store.read_range(path, row.offset, row.length)
         except FileNotFoundError as exc:
             raise CorruptError(f"{where}: the tar is gone; restore it from a copy") from exc
-        if sha256_hex(data) != row.sha256.hex():
+        if sha256_hex(data) != row.sha256:
             raise CorruptError(f"{where}: not the image that was committed; run `synth verify`")
         return data
 
@@ -179,15 +205,16 @@ class ShardSet:
         return parse_seal(data, where=self.store.at(SEAL))
 
 
-def write_plan(identity: Identity, prompts: Sequence[PromptRow]) -> dict[str, bytes]:
+def write_plan(identity: Identity, subjects: Sequence[SubjectRow]) -> dict[str, bytes]:
     """The plan's Parquet files by path: one row group per shard."""
-    assert hash_prompts(prompts) == identity.prompts_sha256
+    assert hash_subjects(subjects, identity.columns) == identity.subjects_sha256
     layout, files = identity.layout, {}
-    rows_of: dict[str, list[Sequence[PromptRow]]] = {}
+    rows_of: dict[str, list[Sequence[SubjectRow]]] = {}
     for shard in range(identity.num_shards):
-        group = identity.prompts_in(shard)
-        rows_of.setdefault(layout.prompts(shard)[0], []).append(prompts[group.start : group.stop])
+        group = identity.subjects_in(shard)
+        rows_of.setdefault(layout.subjects(shard)[0], []).append(subjects[group.start : group.stop])
     for path, groups in rows_of.items():
-        table = prompts_to_table([prompt for group in groups for prompt in group])
+        rows = [subject for group in groups for subject in group]
+        table = subjects_to_table(rows, identity.columns)
         files[path] = write_table(table, metadata={}, row_groups=[len(group) for group in groups])
     return files

@@ -8,17 +8,17 @@ views that failed. So a tar describes itself, a cut one is seen, and its manifes
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from itertools import pairwise
 from typing import BinaryIO
 
-from manifests.canonical import canonical_json
+from manifests.canonical import canonical_json, sha256_hex
+from manifests.columns import DeclaredColumn
 from manifests.errors import ContractError, CorruptError
 from manifests.ids import parse_key
+from manifests.pictures import require_picture
 from manifests.rows import ViewRow, parse_view_json
-from manifests.schema import NO_HASH
 
 TRAILER = "__failed__"
 MAX_MEMBER_BYTES = 256 << 20
@@ -46,7 +46,7 @@ def write_tar(file: BinaryIO, views: Iterable[View], *, recipe_sha256: str, shar
                 continue
             _add(tar, f"{row.key}.{row.format}", view.image)
             _add(tar, f"{row.key}.json", row.to_json().encode())
-            _add(tar, f"{row.key}.txt", row.prompt.encode())
+            _add(tar, f"{row.key}.txt", row.text.encode())
         head = {"recipe_sha256": recipe_sha256, "shard": shard, "num_views": num_views}
         _add(tar, TRAILER, "\n".join([canonical_json(head), *failed]).encode())
 
@@ -71,21 +71,24 @@ class WalkedTar:
     """All rows in the order of keys, failed ones included, with the places of the images."""
 
 
-def walk_tar(file: BinaryIO, *, where: str) -> WalkedTar:
+def walk_tar(file: BinaryIO, columns: Sequence[DeclaredColumn], *, where: str) -> WalkedTar:
     """Read a whole tar as untrusted input and check it against itself.
+
+    Args:
+        columns: What the renderer of the set declares.
 
     Raises:
         CorruptError: Cut, changed, out of order, or with members that have no place in a shard.
     """
     try:
-        return _walk(file, where)
+        return _walk(file, columns, where)
     except CorruptError:
         raise
     except (tarfile.TarError, ContractError, ValueError, RecursionError) as exc:
         raise CorruptError(f"{where}: not a readable tar ({exc}); {_ADVICE}") from exc
 
 
-def _walk(file: BinaryIO, where: str) -> WalkedTar:
+def _walk(file: BinaryIO, columns: Sequence[DeclaredColumn], where: str) -> WalkedTar:
     rows: list[ViewRow] = []
     trailer: bytes | None = None
     members = _members(file, where)
@@ -102,14 +105,21 @@ def _walk(file: BinaryIO, where: str) -> WalkedTar:
             raise CorruptError(
                 f"{where}: {name} is followed by {row_name} and {text_name}; {_ADVICE}"
             )
-        row = parse_view_json(row_text.decode(), where=f"{where}, {row_name}")
-        expected = (key, suffix, True, sha256(content).digest(), text.decode())
-        if (row.key, row.format, row.is_ok, row.sha256, row.prompt) != expected:
+        row = parse_view_json(row_text.decode(), columns, where=f"{where}, {row_name}")
+        expected = (key, suffix, True, sha256_hex(content), text.decode())
+        if (row.key, row.format, row.is_ok, row.sha256, row.text) != expected:
             raise CorruptError(f"{where}: image, row and text of {key} do not agree; {_ADVICE}")
+        require_picture(
+            content,
+            format=row.format,
+            width_px=row.width_px,
+            height_px=row.height_px,
+            where=f"{where}, {name}",
+        )
         rows.append(row.at(offset, len(content)))
     if trailer is None:
         raise CorruptError(f"{where}: ends without {TRAILER}: it was cut; {_ADVICE}")
-    return _finish(rows, trailer.decode(), where)
+    return _finish(rows, trailer.decode(), columns, where)
 
 
 def _members(file: BinaryIO, where: str) -> Iterator[tuple[str, int, bytes]]:
@@ -137,15 +147,17 @@ def _members(file: BinaryIO, where: str) -> Iterator[tuple[str, int, bytes]]:
         raise CorruptError(f"{where}: expected its end at byte {end}; {_ADVICE}")
 
 
-def _finish(ok: list[ViewRow], trailer: str, where: str) -> WalkedTar:
+def _finish(
+    ok: list[ViewRow], trailer: str, columns: Sequence[DeclaredColumn], where: str
+) -> WalkedTar:
     head_text, *failed_texts = trailer.split("\n")
     head = json.loads(head_text)
     expected = {"recipe_sha256": str, "shard": int, "num_views": int}
     if not isinstance(head, dict) or any(type(head.get(k)) is not t for k, t in expected.items()):
         raise CorruptError(f"{where}: {TRAILER} does not name its recipe and shard; {_ADVICE}")
-    failed = [parse_view_json(each, where=f"{where}, {TRAILER}") for each in failed_texts]
+    failed = [parse_view_json(text, columns, where=f"{where}, {TRAILER}") for text in failed_texts]
     for row in failed:
-        if row.is_ok or not row.reason or row.sha256 != NO_HASH:
+        if row.is_ok or not row.reason or row.sha256:
             raise CorruptError(f"{where}: {TRAILER} holds {row.key}, which did not fail; {_ADVICE}")
     rows = sorted([*ok, *failed], key=lambda row: row.key)
     for row in rows:

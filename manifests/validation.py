@@ -1,19 +1,20 @@
 """Check a set against every invariant of SPEC.md: all problems, not only the first."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 
-from manifests.canonical import document_bytes, sha256_hex
-from manifests.errors import CorruptError
+from manifests.canonical import document_bytes, hash_stream, sha256_hex
+from manifests.columns import Value, of_scope
+from manifests.derived import derived_files
 from manifests.foundation.errors import SynthError
 from manifests.ids import canonical_text, group_id
-from manifests.layout import RECIPE, SEAL, shard_number
+from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL, is_read_by_glob
 from manifests.manifest import Manifest
-from manifests.plan import ViewRequest, hash_prompts
-from manifests.rows import ViewRow
-from manifests.schema import NO_HASH, NO_OFFSET, REASONS, STATUSES
+from manifests.plan import ViewRequest, hash_subjects
+from manifests.recipe import Identity
+from manifests.rows import SubjectRow, ViewRow
+from manifests.schema import NO_OFFSET, RENDER_ERROR, STATUSES
 from manifests.seal import Seal, ShardSummary
 from manifests.shard_set import ShardSet
 from manifests.tars import walk_tar
@@ -28,7 +29,7 @@ class Problem:
     kind: str
     """Stable name to dispatch on, such as `CorruptError` or `seed`."""
     message: str
-    """What was found, what was expected, what to do."""
+    """What is there, what was expected, what to do."""
 
 
 def validate_shard_set(
@@ -53,6 +54,7 @@ def validate_shard_set(
         on_shard(shard)
     if seal is not None:
         yield from _check_seal(shards, seal, committed)
+    yield from _check_names(shards, seal)
 
 
 def _problem(where: str, exc: Exception) -> Problem:
@@ -64,112 +66,151 @@ def _check_plan(shards: ShardSet) -> Iterator[Problem]:
     data = shards.store.read(RECIPE)
     if document_bytes(json.loads(data)) != data:
         yield Problem(where=RECIPE, kind="canonical", message="its bytes were changed")
-    for path, expected in recipe.prompt_files.items():
-        try:
-            found = sha256_hex(shards.store.read(path))
-        except FileNotFoundError:
-            found = "nothing"
-        if found != expected:
-            yield Problem(where=path, kind="hash", message=f"hash {found}, expected {expected}")
+    if sorted(recipe.subject_files) != shards.layout.subject_files():
+        message = "does not name the files of the plan that its number of shards calls for"
+        yield Problem(where=RECIPE, kind="plan", message=message)
+    for path, expected in recipe.subject_files.items():
+        yield from _check_hash(shards, path, expected)
+    problems: list[Problem] = []
+    count = 0
+
+    def checked() -> Iterator[SubjectRow]:
+        nonlocal count
+        for subject in shards.all_subjects():
+            problems.extend(_check_subject(subject, count))
+            count += 1
+            yield subject
+
     try:
-        prompts = shards.all_prompts()
+        digest = hash_subjects(checked(), recipe.identity.columns)
     except SynthError as exc:
-        yield _problem("prompts", exc)
+        yield _problem("subjects", exc)
         return
-    if hash_prompts(prompts) != recipe.identity.prompts_sha256:
-        yield Problem(where="prompts", kind="hash", message="not the prompts of the recipe")
-    for index, prompt in enumerate(prompts):
-        right = (index, group_id("caption", prompt.prompt), canonical_text(prompt.prompt))
-        if (prompt.group_index, prompt.group_id, prompt.prompt) != right:
-            yield Problem(
-                where=f"prompts, row {index}",
-                kind="group",
-                message="group index, group id or text is not what SPEC.md derives",
-            )
+    yield from problems
+    if digest != recipe.identity.subjects_sha256:
+        yield Problem(where="subjects", kind="hash", message="not the subjects of the recipe")
+    if count != recipe.identity.num_subjects:
+        message = f"{count} subjects, the recipe says {recipe.identity.num_subjects}"
+        yield Problem(where="subjects", kind="count", message=message)
+
+
+def _check_hash(shards: ShardSet, path: str, expected: str) -> Iterator[Problem]:
+    try:
+        actual = sha256_hex(shards.store.read(path))
+    except FileNotFoundError:
+        actual = "nothing"
+    except SynthError as exc:
+        yield _problem(path, exc)
+        return
+    if actual != expected:
+        yield Problem(where=path, kind="hash", message=f"hash {actual}, expected {expected}")
+
+
+def _check_subject(subject: SubjectRow, index: int) -> Iterator[Problem]:
+    text = canonical_text(subject.text)
+    right = (index, group_id(subject.kind, text), text)
+    if (subject.group_index, subject.group_id, subject.text) != right:
+        message = "group index, group id or text is not what SPEC.md derives"
+        yield Problem(where=f"subjects, row {index}", kind="group", message=message)
 
 
 def _check_shard(shards: ShardSet, shard: int) -> Iterator[Problem]:
+    where = shards.layout.manifest(shard)
     try:
         manifest = shards.manifest(shard)
         requests = shards.requests(shard)
-    except SynthError as exc:
-        yield _problem(shards.layout.manifest(shard), exc)
+    except FileNotFoundError:
+        yield Problem(where=where, kind="missing", message="it was there a moment ago and is gone")
         return
-    yield from _check_rows(shards, shards.layout.manifest(shard), manifest.rows, requests)
+    except SynthError as exc:
+        yield _problem(where, exc)
+        return
+    yield from _check_rows(shards.recipe.identity, where, manifest.rows, requests)
     yield from _check_tar(shards, manifest)
 
 
 def _check_rows(
-    shards: ShardSet, where: str, rows: Sequence[ViewRow], requests: Sequence[ViewRequest]
+    identity: Identity, where: str, rows: Sequence[ViewRow], requests: Sequence[ViewRequest]
 ) -> Iterator[Problem]:
     if [row.key for row in rows] != [request.key for request in requests]:
         yield Problem(where=where, kind="keys", message="its keys are not those of the plan")
         return
-    identity = shards.recipe.identity
-    made = {
-        name: identity.renderer_identity[name]
-        for name in ("model", "revision", "scheduler", "steps")
-        if name in identity.renderer_identity
-    }
-    made |= {"format": identity.image["format"]} if "format" in identity.image else {}
     for row, request in zip(rows, requests, strict=True):
-        prompt = request.prompt
-        expected = made | {
-            "group_id": prompt.group_id,
-            "view_index": request.view_index,
-            "prompt": prompt.prompt,
-            "label": prompt.label,
-            "licence": prompt.licence,
-            "source": prompt.source,
-            "guidance_scale": request.guidance_scale,
-            "seed": request.seed,
-        }
-        for name, value in expected.items():
-            if (found := getattr(row, name)) != value:
-                message = f"{name} is {found!r}, plan and recipe say {value!r}"
+        for name, value in _expected_values(identity, request).items():
+            if (actual := row.get(name)) != value:
+                message = f"{name} is {actual!r:.200}, plan and recipe say {value!r:.200}"
                 yield Problem(where=f"{where}, {row.key}", kind=name, message=message)
-        yield from _check_status(f"{where}, {row.key}", row)
+        yield from _check_status(f"{where}, {row.key}", row, identity)
 
 
-def _check_status(where: str, row: ViewRow) -> Iterator[Problem]:
-    if row.status not in STATUSES or row.reason not in REASONS:
+def _expected_values(identity: Identity, request: ViewRequest) -> Mapping[str, Value]:
+    """All values of a row that recipe and plan decide before anything is rendered."""
+    subject = request.subject
+    return {
+        "group_id": subject.group_id,
+        "view_index": request.view_index,
+        "kind": subject.kind,
+        "text": subject.text,
+        "label": subject.label,
+        "licence": subject.licence,
+        "source": subject.source,
+        "renderer": identity.renderer,
+        "model": identity.model,
+        "revision": identity.revision,
+        "seed": request.seed,
+        "render_width_px": identity.render_width_px,
+        "render_height_px": identity.render_height_px,
+        "width_px": identity.width_px,
+        "height_px": identity.height_px,
+        "format": identity.format,
+        **identity.constants,
+        **subject.values,
+        **request.variation,
+    }
+
+
+def _check_status(where: str, row: ViewRow, identity: Identity) -> Iterator[Problem]:
+    if row.status not in STATUSES or row.reason not in ("", RENDER_ERROR, *identity.reasons):
         message = f"status {row.status!r} with reason {row.reason!r} is in no list"
         yield Problem(where=where, kind="status", message=message)
     elif row.is_ok != (row.reason == ""):
         yield Problem(where=where, kind="status", message="status and reason do not agree")
-    elif row.is_ok == ((row.sha256, row.offset, row.length) == (NO_HASH, NO_OFFSET, 0)):
+    elif (row.is_ok and not row.sha256) or (
+        not row.is_ok and (row.sha256, row.offset, row.length) != ("", NO_OFFSET, 0)
+    ):
         yield Problem(where=where, kind="status", message="status and image do not agree")
+    if row.reason == RENDER_ERROR:
+        for column in of_scope(identity.columns, "view"):
+            if row.values[column.name] != column.zero():
+                message = f"{column.name} is not {column.zero()!r} though nothing was rendered"
+                yield Problem(where=where, kind=column.name, message=message)
 
 
 def _check_tar(shards: ShardSet, manifest: Manifest) -> Iterator[Problem]:
     path = shards.layout.tar(manifest.shard)
     try:
-        digest, size = sha256(), 0
         with shards.store.open(path) as file:
-            while piece := file.read(1 << 20):
-                digest.update(piece)
-                size += len(piece)
+            digest, size = hash_stream(file)
+        if (size, digest) != (manifest.tar_bytes, manifest.tar_sha256):
+            message = (
+                f"{size} bytes with hash {digest}, the manifest says "
+                f"{manifest.tar_bytes} with {manifest.tar_sha256}"
+            )
+            yield Problem(where=path, kind="hash", message=message)
+        with shards.store.open(path) as file:
+            tar = walk_tar(file, manifest.columns, where=path)
     except FileNotFoundError:
         yield Problem(where=path, kind="missing", message="the manifest commits it, it is gone")
         return
-    if (size, digest.hexdigest()) != (manifest.tar_bytes, manifest.tar_sha256):
-        message = (
-            f"{size} bytes with hash {digest.hexdigest()}, the manifest says "
-            f"{manifest.tar_bytes} with {manifest.tar_sha256}"
-        )
-        yield Problem(where=path, kind="hash", message=message)
-    try:
-        with shards.store.open(path) as file:
-            walked = walk_tar(file, where=path)
-    except CorruptError as exc:
+    except SynthError as exc:
         yield _problem(path, exc)
         return
-    mine = (manifest.recipe_sha256, manifest.shard, len(manifest.rows))
-    if (walked.recipe_sha256, walked.shard, len(walked.rows)) != mine:
+    committed = (manifest.recipe_sha256, manifest.shard, len(manifest.rows))
+    if (tar.recipe_sha256, tar.shard, len(tar.rows)) != committed:
         message = "recipe, shard or number of rows are not those of the manifest"
         yield Problem(where=path, kind="row", message=message)
-    for found, row in zip(walked.rows, manifest.rows, strict=False):
-        if found != row:
+    for in_tar, row in zip(tar.rows, manifest.rows, strict=False):
+        if in_tar != row:
             message = "the row in the tar is not the one in the manifest"
             yield Problem(where=f"{path}, {row.key}", kind="row", message=message)
 
@@ -178,34 +219,51 @@ def _check_seal(shards: ShardSet, seal: Seal, committed: Sequence[int]) -> Itera
     layout = shards.layout
     if seal.recipe_sha256 != shards.recipe_sha256:
         yield Problem(where=SEAL, kind="recipe", message="seals another recipe")
-    sealed = [each.shard for each in seal.shards]
+    sealed = [summary.shard for summary in seal.shards]
+    accounted = sorted([*sealed, *seal.missing])
+    if len(accounted) != layout.num_shards or accounted != list(range(layout.num_shards)):
+        yield Problem(where=SEAL, kind="shards", message="does not account for every shard")
+        return
     for shard in sorted({*sealed} ^ {*committed}):
         message = "committed but not sealed" if shard in committed else "sealed but gone"
         yield Problem(where=layout.manifest(shard), kind="missing", message=message)
-    if sorted([*sealed, *seal.missing]) != list(range(layout.num_shards)):
-        yield Problem(where=SEAL, kind="shards", message="does not account for every shard")
-    for each in seal.shards:
-        yield from _check_summary(shards, each)
-    hashes = {layout.manifest(each.shard): each.manifest_sha256 for each in seal.shards}
+    for required in (RECIPE, *layout.subject_files()):
+        if required not in seal.files:
+            yield Problem(where=SEAL, kind="files", message=f"does not name {required}")
+    for summary in seal.shards:
+        yield from _check_summary(shards, summary)
+    hashes = {layout.manifest(summary.shard): summary.manifest_sha256 for summary in seal.shards}
+    for path, content in derived_files(shards.recipe.identity, seal).items():
+        hashes[path] = sha256_hex(content)
     for path, expected in {**hashes, **seal.files}.items():
-        try:
-            found = sha256_hex(shards.store.read(path))
-        except FileNotFoundError:
-            found = "nothing"
-        if found != expected:
-            yield Problem(where=path, kind="hash", message=f"hash {found}, expected {expected}")
-    for path in shards.store.list("data"):
-        if path.endswith(".tar") and shard_number(path) not in sealed:
-            message = "no manifest names this tar, and stock readers would read it; remove it"
-            yield Problem(where=path, kind="uncommitted", message=message)
+        yield from _check_hash(shards, path, expected)
 
 
 def _check_summary(shards: ShardSet, sealed: ShardSummary) -> Iterator[Problem]:
     try:
         manifest = shards.manifest(sealed.shard)
     except (SynthError, FileNotFoundError):
-        return  # told already
-    found = (manifest.tar_sha256, manifest.tar_bytes, len(manifest.rows), manifest.num_ok)
-    if found != (sealed.tar_sha256, sealed.tar_bytes, sealed.num_views, sealed.num_ok):
+        return  # the manifest has its own problem already
+    actual = (manifest.tar_sha256, manifest.tar_bytes, len(manifest.rows), manifest.num_ok)
+    if actual != (sealed.tar_sha256, sealed.tar_bytes, sealed.num_views, sealed.num_ok):
         message = f"its line for shard {sealed.shard} is not what the manifest says"
         yield Problem(where=SEAL, kind="shards", message=message)
+
+
+def _check_names(shards: ShardSet, seal: Seal | None) -> Iterator[Problem]:
+    """Files that a reader's glob would take although no seal names them, or no shard has them."""
+    layout = shards.layout
+    named: set[str] | None = None
+    if seal is not None:
+        named = {*seal.files, *(layout.tar(s.shard) for s in seal.shards)}
+        named |= {layout.manifest(summary.shard) for summary in seal.shards}
+    for folder in NUMBERED_FOLDERS:
+        for path in shards.store.list(folder):
+            if not is_read_by_glob(path):
+                continue
+            if named is None and layout.number(path) is None:
+                message = f"no file of a set of {layout.num_shards} shards has this name; remove it"
+                yield Problem(where=path, kind="foreign", message=message)
+            elif named is not None and path not in named:
+                message = "the seal does not name it, and readers that take every file would; "
+                yield Problem(where=path, kind="foreign", message=f"{message}remove it")

@@ -1,22 +1,20 @@
-"""Requests into batches of one kind of guidance each, as few and as full as possible."""
+"""Requests into batches that a renderer may compute at once, as few and as full as possible."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 
 from pipeline.views import ViewRequest
 
 
-def batches(requests: Sequence[ViewRequest], size: int) -> Iterator[list[ViewRequest]]:
-    """Batches of at most `size`; scales in the order of first appearance, requests in theirs.
+def batches(
+    requests: Sequence[ViewRequest], size: int, key: Callable[[ViewRequest], Hashable]
+) -> Iterator[list[ViewRequest]]:
+    """Batches of at most `size` requests of one key, keys in the order of first appearance.
 
-    Prompts with a negative prompt of their own go apart: some models treat none and an empty one
-    differently, and a view must not depend on its neighbours.
-
-    Example: at size 2, scales [1, 3, 1, 1] give batches of scales [1, 1], [1], [3].
+    Example: at size 2, requests with keys A B A A give batches AA, A, B.
     """
-    alike: dict[tuple[float, bool], list[ViewRequest]] = {}
+    alike: dict[Hashable, list[ViewRequest]] = {}
     for request in requests:
-        kind = request.guidance_scale, bool(request.prompt.negative_prompt)
-        alike.setdefault(kind, []).append(request)
+        alike.setdefault(key(request), []).append(request)
     for group in alike.values():
         for start in range(0, len(group), size):
             yield group[start : start + size]

@@ -6,53 +6,44 @@ from typing import Any
 
 from pydantic import Field
 
-from manifests.foundation.errors import ConfigError
 from manifests.foundation.settings import Table, check, read_settings
+from manifests.schema import MAX_VIEWS_PER_SUBJECT
 from pipeline.encoding import ImageConfig
 
-
-class PromptsConfig(Table):
-    """Table [prompts]."""
-
-    file: str
-    """Path or URL of the captions."""
-    caption_column: str = "caption"
+DEFAULT_AUDITS = ("non-finite", "blank")
 
 
 class ViewsConfig(Table):
     """Table [views]."""
 
-    per_prompt: int = Field(default=10, ge=1, le=1000)
-    guidance: tuple[float, ...] = Field(default=(2.0,), min_length=1)
-    """View v is rendered at guidance[v mod len]; the length divides per_prompt."""
+    per_subject: int = Field(default=10, ge=1, le=MAX_VIEWS_PER_SUBJECT)
+    """Views of each subject; a multiple of the number of variations that the renderer deals."""
+    paired: bool = False
+    """Whether the variations of one draw share its seed, so that a sweep shows what they change."""
     seed: int = Field(default=0, ge=0, lt=2**63)
 
 
 class ShardsConfig(Table):
     """Table [shards]."""
 
-    prompts: int = Field(default=100, ge=1, le=10_000)
-    """Prompts in one shard."""
-
-
-class ExecutionConfig(Table):
-    """Table [execution]. Nothing here changes a byte of the set."""
-
-    executor: str = "ray"
-    workers: int | None = Field(default=None, ge=1)
-    ray_address: str = "local"
+    subjects: int = Field(default=100, ge=1, le=10_000)
+    """Subjects in one shard."""
 
 
 class GenerateConfig(Table):
-    """A whole recipe."""
+    """A whole recipe. The tables that name a plug-in are checked by that plug-in's own Config."""
 
-    prompts: PromptsConfig
+    prompts: dict[str, Any] = Field(default={})
+    """`source` names the prompt source, `file` if not given; the rest is its own."""
     views: ViewsConfig = ViewsConfig()
-    renderer: dict[str, Any] = Field(default={"name": "text-to-image"})
-    """Checked by the renderer's own Config."""
+    renderer: dict[str, Any] = Field(default={})
+    """`name` names the renderer, `text-to-image` if not given; the rest is its own."""
     image: ImageConfig = ImageConfig()
+    audits: dict[str, Any] = Field(default={})
+    """`use` lists the audits by name, each has a table of its own."""
     shards: ShardsConfig = ShardsConfig()
-    execution: ExecutionConfig = ExecutionConfig()
+    execution: dict[str, Any] = Field(default={})
+    """`executor` names the executor, `ray` if not given. Nothing here changes a byte of a set."""
 
 
 def load_config(
@@ -64,12 +55,12 @@ def load_config(
         ConfigError: Not TOML, an unknown key, a wrong type; names file, key and nearest name.
     """
     tree = read_settings(recipe=recipe, overrides=overrides, flags=flags)
-    origin = str(recipe or "recipe")
-    views = tree.get("views")
-    if isinstance(views, dict) and isinstance(views.get("guidance"), int | float):
-        views["guidance"] = (views["guidance"],)
-    if not isinstance(tree.get("prompts"), dict) or "file" not in tree["prompts"]:
-        raise ConfigError(f"{origin}: no prompts; give --prompts FILE, or file in table [prompts]")
-    config = check(GenerateConfig, tree, origin=origin)
-    renderer = {"name": "text-to-image"} | config.renderer
-    return config.model_copy(update={"renderer": renderer})
+    config = check(GenerateConfig, tree, origin=str(recipe or "recipe"))
+    return config.model_copy(
+        update={
+            "prompts": {"source": "file"} | config.prompts,
+            "renderer": {"name": "text-to-image"} | config.renderer,
+            "audits": {"use": DEFAULT_AUDITS} | config.audits,
+            "execution": {"executor": "ray"} | config.execution,
+        }
+    )

@@ -9,8 +9,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from pydantic import Field
 
+from manifests.errors import CorruptError
 from manifests.foundation.errors import ConfigError
+from manifests.foundation.messages import one_line
 from manifests.foundation.settings import Table
+from manifests.pictures import read_header
+
+MAX_DECODED_PIXELS = 64 << 20
+"""64 megapixels: 192 MiB as RGB."""
 
 PNG_UP_TO_PX = 64
 """`auto` stores PNG up to this size: it is exact there and smaller than JPEG."""
@@ -43,30 +49,30 @@ class ImageEncoder:
         self.format = config.format
         if config.format == "auto":
             self.format = "png" if self.size_px <= PNG_UP_TO_PX else "jpg"
-        self._config = config
+        self.config = config
         self._shrinks = self.size_px < rendered_px
 
     def identity(self) -> dict[str, str | int]:
-        """What decides the stored bytes; settings that the format ignores are left out."""
-        found: dict[str, str | int] = {"format": self.format, "size_px": self.size_px}
+        """What decides the stored bytes besides format and size; what is not used is left out."""
+        settings: dict[str, str | int] = {}
         if self._shrinks:
-            found["filter"] = self._config.filter
+            settings["filter"] = self.config.filter
         if self.format == "jpg":
-            found |= {"quality": self._config.quality, "chroma": self._config.chroma}
-        return found
+            settings |= {"quality": self.config.quality, "chroma": self.config.chroma}
+        return settings
 
     def encode(self, pixels: NDArray[np.uint8]) -> bytes:
         """Image bytes of RGB pixels [height, width, 3]."""
         if self._shrinks:
-            resample = Image.Resampling[self._config.filter.upper()]
+            resample = Image.Resampling[self.config.filter.upper()]
             small = Image.fromarray(pixels).resize((self.size_px, self.size_px), resample)
             pixels = np.asarray(small)
         if self.format == "jpg":
             # simplejpeg and not Pillow: it lets the renderer's thread run while it encodes.
             data: bytes = simplejpeg.encode_jpeg(
                 np.ascontiguousarray(pixels),
-                quality=self._config.quality,
-                colorsubsampling=self._config.chroma,
+                quality=self.config.quality,
+                colorsubsampling=self.config.chroma,
             )
             return data
         buffer = io.BytesIO()
@@ -74,7 +80,21 @@ class ImageEncoder:
         return buffer.getvalue()
 
 
-def decode(data: bytes) -> NDArray[np.uint8]:
-    """RGB pixels of PNG or JPEG bytes, [height, width, 3]."""
-    with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
-        return np.asarray(image.convert("RGB"))
+def decode(data: bytes, *, where: str) -> NDArray[np.uint8]:
+    """RGB pixels of PNG or JPEG bytes, [height, width, 3].
+
+    Raises:
+        CorruptError: Not a picture, or one of more than MAX_DECODED_PIXELS, which a small file can
+            claim; names `where`.
+    """
+    header = read_header(data, where=where)
+    if header.width_px * header.height_px > MAX_DECODED_PIXELS:
+        raise CorruptError(
+            f"{where}: {header.width_px:,} x {header.height_px:,} px, at most "
+            f"{MAX_DECODED_PIXELS:,} pixels are decoded"
+        )
+    try:
+        with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception as exc:  # Pillow's decoders raise anything on broken bytes
+        raise CorruptError(f"{where}: cannot be decoded ({one_line(exc)})") from exc

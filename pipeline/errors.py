@@ -11,6 +11,10 @@ class ModelError(PipelineError):
     """The model is missing, incomplete, changed, or asks for what is refused."""
 
 
+class RendererError(PipelineError):
+    """A renderer breaks its protocol or raises what it must not."""
+
+
 class ExecutorError(PipelineError):
     """No worker can be had, or every worker dies before it does anything."""
 

@@ -1,4 +1,8 @@
-"""From a configuration to a set: freeze the recipe, make what is missing, seal."""
+"""From a configuration to a set, step by step: resolve, probe, freeze, join, make what remains.
+
+Each step can be taken alone. To go on with a set that was begun, `rejoin` needs neither captions
+nor a recipe file: what is needed stands in the set itself.
+"""
 
 import json
 import os
@@ -8,14 +12,14 @@ from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from pydantic import BaseModel
-
+from manifests.errors import ForeignSetError
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import redact
 from manifests.foundation.settings import check
 from manifests.layout import RECIPE
-from manifests.plan import hash_prompts, requests_of
+from manifests.plan import hash_subjects, requests_of
 from manifests.recipe import Identity
+from manifests.rows import SubjectRow
 from manifests.seal import Seal
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
@@ -23,20 +27,28 @@ from manifests.storage.store import Store
 from pipeline.config import GenerateConfig
 from pipeline.encoding import ImageEncoder
 from pipeline.execution import Executor, executor_class
+from pipeline.job import Job, ViewPipeline, open_audits
 from pipeline.renderers import renderer_class
 from pipeline.retrying import ShardFailure
-from pipeline.worker import Job, ShardReport
-from prompts.merging import merge_prompts
-from prompts.reading import read_prompts
+from pipeline.worker import ShardReport
+from prompts.merging import merge_subjects
+from prompts.sources import prompt_source_class
 
 _VERSIONED = ("synth-rep", "torch", "diffusers", "transformers", "pyarrow", "pillow", "simplejpeg")
 
-MAX_VIEWS_PER_SHARD = 1_000_000
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ingredients:
+    """What a recipe asks for, opened and checked; nothing is written or rendered yet."""
+
+    config: GenerateConfig
+    view_pipeline: ViewPipeline
+    subjects: Sequence[SubjectRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """A set that was begun, and how to go on with it."""
+    """A set that was begun, and what remains to be done for it."""
 
     shards: ShardSet
     job: Job
@@ -50,72 +62,142 @@ class Generation:
 def begin(
     config: GenerateConfig, url: str, *, retry_failed: bool = False, origin: str = "recipe"
 ) -> Generation:
-    """Freeze the recipe and write the plan, or join the set that is there.
+    """Freeze the recipe and write the plan, or join the set that is there with the same recipe.
 
     Raises:
-        PipelineError, PromptError, ContractError: As soon as anything is wrong; before the first
-            file is written where that can be known.
+        SynthError: As soon as anything is wrong; before the first file is written where that can
+            be known.
     """
     store = Store(url)
-    store.require_writable()
-    rows = merge_prompts(
-        read_prompts(config.prompts.file, caption_column=config.prompts.caption_column)
+    store.require_creatable()
+    executor = open_executor(config.execution, origin=origin)
+    ingredients = probe(resolve(config, store, origin=origin))
+    identity = freeze(ingredients)
+    settings = ingredients.view_pipeline.settings()
+    environment = _environment(config)
+    shards = ShardSet.begin(
+        store, identity, ingredients.subjects, environment=environment, settings=settings
     )
-    found = renderer_class(str(config.renderer["name"]))
-    checked = check(found.Config, config.renderer, origin=origin, table="renderer")
-    executor = executor_class(config.execution.executor)(
-        workers=config.execution.workers, ray_address=config.execution.ray_address
+    job = Job.from_recipe(
+        shards.recipe, _absolute(url), changes=settings["renderer"], trusted=identity.renderer
     )
-    renderer = found(_with_frozen_batch_size(checked, store))
-    renderer.check(config.views.guidance, any(row.negative_prompt for row in rows))
-    encoder = ImageEncoder(config.image, rendered_px=renderer.provenance().width_px)
+    return _generation(shards, job, executor, retry_failed=retry_failed)
 
-    if config.shards.prompts * config.views.per_prompt > MAX_VIEWS_PER_SHARD:
+
+def rejoin(
+    execution: Mapping[str, Any], url: str, *, retry_failed: bool = False, trusted: str = ""
+) -> Generation:
+    """Join a set that was begun, from what stands in it.
+
+    Args:
+        execution: Table [execution] of a recipe.
+        url: Where the set is.
+        retry_failed: Try shards again that were given up.
+        trusted: Dotted path of a renderer outside of this package that the user allows to run.
+
+    Raises:
+        SynthError: There is no set, or it cannot be gone on with on this machine.
+    """
+    store = Store(url)
+    store.require_creatable()
+    executor = open_executor(execution, origin="recipe")
+    try:
+        shards = ShardSet(store)
+    except ForeignSetError as exc:
         raise ConfigError(
-            f"{config.shards.prompts} prompts of {config.views.per_prompt} views are more than "
-            f"{MAX_VIEWS_PER_SHARD:,} views in a shard; give a smaller --prompts-per-shard"
+            f"{store.url}: no set to resume is here, and nothing was said of a new one; give "
+            "--prompts FILE or --recipe FILE"
+        ) from exc
+    job = Job.from_recipe(shards.recipe, _absolute(url), trusted=trusted)
+    return _generation(shards, job, executor, retry_failed=retry_failed)
+
+
+def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients:
+    """Open everything that a recipe names and read what to depict."""
+    plugin = renderer_class(str(config.renderer["name"]))
+    values = _with_frozen_values(config.renderer, store)
+    renderer = plugin(check(plugin.Config, values, origin=origin, table="renderer"))
+    source_class = prompt_source_class(str(config.prompts["source"]))
+    source = source_class(
+        check(source_class.Config, config.prompts, origin=origin, table="prompts")
+    )
+    columns = [column for column in renderer.columns() if column.scope == "subject"]
+    subjects = merge_subjects(source.subjects(columns))
+    if unknown := {subject.kind for subject in subjects} - {*plugin.kinds}:
+        raise ConfigError(
+            f"renderer {config.renderer['name']} depicts {', '.join(plugin.kinds)}, the prompts "
+            f"are of kind {min(unknown)}; choose another renderer or another prompt source"
         )
-    identity = Identity(
+    renderer.check(subjects)
+    return Ingredients(
+        config=config,
+        view_pipeline=ViewPipeline(
+            renderer=renderer,
+            encoder=ImageEncoder(config.image, rendered_px=renderer.provenance().width_px),
+            audits=open_audits(_audit_tables(config.audits, origin), origin=origin),
+        ),
+        subjects=subjects,
+    )
+
+
+def probe(ingredients: Ingredients) -> Ingredients:
+    """Settle what has to be tried out, such as a batch size, on the first subject."""
+    draft = freeze(ingredients, is_draft=True)
+    one_each = replace(draft, views_per_subject=len(draft.variations), num_subjects=1)
+    requests = requests_of(one_each, ingredients.subjects[:1])
+    renderer = ingredients.view_pipeline.renderer.probe(requests)
+    return replace(ingredients, view_pipeline=replace(ingredients.view_pipeline, renderer=renderer))
+
+
+def freeze(ingredients: Ingredients, *, is_draft: bool = False) -> Identity:
+    """The identity of the set: everything that decides its pixels and rows.
+
+    Args:
+        is_draft: Leave out what only a probed renderer knows.
+    """
+    config, subjects = ingredients.config, ingredients.subjects
+    renderer = ingredients.view_pipeline.renderer
+    columns = tuple(renderer.columns())
+    decided = ingredients.view_pipeline.identity(is_draft=is_draft)
+    return Identity(
         dataset_seed=config.views.seed,
-        images_per_prompt=config.views.per_prompt,
-        guidance_scales=config.views.guidance,
-        num_prompts=len(rows),
-        prompts_per_shard=config.shards.prompts,
-        prompts_sha256=hash_prompts(rows),
+        views_per_subject=config.views.per_subject,
+        variations=tuple(renderer.variations()),
+        paired=config.views.paired,
+        num_subjects=len(subjects),
+        subjects_per_shard=config.shards.subjects,
+        subjects_sha256=hash_subjects(subjects, columns),
         renderer=str(config.renderer["name"]),
-        renderer_identity={},
-        image=encoder.identity(),
+        **decided | {"columns": columns},
     )
-    # The most expensive guidance decides what fits.
-    probe = replace(identity, images_per_prompt=1, guidance_scales=(max(config.views.guidance),))
-    renderer = renderer.with_batch_size(requests_of(probe, rows[:1]))
-    identity = replace(identity, renderer_identity=renderer.identity())
-    environment = _environment(config, checked)
-    shards = ShardSet.begin(store, identity, rows, environment)
-    if retry_failed:
-        if shards.seal() is not None:
-            raise ConfigError(
-                f"{store.url}: is sealed and does not change any more; --retry-failed is for a set "
-                "that is still open"
-            )
-        for shard in shards.given_up():
-            store.delete(shards.layout.failed(shard))
-    done = {*shards.committed(), *shards.given_up()}
-    todo = [] if shards.seal() else [n for n in range(identity.num_shards) if n not in done]
-    job = Job(
-        url=os.path.abspath(url) if "://" not in url else url,
-        renderer=identity.renderer,
-        renderer_config=checked.model_dump() | {"batch_size": renderer.batch_size},
-        image_config=config.image.model_dump(),
-        device_type=str(identity.renderer_identity.get("device_type", "cpu")),
-        num_threads=int(identity.renderer_identity.get("threads", 1)),
-    )
+
+
+def open_executor(execution: Mapping[str, Any], *, origin: str) -> Executor:
+    """The executor of a recipe's table [execution]."""
+    values = {"executor": "ray"} | dict(execution)
+    plugin = executor_class(str(values["executor"]))
+    return plugin(check(plugin.Config, values, origin=origin, table="execution"))
+
+
+def _generation(
+    shards: ShardSet, job: Job, executor: Executor, *, retry_failed: bool
+) -> Generation:
+    is_sealed = shards.seal() is not None
+    if retry_failed and is_sealed:
+        raise ConfigError(
+            f"{shards.store.url}: is sealed and does not change any more; --retry-failed is for a "
+            "set that is still open"
+        )
+    done = set(shards.committed())
+    if not retry_failed:
+        done |= set(shards.given_up())
+    todo = [] if is_sealed else [n for n in range(shards.layout.num_shards) if n not in done]
     return Generation(
         shards=shards,
         job=job,
         executor=executor,
         todo=todo,
-        drift=_drift(shards.recipe.environment, environment),
+        drift=_drift(shards.recipe.environment),
     )
 
 
@@ -126,9 +208,9 @@ def run(generation: Generation) -> Iterator[ShardReport | ShardFailure]:
         return
     for outcome in generation.executor.run(generation.todo, generation.job):
         if isinstance(outcome, ShardFailure):
-            note = {"shard": outcome.shard, "errors": list(outcome.errors)}
+            note = {"shard": outcome.shard, "errors": [redact(text) for text in outcome.errors]}
             text = json.dumps(note, indent=2, ensure_ascii=False) + "\n"
-            shards.store.replace(shards.layout.failed(outcome.shard), text.encode())
+            shards.add_note(outcome.shard, text.encode())
         yield outcome
 
 
@@ -141,33 +223,74 @@ def finish(generation: Generation, *, seal_incomplete: bool) -> Seal | None:
     return None
 
 
-def _with_frozen_batch_size(config: Any, store: Store) -> Any:
-    """`auto` means what was found when the set was begun."""
-    if getattr(config, "batch_size", None) == "auto" and store.exists(RECIPE):
-        frozen = ShardSet(store).recipe.identity.renderer_identity.get("batch_size")
-        return config.model_copy(update={"batch_size": frozen})
-    return config
+def _with_frozen_values(renderer: Mapping[str, Any], store: Store) -> dict[str, Any]:
+    """`auto` means what was settled when the set was begun."""
+    values = dict(renderer)
+    if not store.exists(RECIPE):
+        return values
+    recipe = ShardSet(store).recipe
+    frozen = recipe.settings.get("renderer")
+    if recipe.identity.renderer == values["name"] and isinstance(frozen, Mapping):
+        plugin = renderer_class(str(values["name"]))
+        for name, field in plugin.Config.model_fields.items():
+            if values.get(name, field.default) == "auto" and name in frozen:
+                values[name] = frozen[name]
+    return values
 
 
-def _environment(config: GenerateConfig, renderer: BaseModel) -> dict[str, Any]:
-    """What is recorded and may drift; no secrets, no credentials of a URL."""
+def _audit_tables(audits: Mapping[str, Any], origin: str) -> dict[str, Any]:
+    """The tables of the audits that are used, in their order."""
+    used = audits["use"]
+    if not isinstance(used, list | tuple) or not all(isinstance(name, str) for name in used):
+        raise ConfigError(f"{origin}: audits.use is {used!r:.100}, expected a list of names")
+    tables = {name: values for name, values in audits.items() if name != "use"}
+    if unused := sorted({*tables} - {*used}):
+        raise ConfigError(
+            f"{origin}: audits.{unused[0]} is set but not used; audits.use has {', '.join(used)}"
+        )
+    return {name: tables.get(name, {}) for name in used}
+
+
+def _absolute(url: str) -> str:
+    """A folder means the same to a worker that was started elsewhere."""
+    return url if "://" in url else os.path.abspath(url)
+
+
+def _versions() -> dict[str, str]:
     versions = {"python": platform.python_version()}
     for name in _VERSIONED:
         try:
             versions[name] = version(name)
         except PackageNotFoundError:
             continue
-    resolved = config.model_dump(mode="json")
-    resolved["prompts"]["file"] = redact(resolved["prompts"]["file"])
-    resolved["renderer"] = renderer.model_dump(mode="json")
-    return {"versions": versions, "machine": platform.machine(), "config": resolved}
+    return versions
 
 
-def _drift(recorded: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+def _environment(config: GenerateConfig) -> dict[str, Any]:
+    """What is recorded and may drift; no secrets, no credentials of a URL."""
+    typed = config.model_dump(mode="json")
+    return {
+        "versions": _versions(),
+        "machine": platform.machine(),
+        "config": _redacted(typed),
+    }
+
+
+def _redacted(value: Any) -> Any:
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {key: _redacted(item) for key, item in value.items()}
+    return [_redacted(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _drift(recorded: Mapping[str, Any]) -> list[str]:
     """Versions that changed. Example: "torch 2.14.0, the set was begun with 2.11.0"."""
-    before = recorded.get("versions", {})
+    before = recorded.get("versions")
+    if not isinstance(before, Mapping):
+        return []
     return [
-        f"{name} {found}, the set was begun with {before.get(name)}"
-        for name, found in now["versions"].items()
-        if found != before.get(name)
+        f"{name} {now}, the set was begun with {before.get(name)}"
+        for name, now in _versions().items()
+        if now != before.get(name)
     ]

@@ -1,8 +1,13 @@
-"""How far a set is, read from storage alone: recipe, names of manifests, and statistics."""
+"""How far a set is, read from storage alone: counts from seal or manifests, rates from statistics.
+
+Statistics and notes on failures are advisory: whatever is not readable in them is left out.
+"""
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
+from manifests.errors import CorruptError
 from manifests.shard_set import ShardSet
 
 
@@ -16,46 +21,92 @@ class Overview:
     """Shards that failed, with the errors of their attempts."""
     is_sealed: bool
     num_views: int
-    """Views in the shards whose statistics are there."""
+    """Views in the committed shards."""
     num_ok: int
     tar_bytes: int
-    render_s: float
-    """Seconds of rendering, summed over workers."""
     views_per_s: float | None
-    """Over the time between the first and the last shard, all workers together."""
+    """Over the time between the first and the last shard with statistics, all workers together."""
     left_s: float | None
     """Until the last shard, at that rate."""
     hosts: tuple[str, ...]
 
 
 def overview(shards: ShardSet) -> Overview:
-    """Read how far a set is."""
-    store, identity = shards.store, shards.recipe.identity
+    """Read how far a set is.
+
+    Raises:
+        CorruptError: The seal or a manifest is damaged.
+    """
+    identity = shards.recipe.identity
     committed = shards.committed()
-    names = store.list("stats")
-    paths = [path for path in map(shards.layout.stats, committed) if path in names]
-    stats = [json.loads(store.read(path)) for path in paths]
-    given_up = {
-        shard: list(json.loads(store.read(shards.layout.failed(shard)))["errors"])
-        for shard in shards.given_up()
-    }
-    num_views = sum(each["num_views"] for each in stats)
+    given_up = {shard: _errors_in(shards, path) for shard, path in shards.given_up().items()}
+    num_views, num_ok, tar_bytes = _counts(shards, committed)
+    stats = [line for line in (_stats(shards, shard) for shard in committed) if line is not None]
     rate = None
     if stats:
-        start = min(each["finished_at"] - each["total_s"] for each in stats)
-        rate = num_views / max(max(each["finished_at"] for each in stats) - start, 1e-9)
-    todo = set(range(identity.num_shards)) - {*committed, *given_up}
-    left = sum(len(identity.prompts_in(shard)) for shard in todo) * identity.images_per_prompt
+        first = min(line["finished_at"] - line["total_s"] for line in stats)
+        seconds = max(line["finished_at"] for line in stats) - first
+        rate = sum(line["num_views"] for line in stats) / max(seconds, 1e-9)
+    done = {*committed, *given_up}
+    left = sum(
+        len(identity.subjects_in(shard)) * identity.views_per_subject
+        for shard in range(identity.num_shards)
+        if shard not in done
+    )
     return Overview(
         num_shards=identity.num_shards,
         num_committed=len(committed),
         given_up=given_up,
         is_sealed=shards.seal() is not None,
         num_views=num_views,
-        num_ok=sum(each["num_ok"] for each in stats),
-        tar_bytes=sum(each["tar_bytes"] for each in stats),
-        render_s=sum(each["render_s"] for each in stats),
+        num_ok=num_ok,
+        tar_bytes=tar_bytes,
         views_per_s=rate,
         left_s=left / rate if rate else None,
-        hosts=tuple(sorted({each["host"] for each in stats})),
+        hosts=tuple(sorted({line["host"] for line in stats})),
     )
+
+
+def _counts(shards: ShardSet, committed: list[int]) -> tuple[int, int, int]:
+    """Views, good views and bytes of tars in the committed shards."""
+    if (seal := shards.seal()) is not None:
+        counts = seal.counts
+        return counts["num_views"], counts["num_ok"], counts["tar_bytes"]
+    num_views = num_ok = tar_bytes = 0
+    for shard in committed:
+        manifest = shards.manifest(shard)
+        num_views += len(manifest.rows)
+        num_ok += manifest.num_ok
+        tar_bytes += manifest.tar_bytes
+    return num_views, num_ok, tar_bytes
+
+
+_MAX_STATISTIC = 1e12
+"""Beyond any count of views and any second of this age; larger numbers are not believed."""
+
+
+def _stats(shards: ShardSet, shard: int) -> dict[str, Any] | None:
+    """The statistics of a shard, or None if they are not there or not readable."""
+    document = _read_json(shards, shards.layout.stats(shard))
+    if not isinstance(document, dict):
+        return None
+    numbers = [document.get(name) for name in ("num_views", "finished_at", "total_s")]
+    for number in numbers:
+        if not isinstance(number, int | float) or not 0 <= number < _MAX_STATISTIC:
+            return None
+    return document if isinstance(document.get("host"), str) else None
+
+
+def _errors_in(shards: ShardSet, path: str) -> list[str]:
+    document = _read_json(shards, path)
+    errors = document.get("errors") if isinstance(document, dict) else None
+    if not isinstance(errors, list) or not errors:
+        return [f"{path} does not say why"]
+    return [str(error) for error in errors]
+
+
+def _read_json(shards: ShardSet, path: str) -> Any:
+    try:
+        return json.loads(shards.store.read(path))
+    except (FileNotFoundError, CorruptError, ValueError, RecursionError):
+        return None

@@ -3,7 +3,7 @@
 import base64
 import io
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -11,15 +11,19 @@ import jinja2
 from PIL import Image
 
 from manifests.canonical import document_bytes
-from manifests.manifest import Manifest
+from manifests.columns import Value, of_scope
+from manifests.errors import CorruptError
+from manifests.recipe import Identity
 from manifests.rows import ViewRow
 from manifests.shard_set import ShardSet
 from pipeline.encoding import decode
 from pipeline.overview import overview
 
 THUMBNAIL_PX = 128
-MAX_VIEWS_PER_SCALE = 6
+MAX_VIEWS_PER_VARIATION = 6
 MAX_FAILURES = 50
+MAX_VARIATIONS = 12
+"""Columns of the contact sheet; more would not fit on a screen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,84 +32,131 @@ class Cell:
 
     row: ViewRow
     picture: str
-    """Data URL, empty if the view failed."""
+    """Data URL, empty if there is nothing to see."""
+    fault: str
+    """Why there is nothing to see, empty if there is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Line:
-    """One group in the contact sheet: its cells by guidance scale."""
+    """One row of the contact sheet: a group, or in a paired set one draw of a group."""
 
-    prompt: str
-    label: str
+    text: str
+    note: str
+    """Label of the group, or the seed that the views of the row share."""
     cells: Sequence[Sequence[Cell]]
+    """By variation."""
 
 
 def write_report(shards: ShardSet, *, num_groups: int) -> str:
-    """The report as HTML. Shows a fair draw of the committed groups."""
-    seen = overview(shards)
+    """The report as HTML. Shows a fair draw of the committed groups.
+
+    Raises:
+        CorruptError: A manifest or the seal is damaged.
+    """
     identity = shards.recipe.identity
-    manifests = [shards.manifest(shard) for shard in shards.committed()]
-    scales = sorted(set(identity.guidance_scales))
-    counts = Counter(
-        (row.guidance_scale, row.status) for manifest in manifests for row in manifest.rows
-    )
-    failures = [row for manifest in manifests for row in manifest.rows if not row.is_ok]
-    reasons = Counter(row.reason for row in failures)
-    cut = sum(row.num_tokens_cut > 0 for manifest in manifests for row in manifest.rows)
+    names = [variation_name(variation) for variation in identity.variations]
+    counts: Counter[tuple[int, str]] = Counter()
+    reasons: Counter[str] = Counter()
+    totals: Counter[str] = Counter()
+    failures: list[ViewRow] = []
+    drawn: dict[int, tuple[int, list[ViewRow]]] = {}
+    counted = [column for column in of_scope(identity.columns, "view") if column.type == "int64"]
+    for shard, group in _groups(shards):
+        for row in group:
+            counts[row.view_index % len(names), row.status] += 1
+            for column in counted:
+                totals[column.name] += row.values[column.name] != 0
+            if not row.is_ok:
+                reasons[row.reason] += 1
+                failures = [*failures, row][:MAX_FAILURES]
+        # Ids are hashes, so the smallest ones are a fair draw, the same every time.
+        drawn[group[0].group_id] = shard, group
+        if len(drawn) > num_groups:
+            del drawn[max(drawn)]
     seal = shards.seal()
     template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
         resources.files("pipeline.templates").joinpath("report.html.j2").read_text("utf-8")
     )
+    groups = sorted(drawn.values(), key=lambda group: group[1][0].key)
     return template.render(
         url=shards.store.url,
         identity=identity,
-        seen=seen,
+        seen=overview(shards),
         root=seal.root_sha256 if seal else None,
-        scales=scales,
-        by_scale=[(scale, counts[scale, "ok"], counts[scale, "failed"]) for scale in scales],
-        lines=_contact_sheet(shards, manifests, scales, num_groups),
-        failures=failures[:MAX_FAILURES],
+        variations=names[:MAX_VARIATIONS],
+        by_variation=[
+            (name, counts[number, "ok"], counts[number, "failed"])
+            for number, name in enumerate(names)
+        ],
+        lines=[line for shard, group in groups for line in _lines(shards, identity, shard, group)],
+        failures=[(row, names[row.view_index % len(names)]) for row in failures],
         reasons=sorted(reasons.items()),
-        num_failed=len(failures),
-        num_cut=cut,
+        num_failed=sum(reasons.values()),
+        totals=[(column, totals[column.name]) for column in counted],
+        constants={name: value for name, value in identity.constants.items() if value != ""},
         recipe=document_bytes(identity.to_json()).decode(),
         environment=document_bytes(dict(shards.recipe.environment)).decode(),
     )
 
 
-def _contact_sheet(
-    shards: ShardSet, manifests: Sequence[Manifest], scales: Sequence[float], num_groups: int
-) -> list[Line]:
-    groups: dict[int, tuple[int, list[ViewRow]]] = {}
-    for manifest in manifests:
-        for row in manifest.rows:
-            groups.setdefault(row.group_id, (manifest.shard, []))[1].append(row)
-    # Ids are hashes, so the smallest ones are a fair draw, the same every time.
-    drawn = set(sorted(groups)[:num_groups])
-    chosen = [group for group_id, group in groups.items() if group_id in drawn]
-    return [
-        Line(
-            prompt=rows[0].prompt,
-            label=rows[0].label,
-            cells=[
-                [
-                    Cell(row=row, picture=_picture(shards, shard, row))
-                    for row in rows
-                    if row.guidance_scale == scale
-                ][:MAX_VIEWS_PER_SCALE]
-                for scale in scales
-            ],
-        )
-        for shard, rows in chosen
+def variation_name(variation: Mapping[str, Value]) -> str:
+    """A variation for a heading. Example: "guidance_scale 2"; a set that varies nothing: "seed"."""
+    parts = [
+        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+        for name, value in variation.items()
     ]
+    return ", ".join(parts) or "seed"
+
+
+def _groups(shards: ShardSet) -> Iterator[tuple[int, list[ViewRow]]]:
+    """Shard and rows of each committed group."""
+    for shard in shards.committed():
+        group: list[ViewRow] = []
+        for row in shards.manifest(shard).rows:
+            if group and row.group_id != group[0].group_id:
+                yield shard, group
+                group = []
+            group.append(row)
+        if group:
+            yield shard, group
+
+
+def _lines(
+    shards: ShardSet, identity: Identity, shard: int, group: Sequence[ViewRow]
+) -> Iterator[Line]:
+    num_variations = len(identity.variations)
+    by_variation = [
+        [row for row in group if row.view_index % num_variations == number]
+        for number in range(min(num_variations, MAX_VARIATIONS))
+    ]
+    columns = [
+        [_cell(shards, shard, row) for row in rows[:MAX_VIEWS_PER_VARIATION]]
+        for rows in by_variation
+    ]
+    text, label = group[0].text, group[0].label
+    if not identity.paired:
+        yield Line(text=text, note=label, cells=columns)
+        return
+    for draw, cells in enumerate(zip(*columns, strict=False)):
+        note = f"seed {cells[0].row.seed}"
+        yield Line(text="" if draw else text, note=note, cells=[[cell] for cell in cells])
+
+
+def _cell(shards: ShardSet, shard: int, row: ViewRow) -> Cell:
+    if not row.is_ok:
+        return Cell(row=row, picture="", fault=row.reason)
+    try:
+        return Cell(row=row, picture=_picture(shards, shard, row), fault="")
+    except CorruptError:  # `synth verify` says more
+        return Cell(row=row, picture="", fault="damaged")
 
 
 def _picture(shards: ShardSet, shard: int, row: ViewRow) -> str:
-    if not row.is_ok:
-        return ""
     data, kind = shards.image(shard, row), row.format.replace("jpg", "jpeg")
-    if row.width_px > THUMBNAIL_PX:
-        image = Image.fromarray(decode(data))
+    pixels = decode(data, where=row.key)
+    if max(pixels.shape) > THUMBNAIL_PX:
+        image = Image.fromarray(pixels)
         image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
         buffer = io.BytesIO()
         image.save(buffer, "jpeg", quality=85)

@@ -17,7 +17,7 @@ class Attempt:
 
     shard: int
     errors: tuple[str, ...] = ()
-    """What the attempts before this one died of."""
+    """Why the attempts before this one failed."""
 
     @property
     def number(self) -> int:
@@ -32,7 +32,7 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardFailure:
-    """A shard that was given up, with what each attempt died of."""
+    """A shard that was given up, with why each attempt failed."""
 
     shard: int
     errors: tuple[str, ...]

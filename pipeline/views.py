@@ -1,10 +1,12 @@
-"""What a renderer is given and what it gives back."""
+"""What a renderer is given, what it says of itself, and what it gives back."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.columns import Value
 from manifests.plan import ViewRequest as ViewRequest
 
 
@@ -16,22 +18,29 @@ class RenderedView:
     """RGB, [height, width, 3]."""
     is_finite: bool = True
     """False if the renderer's own numbers held NaN or infinity; the pixels mean nothing then."""
-    num_tokens_cut: int = 0
-    """Tokens of the prompt beyond the model's limit."""
+    values: Mapping[str, Value] = field(default_factory=dict)
+    """Values of the declared columns of scope `view`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
     """What the rows say about how their views were made, the same for a whole set."""
 
-    renderer: str
     model: str
+    """Name of the generator."""
     revision: str
-    scheduler: str
-    steps: int
+    """Revision of the generator, or of the renderer's own code."""
     width_px: int
     height_px: int
-    negative_prompt: str
-    """Steers every guided view whose prompt has none of its own."""
-    params: str
-    """Anything else, canonical JSON."""
+    constants: Mapping[str, Value] = field(default_factory=dict)
+    """Values of the declared columns of scope `set`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What a worker needs for one renderer."""
+
+    device_type: str = "cpu"
+    """`cuda` for one whole GPU, `cpu` for none."""
+    threads: int = 1
+    """Cores that the renderer keeps busy on the CPU."""

@@ -1,4 +1,4 @@
-"""Makes one shard after the other: render, judge, encode, tar, commit. It knows no executor.
+"""Makes one shard after the other: render, audit, encode, tar, commit. It knows no executor.
 
 While one shard renders, the pictures of its earlier batches are encoded and the shard before it
 is committed: an executor keeps two calls of `make` in flight (`SHARDS_IN_FLIGHT`).
@@ -12,47 +12,30 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
-from manifests.commit import commit_shard
-from manifests.errors import IdentityError
+from manifests.canonical import sha256_hex
+from manifests.columns import Value, of_scope, require_values
+from manifests.commit import Expected, commit_shard
+from manifests.errors import ContractError, IdentityError
+from manifests.foundation.differences import differing_keys
+from manifests.foundation.errors import SynthError
+from manifests.foundation.messages import one_line
+from manifests.manifest import Manifest
 from manifests.rows import ViewRow
-from manifests.schema import NO_HASH, Reason
+from manifests.schema import RENDER_ERROR
 from manifests.shard_set import ShardSet
 from manifests.storage.errors import StoreError
 from manifests.tars import View, write_tar
 from pipeline.batching import batches
-from pipeline.encoding import ImageConfig, ImageEncoder
-from pipeline.errors import RenderError
-from pipeline.judging import judge
-from pipeline.renderers import Renderer, renderer_class
+from pipeline.errors import RendererError, RenderError
+from pipeline.job import Job, ViewPipeline
 from pipeline.retrying import Attempt
 from pipeline.views import RenderedView, ViewRequest
 
 SHARDS_IN_FLIGHT = 2
 MAX_BATCHES_WAITING = 4
 """Batches whose pictures wait to be encoded; more would only take memory."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """What a worker needs to know; it travels to every worker."""
-
-    url: str
-    renderer: str
-    renderer_config: dict[str, Any]
-    image_config: dict[str, Any]
-    device_type: str
-    num_threads: int
-    """Cores that a worker on the CPU keeps busy."""
-
-    def open(self) -> "ShardWorker":
-        """A worker with its renderer, checked against the recipe."""
-        found = renderer_class(self.renderer)
-        renderer = found(found.Config(**self.renderer_config))
-        return ShardWorker(ShardSet.open(self.url), renderer, ImageConfig(**self.image_config))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +51,7 @@ class ShardReport:
     finished_at: float
     """Unix time, seconds."""
     errors: tuple[str, ...]
-    """What the attempts before the successful one died of."""
+    """Why the attempts before the successful one failed."""
     host: str
 
 
@@ -79,29 +62,28 @@ class ShardWorker:
         IdentityError: The renderer here would not give the pixels of the recipe.
     """
 
-    def __init__(self, shards: ShardSet, renderer: Renderer, image: ImageConfig) -> None:
+    def __init__(self, shards: ShardSet, view_pipeline: ViewPipeline) -> None:
         self._shards = shards
-        self._renderer = renderer
-        provenance = renderer.provenance()
-        self._encoder = ImageEncoder(image, rendered_px=provenance.width_px)
-        self._provenance = provenance
-        mine = {"renderer": dict(renderer.identity()), "image": self._encoder.identity()}
+        self._renderer = view_pipeline.renderer
+        self._encoder = view_pipeline.encoder
+        self._audits = view_pipeline.audits
         identity = shards.recipe.identity
-        theirs = {"renderer": dict(identity.renderer_identity), "image": dict(identity.image)}
-        if mine != theirs:
-            keys = [
-                f"{table}.{key}"
-                for table in mine
-                for key in sorted({*mine[table], *theirs[table]})
-                if mine[table].get(key) != theirs[table].get(key)
-            ]
+        here = view_pipeline.identity()
+        there = {name: value for name, value in identity.to_json().items() if name in here}
+        if keys := differing_keys(here, there):
             raise IdentityError(
                 f"{shards.store.url}: this worker ({socket.gethostname()}) would render other "
                 f"pixels than the recipe's; these differ: {', '.join(keys)}. Every machine needs "
                 "the same package and model"
             )
+        self._identity = identity
         self._render_turn = threading.Lock()
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
+
+    @classmethod
+    def open(cls, job: Job) -> "ShardWorker":
+        """A worker with its renderer, checked against the recipe."""
+        return cls(ShardSet.open(job.url), job.view_pipeline())
 
     def make(self, attempt: Attempt) -> ShardReport:
         """Make one shard and commit it.
@@ -111,7 +93,7 @@ class ShardWorker:
 
         Raises:
             ShardError: This shard could not be made now.
-            ContractError: The storage or the set is at fault.
+            SynthError: The storage or the set is at fault.
         """
         start, shard = time.perf_counter(), attempt.shard
         requests = self._shards.requests(shard)
@@ -122,6 +104,24 @@ class ShardWorker:
         views = sorted(
             (view for future in pending for view in future.result()), key=lambda view: view.row.key
         )
+        reports: list[ShardReport] = []
+
+        def write_stats(manifest: Manifest) -> None:
+            report = ShardReport(
+                shard=shard,
+                num_views=len(manifest.rows),
+                num_ok=manifest.num_ok,
+                tar_bytes=manifest.tar_bytes,
+                render_s=round(render_s, 3),
+                total_s=round(time.perf_counter() - start, 3),
+                finished_at=round(time.time(), 3),
+                errors=attempt.errors,
+                host=socket.gethostname(),
+            )
+            text = json.dumps(asdict(report), indent=2, sort_keys=True) + "\n"
+            self._shards.store.create(self._shards.layout.stats(shard), text.encode())
+            reports.append(report)
+
         with tempfile.TemporaryDirectory(prefix="synth-") as scratch:
             tar = Path(scratch) / "shard.tar"
             try:
@@ -132,28 +132,15 @@ class ShardWorker:
                     f"{tar}: scratch cannot be written ({exc.strerror}); free some space or set "
                     "TMPDIR, then run the same command again"
                 ) from exc
-            manifest = commit_shard(
+            # Statistics come before the manifest: a shard that exists has them, whatever dies.
+            commit_shard(
                 self._shards.store,
                 self._shards.layout,
-                tar=tar,
-                recipe_sha256=self._shards.recipe_sha256,
-                shard=shard,
-                keys=[request.key for request in requests],
+                Expected.of(self._shards.recipe, shard, [request.key for request in requests]),
+                tar,
+                before_manifest=write_stats,
             )
-        report = ShardReport(
-            shard=shard,
-            num_views=len(manifest.rows),
-            num_ok=manifest.num_ok,
-            tar_bytes=manifest.tar_bytes,
-            render_s=round(render_s, 3),
-            total_s=round(time.perf_counter() - start, 3),
-            finished_at=round(time.time(), 3),
-            errors=attempt.errors,
-            host=socket.gethostname(),
-        )
-        text = json.dumps(asdict(report), indent=2, sort_keys=True) + "\n"
-        self._shards.store.create(self._shards.layout.stats(shard), text.encode())
-        return report
+        return reports[0]
 
     def render_views(self, requests: Sequence[ViewRequest]) -> list[View]:
         """Views of some requests, written nowhere."""
@@ -166,7 +153,8 @@ class ShardWorker:
     ) -> list[Future[list[View]]]:
         """Render batch by batch; each is encoded by another thread while the next one renders."""
         pending: list[Future[list[View]]] = []
-        for batch in batches(requests, self._renderer.batch_size):
+        renderer = self._renderer
+        for batch in batches(requests, renderer.batch_size, renderer.batch_key):
             rendered = self._render_batch(batch, isolate)
             if len(pending) >= MAX_BATCHES_WAITING:
                 pending[-MAX_BATCHES_WAITING].result()
@@ -177,16 +165,39 @@ class ShardWorker:
         self, batch: Sequence[ViewRequest], isolate: bool
     ) -> Sequence[RenderedView | None]:
         try:
-            return self._renderer.render(batch)
+            return self._call_renderer(batch)
         except RenderError:
             if not isolate:
                 raise
         rendered: list[RenderedView | None] = []
         for request in batch:
             try:
-                rendered += self._renderer.render([request])
+                rendered += self._call_renderer([request])
             except RenderError:
                 rendered.append(None)
+        return rendered
+
+    def _call_renderer(self, batch: Sequence[ViewRequest]) -> Sequence[RenderedView]:
+        """Views as the renderer says they are; it may be somebody else's code."""
+        shape = (self._identity.render_height_px, self._identity.render_width_px, 3)
+        name = self._identity.renderer
+        try:
+            rendered = self._renderer.render(batch)
+        except SynthError:
+            raise
+        except Exception as exc:
+            raise RendererError(
+                f"renderer {name}, {batch[0].key}: {type(exc).__name__}: {one_line(exc)}; this is "
+                "a fault of the renderer, `synth --debug` shows where"
+            ) from exc
+        if len(rendered) != len(batch):
+            raise RendererError(f"renderer {name}: {len(rendered)} views for {len(batch)} requests")
+        for request, view in zip(batch, rendered, strict=True):
+            if view.pixels.shape != shape or view.pixels.dtype != "uint8":
+                raise RendererError(
+                    f"renderer {name}, {request.key}: pixels are {view.pixels.dtype} "
+                    f"{list(view.pixels.shape)}, its provenance says uint8 {list(shape)}"
+                )
         return rendered
 
     def _encode(
@@ -195,37 +206,51 @@ class ShardWorker:
         return [self._to_view(request, view) for request, view in zip(batch, rendered, strict=True)]
 
     def _to_view(self, request: ViewRequest, rendered: RenderedView | None) -> View:
-        reason: Reason = "render-error" if rendered is None else judge(rendered)
+        reason = RENDER_ERROR if rendered is None else self._audit(request, rendered)
         image = None
         if rendered is not None and not reason:
             image = self._encoder.encode(rendered.pixels)
-        made, prompt = self._provenance, request.prompt
-        is_guided = request.guidance_scale > 1
+        identity, subject = self._identity, request.subject
         row = ViewRow(
             key=request.key,
-            group_id=prompt.group_id,
+            group_id=subject.group_id,
             view_index=request.view_index,
             status="failed" if image is None else "ok",
             reason=reason,
-            prompt=prompt.prompt,
-            negative_prompt=(prompt.negative_prompt or made.negative_prompt) if is_guided else "",
-            label=prompt.label,
-            licence=prompt.licence,
-            source=prompt.source,
-            renderer=made.renderer,
-            model=made.model,
-            revision=made.revision,
-            scheduler=made.scheduler,
-            steps=made.steps,
-            guidance_scale=request.guidance_scale,
+            kind=subject.kind,
+            text=subject.text,
+            label=subject.label,
+            licence=subject.licence,
+            source=subject.source,
+            renderer=identity.renderer,
+            model=identity.model,
+            revision=identity.revision,
             seed=request.seed,
-            render_width_px=made.width_px,
-            render_height_px=made.height_px,
-            width_px=self._encoder.size_px,
-            height_px=self._encoder.size_px,
-            format=self._encoder.format,
-            num_tokens_cut=rendered.num_tokens_cut if rendered else 0,
-            renderer_params=made.params,
-            sha256=NO_HASH if image is None else sha256(image).digest(),
+            render_width_px=identity.render_width_px,
+            render_height_px=identity.render_height_px,
+            width_px=identity.width_px,
+            height_px=identity.height_px,
+            format=identity.format,
+            sha256="" if image is None else sha256_hex(image),
+            values={
+                **identity.constants,
+                **subject.values,
+                **request.variation,
+                **self._view_values(request, rendered),
+            },
         )
         return View(row=row, image=image)
+
+    def _audit(self, request: ViewRequest, view: RenderedView) -> str:
+        """Name of the first audit that refuses the view, or an empty text."""
+        refusals = (name for name, audit in self._audits.items() if audit.refuses(request, view))
+        return next(refusals, "")
+
+    def _view_values(self, request: ViewRequest, view: RenderedView | None) -> dict[str, Value]:
+        columns = of_scope(self._identity.columns, "view")
+        if view is None:
+            return {column.name: column.zero() for column in columns}
+        try:
+            return require_values(view.values, columns, what=request.key)
+        except ContractError as exc:
+            raise RendererError(f"renderer {self._identity.renderer}: {exc}") from exc

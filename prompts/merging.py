@@ -1,52 +1,53 @@
-"""Equal captions are one group: merge them, in memory, keeping the order of first appearance."""
+"""Equal subjects are one group: merge them, in memory, keeping the order of first appearance."""
 
 from collections.abc import Iterable
 from dataclasses import replace
 
 from manifests.errors import CollisionError
 from manifests.ids import canonical_text, group_id
-from manifests.rows import PromptRow
+from manifests.rows import SubjectRow
 from prompts.errors import BadPromptError, ConflictingLabelError
-from prompts.prompt import Prompt
+from prompts.subject import Subject
 
 
-def merge_prompts(prompts: Iterable[Prompt]) -> list[PromptRow]:
-    """One row a text; the first row wins and counts the others.
+def merge_subjects(subjects: Iterable[Subject]) -> list[SubjectRow]:
+    """One row for each kind and text; the first row wins and counts the others.
 
     Raises:
-        BadPromptError: Nothing is left of a caption.
+        BadPromptError: Nothing is left of a text.
         ConflictingLabelError: One text with two labels.
         CollisionError: Two texts with one id (never seen; the odds are n^2 / 2^64).
     """
-    merged: dict[int, PromptRow] = {}
-    first: dict[int, str] = {}
-    for prompt in prompts:
-        text = canonical_text(prompt.caption)
+    merged: dict[int, SubjectRow] = {}
+    first_where: dict[int, str] = {}
+    for subject in subjects:
+        text = canonical_text(subject.text)
         if not text:
-            raise BadPromptError(f"{prompt.where}: nothing but white space")
-        group = group_id("caption", text)
+            raise BadPromptError(f"{subject.where}: nothing but white space")
+        group = group_id(subject.kind, text)
         known = merged.get(group)
         if known is None:
-            first[group] = prompt.where
-            merged[group] = PromptRow(
+            first_where[group] = subject.where
+            merged[group] = SubjectRow(
                 group_index=len(merged),
                 group_id=group,
-                prompt=text,
-                negative_prompt=canonical_text(prompt.negative_prompt),
-                label=prompt.label.strip(),
-                licence=prompt.licence.strip(),
-                source=prompt.source.strip(),
+                kind=subject.kind,
+                text=text,
+                label=subject.label.strip(),
+                licence=subject.licence.strip(),
+                source=subject.source.strip(),
+                values=subject.values,
             )
             continue
-        if known.prompt != text:
+        if (known.kind, known.text) != (subject.kind, text):
             raise CollisionError(
-                f"{prompt.where}: {text!r} and {known.prompt!r} ({first[group]}) share the id "
+                f"{subject.where}: {text!r} and {known.text!r} ({first_where[group]}) share the id "
                 f"{group}; change one of them"
             )
-        if known.label != prompt.label.strip():
+        if known.label != subject.label.strip():
             raise ConflictingLabelError(
-                f"{prompt.where}: label {prompt.label!r} for {text!r}, but {first[group]} says "
-                f"{known.label!r}; give one caption one label"
+                f"{subject.where}: label {subject.label!r} for {text!r}, but {first_where[group]} "
+                f"says {known.label!r}; give one caption one label"
             )
         merged[group] = replace(known, num_merged=known.num_merged + 1)
     return list(merged.values())

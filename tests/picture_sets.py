@@ -9,14 +9,14 @@ from PIL import Image
 from manifests.plan import ViewRequest
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from tests.sets import begin, commit, views_of
+from tests.sets import begin, commit, scales, views_of
 
 SIZE_PX = 16
 
 
 def picture(request: ViewRequest) -> bytes:
     """A coloured picture that depends on the prompt and, less, on the view."""
-    rng = np.random.default_rng(request.prompt.group_index)
+    rng = np.random.default_rng(request.subject.group_index)
     coarse = rng.integers(0, 256, size=(4, 4, 3))
     noise = np.random.default_rng(request.seed).integers(-30, 31, size=(4, 4, 3))
     pixels = np.clip(coarse + noise, 0, 255).astype(np.uint8).repeat(4, 0).repeat(4, 1)
@@ -31,19 +31,20 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 def make_picture_set(
-    url: str | Path, *, num_prompts: int = 12, views: int = 4, prompts_per_shard: int = 3
+    url: str | Path, *, num_subjects: int = 12, views: int = 4, subjects_per_shard: int = 3
 ) -> ShardSet:
     """A sealed set. View 1 of prompt 1 failed, as in every set of these tests."""
-    captions = [f"thing number {index}" for index in range(num_prompts)]
+    captions = [f"thing number {index}" for index in range(num_subjects)]
     shards = begin(
         url,
         captions,
-        images_per_prompt=views,
-        guidance_scales=(2.0,),
-        prompts_per_shard=prompts_per_shard,
-        image={"format": "png", "size_px": SIZE_PX},
+        views_per_subject=views,
+        variations=scales(2.0),
+        subjects_per_shard=subjects_per_shard,
+        width_px=SIZE_PX,
+        height_px=SIZE_PX,
     )
     for shard in range(shards.layout.num_shards):
-        commit(shards, shard, views=views_of(shards, shard, picture, size_px=SIZE_PX))
+        commit(shards, shard, views=views_of(shards, shard, picture))
     seal_set(shards)
     return shards

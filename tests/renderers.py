@@ -1,4 +1,4 @@
-"""A small renderer that fails on purpose, used by dotted path as anybody's own would be."""
+"""Small renderers that are used by dotted path, as anybody's own would be."""
 
 import os
 import signal
@@ -7,60 +7,82 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict
 
+from manifests.columns import DeclaredColumn
+from manifests.foundation.settings import Table
 from pipeline.errors import RenderError, RenderMemoryError
+from pipeline.renderers import Renderer
 from pipeline.views import Provenance, RenderedView, ViewRequest
 
 SIZE_PX = 8
 
 
-class FaultyConfig(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class StripesConfig(Table):
+    name: str
+    angles: tuple[float, ...] = (0.0, 90.0)
 
+
+class Stripes(Renderer):
+    """Stripes of a random width in some directions: no model, no captions, no guidance."""
+
+    Config, kinds = StripesConfig, ("pattern", "caption")
+
+    def columns(self):
+        return [DeclaredColumn("angle", "double", "direction", "degrees", scope="variation")]
+
+    def variations(self):
+        return [{"angle": angle} for angle in self.config.angles]
+
+    def identity(self):
+        return {"version": 1}
+
+    def provenance(self):
+        return Provenance(model="stripes", revision="1", width_px=16, height_px=16)
+
+    def render(self, requests):
+        return [RenderedView(pixels=self.paint(request)) for request in requests]
+
+    def paint(self, request):
+        turn, width = np.radians(request.variation["angle"]), 0.2 + request.seed % 1009 / 1000
+        y, x = np.mgrid[:16, :16]
+        wave = 127.5 + 127.5 * np.sin(width * (x * np.cos(turn) + y * np.sin(turn)))
+        return np.repeat(wave[..., None], 3, axis=2).astype(np.uint8)
+
+
+class FaultyConfig(Table):
     name: str = "tests.renderers:Faulty"
     batch_size: int = 4
+    guidance: tuple[float, ...] = (1.0,)
     trouble: str | None = None
     """Folder; while it holds a file named as below, the captions in the file make trouble."""
 
 
-class Faulty:
+class Faulty(Renderer):
     """Noise from the seed; with a `trouble` folder, what the files there ask for.
 
-    `raise`: the batch raises. `nan`: pixels are not finite. `blank`: pixels are of one colour.
-    `memory`: out of memory. `die`: the process is killed. `die-once`: the same, and the file goes.
+    `raise`: the batch raises. `bug`: an error that no renderer may raise. `nan`: pixels are not
+    finite. `blank`: pixels are of one colour. `memory`: out of memory. `die`: the process is
+    killed. `die-once`: the same, and the file goes.
     """
 
     Config = FaultyConfig
-
-    def __init__(self, config: FaultyConfig) -> None:
-        self.config = config
+    kinds = ("caption",)
 
     @property
     def batch_size(self) -> int:
-        return self.config.batch_size
+        return int(self.config.batch_size)
 
-    def check(self, guidance_scales: Sequence[float], has_negative_prompts: bool) -> None:
-        pass
+    def columns(self) -> Sequence[DeclaredColumn]:
+        return [DeclaredColumn("guidance_scale", "double", "has no effect", scope="variation")]
 
-    def with_batch_size(self, requests: Sequence[ViewRequest]) -> "Faulty":
-        return self
+    def variations(self) -> Sequence[Mapping[str, float]]:
+        return [{"guidance_scale": scale} for scale in self.config.guidance]
 
     def identity(self) -> Mapping[str, Any]:
         return {"batch_size": self.config.batch_size}
 
     def provenance(self) -> Provenance:
-        return Provenance(
-            renderer="faulty",
-            model="noise",
-            revision="1",
-            scheduler="",
-            steps=0,
-            width_px=SIZE_PX,
-            height_px=SIZE_PX,
-            negative_prompt="",
-            params="{}",
-        )
+        return Provenance(model="noise", revision="1", width_px=SIZE_PX, height_px=SIZE_PX)
 
     def _troubled(self, kind: str) -> set[str]:
         if self.config.trouble is None:
@@ -69,7 +91,7 @@ class Faulty:
         return set(path.read_text().splitlines()) if path.exists() else set()
 
     def render(self, requests: Sequence[ViewRequest]) -> list[RenderedView]:
-        captions = {request.prompt.prompt for request in requests}
+        captions = {request.subject.text for request in requests}
         if captions & self._troubled("die-once"):
             Path(self.config.trouble or "", "die-once").unlink()
             os.kill(os.getpid(), signal.SIGKILL)
@@ -77,15 +99,17 @@ class Faulty:
             os.kill(os.getpid(), signal.SIGKILL)
         if captions & self._troubled("memory"):
             raise RenderMemoryError("out of memory; begin a set with a smaller --batch-size")
-        if found := captions & self._troubled("raise"):
-            raise RenderError(f"cannot render {sorted(found)[0]!r}")
+        if captions & self._troubled("bug"):
+            raise KeyError("colour")
+        if refused := captions & self._troubled("raise"):
+            raise RenderError(f"cannot render {min(refused)!r}")
         return [self._view(request) for request in requests]
 
     def _view(self, request: ViewRequest) -> RenderedView:
         noise = np.random.default_rng(request.seed).integers(0, 256, (SIZE_PX, SIZE_PX, 3))
         pixels = noise.astype(np.uint8)
-        if request.prompt.prompt in self._troubled("blank"):
+        if request.subject.text in self._troubled("blank"):
             pixels[:] = 7
         return RenderedView(
-            pixels=pixels, is_finite=request.prompt.prompt not in self._troubled("nan")
+            pixels=pixels, is_finite=request.subject.text not in self._troubled("nan")
         )

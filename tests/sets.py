@@ -1,6 +1,7 @@
 """Small shard sets made through the contract itself, with pictures that nobody has to render."""
 
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
@@ -9,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from manifests.commit import commit_shard
+from manifests.columns import DeclaredColumn, Value
+from manifests.commit import Expected, commit_shard
 from manifests.ids import group_id
 from manifests.manifest import Manifest
-from manifests.plan import ViewRequest, hash_prompts
+from manifests.plan import ViewRequest, hash_subjects
 from manifests.recipe import Identity
-from manifests.rows import PromptRow, ViewRow
+from manifests.rows import SubjectRow, ViewRow
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage.store import Store
@@ -25,26 +27,55 @@ FAILED = frozenset({"000000001_001"})
 """Keys of the views that fail in every set that is made here."""
 
 
-def prompt_rows(*captions: str) -> list[PromptRow]:
+COLUMNS = (
+    DeclaredColumn("steps", "int64", "strokes of the brush", "strokes", scope="set"),
+    DeclaredColumn("avoid", "string", "what not to paint, empty for nothing", scope="subject"),
+    DeclaredColumn("guidance_scale", "double", "how closely to paint", scope="variation"),
+    DeclaredColumn("num_cut", "int64", "words that were not painted", "words", scope="view"),
+)
+"""A column of every scope, as a renderer declares them."""
+
+
+def subject_rows(*captions: str) -> list[SubjectRow]:
     """The plan of some captions."""
     return [
-        PromptRow(group_index=index, group_id=group_id("caption", caption), prompt=caption)
+        SubjectRow(
+            group_index=index,
+            group_id=group_id("caption", caption),
+            kind="caption",
+            text=caption,
+            values={"avoid": ""},
+        )
         for index, caption in enumerate(captions)
     ]
 
 
-def identity_of(prompts: Sequence[PromptRow], **changes: Any) -> Identity:
-    """Two views a prompt, two prompts a shard."""
+def scales(*values: float) -> list[dict[str, Value]]:
+    """Variations of the scale."""
+    return [{"guidance_scale": value} for value in values]
+
+
+def identity_of(subjects: Sequence[SubjectRow], **changes: Any) -> Identity:
+    """Two views a subject, two subjects a shard, pictures of 8 x 8 px."""
     values: dict[str, Any] = {
         "dataset_seed": 7,
-        "images_per_prompt": 2,
-        "guidance_scales": (1.0, 3.0),
-        "num_prompts": len(prompts),
-        "prompts_per_shard": 2,
-        "prompts_sha256": hash_prompts(prompts),
+        "views_per_subject": 2,
+        "variations": scales(1.0, 3.0),
+        "num_subjects": len(subjects),
+        "subjects_per_shard": 2,
+        "subjects_sha256": hash_subjects(subjects, COLUMNS),
         "renderer": "painter",
-        "renderer_identity": {"model": "easel", "steps": 4},
-        "image": {"format": "png", "size_px": 8},
+        "renderer_identity": {"model": "easel", "brush": 4},
+        "model": "easel",
+        "revision": "1",
+        "columns": COLUMNS,
+        "constants": {"steps": 4},
+        "render_width_px": 8,
+        "render_height_px": 8,
+        "width_px": 8,
+        "height_px": 8,
+        "format": "png",
+        "audits": [{"name": "non-finite"}, {"name": "blank", "min_levels": 8}],
     }
     return Identity(**values | changes)
 
@@ -56,54 +87,71 @@ def begin(
     **changes: Any,
 ) -> ShardSet:
     """A set whose shards are still to be made: two of them, unless `changes` say otherwise."""
-    prompts = prompt_rows(*captions)
+    subjects = subject_rows(*captions)
     store = url if isinstance(url, Store) else Store(str(url))
-    identity = identity_of(prompts, **changes)
-    return ShardSet.begin(store, identity, prompts, environment or {"python": "3.11"})
+    identity = identity_of(subjects, **changes)
+    return ShardSet.begin(store, identity, subjects, environment=environment or {"python": "3.11"})
 
 
 def picture_of(request: ViewRequest) -> bytes:
-    """Bytes that depend on the request alone, as those of a renderer."""
-    return f"{request.key} {request.seed} {request.guidance_scale}".encode() * 3
+    """A picture that depends on the request alone, as that of a renderer."""
+    number = request.seed * 1000 + int(10 * float(request.variation["guidance_scale"]))
+    return png(8, 8, sha256(str(number).encode()).digest() * 6)
+
+
+def png(width: int, height: int, pixels: bytes) -> bytes:
+    """An RGB PNG of some bytes, without any imaging library."""
+    stride = 3 * width
+    lines = b"".join(b"\0" + pixels[stride * y : stride * (y + 1)] for y in range(height))
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return len(data).to_bytes(4, "big") + body + zlib.crc32(body).to_bytes(4, "big")
+
+    header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([8, 2, 0, 0, 0])
+    return b"".join(
+        [
+            b"\x89PNG\r\n\x1a\n",
+            chunk(b"IHDR", header),
+            chunk(b"IDAT", zlib.compress(lines)),
+            chunk(b"IEND", b""),
+        ]
+    )
 
 
 def views_of(
     shards: ShardSet,
     shard: int,
     picture: Callable[[ViewRequest], bytes] = picture_of,
-    *,
-    size_px: int = 8,
 ) -> list[View]:
     """The views of a shard as a worker makes them."""
+    identity = shards.recipe.identity
     views = []
     for request in shards.requests(shard):
         image = None if request.key in FAILED else picture(request)
+        subject = request.subject
         row = ViewRow(
             key=request.key,
-            group_id=request.prompt.group_id,
+            group_id=subject.group_id,
             view_index=request.view_index,
             status="failed" if image is None else "ok",
             reason="blank" if image is None else "",
-            prompt=request.prompt.prompt,
-            negative_prompt="",
-            label=request.prompt.label,
-            licence=request.prompt.licence,
-            source=request.prompt.source,
-            renderer="painter",
-            model="easel",
-            revision="",
-            scheduler="",
-            steps=4,
-            guidance_scale=request.guidance_scale,
+            kind=subject.kind,
+            text=subject.text,
+            label=subject.label,
+            licence=subject.licence,
+            source=subject.source,
+            renderer=identity.renderer,
+            model=identity.model,
+            revision=identity.revision,
             seed=request.seed,
-            render_width_px=size_px,
-            render_height_px=size_px,
-            width_px=size_px,
-            height_px=size_px,
-            format="png",
-            num_tokens_cut=0,
-            renderer_params="{}",
-            **({} if image is None else {"sha256": sha256(image).digest()}),
+            render_width_px=identity.render_width_px,
+            render_height_px=identity.render_height_px,
+            width_px=identity.width_px,
+            height_px=identity.height_px,
+            format=identity.format,
+            sha256="" if image is None else sha256(image).hexdigest(),
+            values={**identity.constants, **subject.values, **request.variation, "num_cut": 0},
         )
         views.append(View(row=row, image=image))
     return views
@@ -136,11 +184,14 @@ def commit(
         return commit_shard(
             store or shards.store,
             shards.layout,
-            tar=write_tar_of(shards, shard, Path(scratch) / "shard.tar", views=views),
-            recipe_sha256=shards.recipe_sha256,
-            shard=shard,
-            keys=[request.key for request in shards.requests(shard)],
+            expected_of(shards, shard),
+            write_tar_of(shards, shard, Path(scratch) / "shard.tar", views=views),
         )
+
+
+def expected_of(shards: ShardSet, shard: int) -> Expected:
+    """What the tar of a shard has to be."""
+    return Expected.of(shards.recipe, shard, [request.key for request in shards.requests(shard)])
 
 
 def make_set(url: str | Path | Store, **changes: Any) -> ShardSet:

@@ -2,10 +2,9 @@
 
 from collections.abc import Sequence
 
-from manifests.ids import canonical_text, group_id
-from manifests.plan import ViewRequest, requests_of
-from manifests.recipe import Identity
-from manifests.rows import PromptRow
+from manifests.plan import ViewRequest
+from pipeline.renderers.text_to_image.config import COLUMNS
+from pipeline.testing.requests import requests_for
 
 CAPTIONS = ("a red seven", "a thin two on blue", "an eight, leaning left")
 
@@ -13,28 +12,19 @@ CAPTIONS = ("a red seven", "a thin two on blue", "an eight, leaning left")
 def requests(
     captions: Sequence[str] = CAPTIONS,
     *,
-    images_per_prompt: int = 4,
+    views_per_subject: int = 4,
     guidance: Sequence[float] = (1.0, 4.0),
     seed: int = 0,
+    negative_prompt: str = "",
+    paired: bool = False,
 ) -> list[ViewRequest]:
-    """The views of some captions, in the order of keys."""
-    prompts = [
-        PromptRow(
-            group_index=index,
-            group_id=group_id("caption", canonical_text(caption)),
-            prompt=canonical_text(caption),
-        )
-        for index, caption in enumerate(captions)
-    ]
-    identity = Identity(
-        dataset_seed=seed,
-        images_per_prompt=images_per_prompt,
-        guidance_scales=tuple(guidance),
-        num_prompts=len(prompts),
-        prompts_per_shard=len(prompts),
-        prompts_sha256="",
-        renderer="",
-        renderer_identity={},
-        image={},
+    """The views of some captions for the renderer `text-to-image`, in the order of keys."""
+    return requests_for(
+        captions,
+        columns=COLUMNS,
+        variations=[{"guidance_scale": scale} for scale in guidance],
+        views_per_subject=views_per_subject,
+        seed=seed,
+        values={"negative_prompt": negative_prompt},
+        paired=paired,
     )
-    return requests_of(identity, prompts)

@@ -17,12 +17,10 @@ from numpy.typing import NDArray
 
 from benchmarks import machine
 from benchmarks.embedded_model.judge import Judge, real_accuracy, to_tensor, train_judge
-from manifests.ids import group_id
-from manifests.plan import requests_of
-from manifests.recipe import Identity
-from manifests.rows import PromptRow
 from pipeline.embedded import world
 from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
+from pipeline.renderers.text_to_image.config import COLUMNS
+from pipeline.testing.requests import requests_for
 
 SEEDS = (0, 1, 2)
 SCALES = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0)
@@ -48,23 +46,15 @@ class Scores:
 
 def render(captions: Sequence[str], scale: float, seed: int) -> NDArray[np.uint8]:
     """Views of all captions, [captions, views, 32, 32, 3]."""
-    prompts = [
-        PromptRow(group_index=index, group_id=group_id("caption", text), prompt=text)
-        for index, text in enumerate(captions)
-    ]
-    identity = Identity(
-        dataset_seed=seed,
-        images_per_prompt=VIEWS,
-        guidance_scales=(scale,),
-        num_prompts=len(prompts),
-        prompts_per_shard=len(prompts),
-        prompts_sha256="",
-        renderer="",
-        renderer_identity={},
-        image={},
+    requests = requests_for(
+        captions,
+        columns=COLUMNS,
+        variations=[{"guidance_scale": scale}],
+        views_per_subject=VIEWS,
+        seed=seed,
     )
     renderer = TextToImage(TextToImageConfig(steps=STEPS, batch_size=BATCH))
-    pixels = [view.pixels for view in renderer.render(requests_of(identity, prompts))]
+    pixels = [view.pixels for view in renderer.render(requests)]
     return np.stack(pixels).reshape(len(captions), VIEWS, *pixels[0].shape)
 
 

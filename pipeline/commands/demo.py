@@ -38,8 +38,8 @@ def demo(out: Path, executor: str) -> None:
         return shlex.quote(str(out / name))
 
     generate = (
-        f"generate --prompts {shlex.quote(str(EMBEDDED_LIST))} --out {views} --images-per-prompt 8 "
-        f"--guidance 4 --steps 8 --prompts-per-shard 16 --batch-size 48 --executor {executor}"
+        f"generate --prompts {shlex.quote(str(EMBEDDED_LIST))} --out {views} --views-per-subject 8 "
+        f"--guidance 4 --steps 8 --subjects-per-shard 16 --batch-size 48 --executor {executor}"
     )
     commands = [
         generate,

@@ -5,17 +5,39 @@ from typing import Any
 
 import click
 
+_KEYS = {
+    "prompts": "prompts.file",
+    "caption_column": "prompts.caption_column",
+    "views_per_subject": "views.per_subject",
+    "paired": "views.paired",
+    "seed": "views.seed",
+    "renderer": "renderer.name",
+    "model": "renderer.model",
+    "guidance": "renderer.guidance",
+    "steps": "renderer.steps",
+    "size": "renderer.size_px",
+    "batch_size": "renderer.batch_size",
+    "store_size": "image.size_px",
+    "subjects_per_shard": "shards.subjects",
+    "executor": "execution.executor",
+    "workers": "execution.workers",
+    "ray_address": "execution.ray_address",
+}
+"""Key of the recipe that each flag sets."""
+
+_MAX_NAMED = 20
+
 
 def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
     if text is None:
         return None
     try:
-        return tuple(float(each) for each in text.split(","))
+        return tuple(float(number) for number in text.split(","))
     except ValueError as exc:
         raise click.BadParameter("expected numbers separated by commas, such as 1,3,8") from exc
 
 
-def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
+def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
     if text is None or text == "auto":
         return text
     try:
@@ -25,25 +47,28 @@ def _size(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
 
 
 @click.command()
-@click.option(
-    "--prompts", "prompts_file", help="Captions: .txt .csv .tsv .jsonl .parquet, path or URL."
-)
+@click.option("--prompts", help="Captions: .txt .csv .tsv .jsonl .parquet, path or URL.")
 @click.option("--caption-column", help="Column of the captions.  [default: caption]")
-@click.option("--out", required=True, help="Folder of the set; an existing one is gone on with.")
+@click.option("--out", required=True, help="Folder of the set. An unfinished set is resumed.")
 @click.option("--renderer", help="What renders.  [default: text-to-image]")
 @click.option("--model", help="'embedded', a diffusers folder, or hub id[@revision].")
-@click.option("--images-per-prompt", type=int, help="Views of each prompt.  [default: 10]")
+@click.option("--views-per-subject", type=int, help="Views of each caption.  [default: 10]")
 @click.option(
-    "--guidance", callback=_numbers, help="One scale, or several shared out: 1,3,8.  [default: 2]"
+    "--guidance", callback=_numbers, help="One scale, or several to deal: 1,3,8.  [default: 2]"
+)
+@click.option(
+    "--paired/--unpaired",
+    default=None,
+    help="Let the scales of one draw share its noise, to compare them.  [default: unpaired]",
 )
 @click.option("--steps", type=int, help="Denoising steps.  [default: the pipeline's]")
 @click.option("--size", type=int, help="Width and height rendered, px.  [default: the model's]")
 @click.option("--store-size", type=int, help="Width and height stored, px.  [default: as rendered]")
 @click.option("--seed", type=int, help="Seed of the whole set.  [default: 0]")
-@click.option("--prompts-per-shard", type=int, help="[default: 100]")
-@click.option("--batch-size", callback=_size, help="Views computed at once.  [default: auto]")
+@click.option("--subjects-per-shard", type=int, help="Captions in one shard.  [default: 100]")
+@click.option("--batch-size", callback=_auto_or_number, help="Views at once.  [default: auto]")
 @click.option("--executor", help="ray or inline.  [default: ray]")
-@click.option("--workers", type=int, help="[default: one a GPU, or one a core]")
+@click.option("--workers", type=int, help="[default: one for each GPU, or for each core]")
 @click.option("--ray-address", help="local, auto or HOST:PORT.  [default: local]")
 @click.option(
     "--recipe", type=click.Path(path_type=Path), help="TOML file with any of these and more."
@@ -63,45 +88,36 @@ def generate(
 ) -> None:
     """Render views of captions into shards and manifests.
 
-    The same command again goes on where it stopped. Exit status 3 means that some shards were
-    given up; they are named, and --retry-failed tries them again.
+    The same command resumes where it stopped; so does --out alone, without the captions. Exit
+    status 3 means that some shards were given up; they are named, and --retry-failed tries them
+    again.
     """
     from rich.console import Console
 
     from manifests.foundation.progress import progress
     from pipeline.config import load_config
-    from pipeline.generating import begin, finish, run
+    from pipeline.generating import begin, finish, rejoin, run
     from pipeline.retrying import ShardFailure
 
-    keys = {
-        "prompts.file": flags["prompts_file"],
-        "prompts.caption_column": flags["caption_column"],
-        "views.per_prompt": flags["images_per_prompt"],
-        "views.guidance": flags["guidance"],
-        "views.seed": flags["seed"],
-        "renderer.name": flags["renderer"],
-        "renderer.model": flags["model"],
-        "renderer.steps": flags["steps"],
-        "renderer.size_px": flags["size"],
-        "renderer.batch_size": flags["batch_size"],
-        "image.size_px": flags["store_size"],
-        "shards.prompts": flags["prompts_per_shard"],
-        "execution.executor": flags["executor"],
-        "execution.workers": flags["workers"],
-        "execution.ray_address": flags["ray_address"],
-    }
-    console = Console(stderr=True)
+    keys = {_KEYS[flag]: value for flag, value in flags.items()}
     config = load_config(recipe=recipe, overrides=overrides, flags=keys)
-    generation = begin(config, out, retry_failed=retry_failed, origin=str(recipe or "recipe"))
+    if recipe is None and not overrides and _names_no_set(keys):
+        trusted = str(keys["renderer.name"] or "")
+        generation = rejoin(config.execution, out, retry_failed=retry_failed, trusted=trusted)
+    else:
+        origin = str(recipe or "recipe")
+        generation = begin(config, out, retry_failed=retry_failed, origin=origin)
+    console = Console(stderr=True)
     for change in generation.drift:
-        console.print(f"note: {change}; pixels may differ in their last bits")
+        console.print(f"note: {change}; pixels may differ in their last bits", markup=False)
     identity = generation.shards.recipe.identity
-    total = identity.num_prompts * identity.images_per_prompt
-    left = sum(len(identity.prompts_in(shard)) for shard in generation.todo)
-    with progress("generate", "views", total, total - left * identity.images_per_prompt) as advance:
+    left = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
+    done = identity.num_views - left * identity.views_per_subject
+    with progress("generate", "views", identity.num_views, done) as advance:
         for outcome in run(generation):
             if isinstance(outcome, ShardFailure):
-                console.print(f"shard {outcome.shard} was given up: {outcome.errors[-1]}")
+                message = f"shard {outcome.shard} was given up: {outcome.errors[-1]}"
+                console.print(message, markup=False)
             else:
                 advance(outcome.num_views)
     seal = finish(generation, seal_incomplete=seal_incomplete)
@@ -113,11 +129,17 @@ def generate(
             f"{counts['num_failed']:,} failed, {len(seal.missing)} shards missing, root "
             f"{seal.root_sha256[:16]}"
         )
-    elif given_up := generation.shards.given_up():
-        names = ", ".join(str(shard) for shard in given_up[:20])
+    elif given_up := list(generation.shards.given_up()):
+        names = ", ".join(str(shard) for shard in given_up[:_MAX_NAMED])
         click.echo(
             f"{url}: {len(given_up)} shards were given up: {names}; --retry-failed tries them "
             "again, --seal-incomplete seals without them",
             err=True,
         )
         raise SystemExit(3)
+
+
+def _names_no_set(keys: dict[str, Any]) -> bool:
+    """Whether the flags say nothing of what is rendered, so that the set itself has to."""
+    given = {key for key, value in keys.items() if value is not None}
+    return not {key for key in given - {"renderer.name"} if not key.startswith("execution.")}

@@ -11,13 +11,19 @@ import click
 @click.option("--save", type=click.Path(path_type=Path), help="Write the stored image here.")
 @click.option("--render", is_flag=True, help="Render the view again and compare the bytes.")
 @click.option("--model", help="Where the model is on this machine, if not where it was.")
-def show(url: str, key: str, save: Path | None, render: bool, model: str | None) -> None:
+@click.option(
+    "--renderer",
+    default="",
+    help="Allow a renderer outside of this package to run; its dotted path as the set names it.",
+)
+def show(
+    url: str, key: str, save: Path | None, render: bool, model: str | None, renderer: str
+) -> None:
     """Show the row and the picture of the view KEY (such as 000000012_003)."""
-    from dataclasses import fields
-
     from rich.console import Console
     from rich.table import Table
 
+    from manifests.schema import manifest_columns
     from manifests.shard_set import ShardSet
     from pipeline.encoding import decode
     from pipeline.showing import find_view, half_blocks, render_again
@@ -25,9 +31,9 @@ def show(url: str, key: str, save: Path | None, render: bool, model: str | None)
     shards = ShardSet.open(url)
     shard, row = find_view(shards, key)
     table = Table(show_header=False)
-    for field in fields(row):
-        value = getattr(row, field.name)
-        table.add_row(field.name, value.hex() if isinstance(value, bytes) else str(value))
+    names = [column.name for column in manifest_columns(shards.recipe.identity.columns)]
+    for name in names:
+        table.add_row(name, str(row.get(name)))
     console = Console()
     console.print(table)
     if row.is_ok:
@@ -35,15 +41,11 @@ def show(url: str, key: str, save: Path | None, render: bool, model: str | None)
         if save is not None:
             save.write_bytes(image)
         if console.is_terminal:
-            console.print(half_blocks(decode(image), width=min(64, console.width)))
+            console.print(half_blocks(decode(image, where=key), width=min(64, console.width)))
     if render:
-        again = render_again(shards, shard, key, model=model)
+        again = render_again(shards, shard, key, model=model, trusted=renderer)
         if again != row:
-            differing = [
-                field.name
-                for field in fields(row)
-                if getattr(again, field.name) != getattr(row, field.name)
-            ]
+            differing = [name for name in names if again.get(name) != row.get(name)]
             click.echo(f"{key}: rendered again, it differs in {', '.join(differing)}", err=True)
             raise SystemExit(1)
         click.echo(f"{key}: rendered again, equal to the byte")

@@ -20,7 +20,7 @@ def status(url: str) -> None:
     state = "sealed" if seen.is_sealed else "open"
     table.add_row("state", state)
     table.add_row("shards", f"{seen.num_committed:,} of {seen.num_shards:,} committed")
-    planned = identity.num_prompts * identity.images_per_prompt
+    planned = identity.num_views
     table.add_row("views", f"{seen.num_ok:,} ok, {seen.num_views:,} made, {planned:,} planned")
     table.add_row("tars", f"{seen.tar_bytes / 1e6:,.1f} MB")
     if seen.views_per_s is not None:

@@ -7,7 +7,8 @@ MAX_LINES = 100
 
 @click.command()
 @click.argument("url")
-def verify(url: str) -> None:
+@click.option("--sealed", is_flag=True, help="A set that is not sealed is a fault, too.")
+def verify(url: str, sealed: bool) -> None:
     """Check every byte of a set against SPEC.md; exit 1 and the place of each fault."""
     from manifests.foundation.progress import progress
     from manifests.shard_set import ShardSet
@@ -28,6 +29,8 @@ def verify(url: str) -> None:
             f"{shards.store.url}: {committed} of {shards.layout.num_shards} shards committed, all "
             "right; not sealed yet"
         )
+        if sealed:
+            raise SystemExit(1)
     else:
         click.echo(
             f"{shards.store.url}: all right: {seal.counts['num_ok']:,} views in {committed:,} "

@@ -4,23 +4,28 @@ Laws, tested for every entry of the table (tests/conformance):
 
 1. Every shard is either reported as made or as given up, each once.
 2. A failure is retried as `pipeline.retrying` says and never swallowed.
-3. An error that is not a shard's own (`PipelineError`, `ContractError`) ends the job.
+3. An error that is not a shard's own (any `SynthError` but `ShardError`) ends the job.
 4. The files that come out do not depend on the executor, the number of workers or the order.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from manifests.foundation.plugins import Entry, load_plugin
+from manifests.foundation.settings import Table
+from pipeline.job import Job
 from pipeline.retrying import ShardFailure
-from pipeline.worker import Job, ShardReport
+from pipeline.worker import ShardReport
 
 
 class Executor(Protocol):
     """See the laws above."""
 
-    def __init__(self, *, workers: int | None, ray_address: str) -> None:
-        """Prepare; start nothing yet. `workers` None means as many as there are devices."""
+    Config: type[Table]
+    """Keys of the recipe's table [execution]: `executor` and its own."""
+
+    def __init__(self, config: Any) -> None:
+        """Keep an instance of Config; start nothing yet."""
 
     def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
         """Make the shards, in any order, yielding what became of each as it is known."""
@@ -34,5 +39,5 @@ EXECUTORS: Mapping[str, Entry] = {
 
 def executor_class(name: str) -> type[Executor]:
     """The executor behind a name."""
-    found: type[Executor] = load_plugin("executor", EXECUTORS, name, Executor)
-    return found
+    plugin: type[Executor] = load_plugin("executor", EXECUTORS, name, Executor)
+    return plugin

@@ -2,27 +2,32 @@
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from typing import Literal
 
-from manifests.foundation.errors import ConfigError
+from manifests.foundation.settings import Table
 from pipeline.errors import ShardError
+from pipeline.job import Job
 from pipeline.retrying import Attempt, ShardFailure, WorkQueue
-from pipeline.worker import SHARDS_IN_FLIGHT, Job, ShardReport
+from pipeline.worker import SHARDS_IN_FLIGHT, ShardReport, ShardWorker
+
+
+class InlineConfig(Table):
+    """Table [execution] of a recipe: one process has nothing to set."""
+
+    executor: Literal["inline"] = "inline"
 
 
 class InlineExecutor:
     """Executor `inline`. The laws are in `pipeline.execution`."""
 
-    def __init__(self, *, workers: int | None, ray_address: str) -> None:
-        if workers not in (None, 1):
-            raise ConfigError(
-                f"{workers} workers: the inline executor is one process; give --executor ray"
-            )
-        if ray_address != "local":
-            raise ConfigError("--ray-address: only --executor ray uses it")
+    Config = InlineConfig
+
+    def __init__(self, config: InlineConfig) -> None:
+        self.config = config
 
     def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
         """Make the shards, two in flight: one renders while the other is committed."""
-        worker = job.open()
+        worker = self._open(job)
         queue = WorkQueue(shards)
         running: dict[Future[ShardReport], Attempt] = {}
         with ThreadPoolExecutor(SHARDS_IN_FLIGHT, thread_name_prefix="shard") as pool:
@@ -38,3 +43,6 @@ class InlineExecutor:
                     except ShardError as exc:
                         if (given_up := queue.failed(attempt, str(exc))) is not None:
                             yield given_up
+
+    def _open(self, job: Job) -> ShardWorker:
+        return ShardWorker.open(job)

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 # Read by Ray when it is imported, so it has to be said before.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
@@ -34,12 +34,15 @@ if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ} or (
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 import ray
+from pydantic import Field
 from ray.exceptions import RayActorError, RayError
 
 from manifests.foundation.errors import SynthError
+from manifests.foundation.settings import Table
 from pipeline.errors import ExecutorError, ShardError
+from pipeline.job import Job
 from pipeline.retrying import Attempt, ShardFailure, WorkQueue
-from pipeline.worker import SHARDS_IN_FLIGHT, Job, ShardReport, ShardWorker
+from pipeline.worker import SHARDS_IN_FLIGHT, ShardReport, ShardWorker
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +61,7 @@ class _Actor:
     def __init__(self, job: Job) -> None:
         self._worker: ShardWorker | SynthError
         try:
-            self._worker = job.open()
+            self._worker = ShardWorker.open(job)
         except SynthError as exc:
             self._worker = exc
 
@@ -86,12 +89,25 @@ class _Seat:
     serves_last_try: bool = False
 
 
+class RayConfig(Table):
+    """Table [execution] of a recipe."""
+
+    executor: Literal["ray"] = "ray"
+    workers: int | None = Field(default=None, ge=1)
+    """One for each GPU, or for each core where there is none, if not given."""
+    ray_address: str = "local"
+    """`local` starts a cluster on this machine that ends with the job; `auto` and HOST:PORT join
+    one."""
+
+
 class RayExecutor:
     """Executor `ray`. The laws are in `pipeline.execution`."""
 
-    def __init__(self, *, workers: int | None, ray_address: str) -> None:
-        self._workers = workers
-        self._address = ray_address
+    Config = RayConfig
+
+    def __init__(self, config: RayConfig) -> None:
+        self._workers = config.workers
+        self._address = config.ray_address
 
     def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
         """Make the shards on the cluster; a local one lives as long as the job."""
@@ -122,8 +138,8 @@ class RayExecutor:
             ) from exc
 
     def _num_workers(self, job: Job, num_shards: int) -> int:
-        resource = "GPU" if job.device_type == "cuda" else "CPU"
-        each = 1 if resource == "GPU" else job.num_threads
+        resource = "GPU" if job.resources.device_type == "cuda" else "CPU"
+        each = 1 if resource == "GPU" else job.resources.threads
         available = int(ray.cluster_resources().get(resource, 0)) // each
         if self._workers is None and not available:
             raise ExecutorError(
@@ -137,8 +153,8 @@ class _Driver:
 
     def __init__(self, num_workers: int, job: Job) -> None:
         self._num_workers = num_workers
-        options = {"num_cpus": job.num_threads, "max_restarts": 0, "max_task_retries": 0}
-        if job.device_type == "cuda":
+        options = {"num_cpus": job.resources.threads, "max_restarts": 0, "max_task_retries": 0}
+        if job.resources.device_type == "cuda":
             options["num_gpus"] = 1
         self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT, **options)(_Actor)
         self._job = ray.put(job)

@@ -10,9 +10,11 @@ import pytest
 
 from manifests.errors import IdentityError
 from pipeline.config import load_config
+from pipeline.errors import RendererError
 from pipeline.execution import EXECUTORS
 from pipeline.generating import Generation, begin, finish, run
 from pipeline.retrying import ShardFailure
+from pipeline.views import Resources
 from pipeline.worker import ShardReport
 from tests.cluster import cluster as cluster
 from tests.running import pixel_files, write_captions
@@ -32,8 +34,8 @@ def begin_set(folder: Path, execution: dict[str, Any], **more: Any) -> Generatio
     (folder / "trouble").mkdir(exist_ok=True)
     flags = {
         "prompts.file": str(write_captions(folder, CAPTIONS)),
-        "views.per_prompt": 2,
-        "shards.prompts": 1,
+        "views.per_subject": 2,
+        "shards.subjects": 1,
         "renderer.name": "tests.renderers:Faulty",
         "renderer.trouble": str(folder / "trouble"),
         **{f"execution.{key}": value for key, value in execution.items()},
@@ -99,17 +101,28 @@ def test_shard_that_fails_for_good_is_given_up_and_can_be_retried(
     assert outcomes(again) == ([1], [])
     seal = finish(again, seal_incomplete=False)
     assert seal is not None
-    assert not (tmp_path / "set/failed/000001.json").exists()
+    assert [path.name for path in (tmp_path / "set/failed").iterdir()] == ["000001-000.json"]
+    assert "failed/000001-000.json" in seal.files
 
 
 def test_error_that_is_no_shards_own_ends_the_job(
     execution: dict[str, Any], tmp_path: Path
 ) -> None:
     generation = begin_set(tmp_path, execution)
-    generation.job.renderer_config["batch_size"] = 3
+    settings = {**generation.job.settings}
+    settings["renderer"] = {**settings["renderer"], "batch_size": 3}
+    generation = replace(generation, job=replace(generation.job, settings=settings))
     with pytest.raises(IdentityError, match=r"would render other pixels.*batch_size"):
         outcomes(generation)
     assert generation.shards.committed() == []
+
+
+def test_bug_of_a_renderer_ends_the_job_and_names_it(
+    execution: dict[str, Any], tmp_path: Path
+) -> None:
+    trouble(tmp_path, "bug", ["cat"])
+    with pytest.raises(RendererError, match=r"renderer tests.renderers:Faulty, .*KeyError"):
+        outcomes(begin_set(tmp_path, execution))
 
 
 def test_worker_that_is_killed_is_replaced(cluster: str, tmp_path: Path) -> None:
@@ -136,7 +149,7 @@ def test_last_try_is_not_starved_by_workers_that_wait_for_a_core(
     trouble(tmp_path, "memory", ["bee"])
     generation = begin_set(tmp_path, {"executor": "ray", "ray_address": cluster, "workers": 2})
     # Three of the cluster's four cores each: one worker runs, the other waits for its place.
-    generation = replace(generation, job=replace(generation.job, num_threads=3))
+    generation = replace(generation, job=replace(generation.job, resources=Resources(threads=3)))
     made, (failure,) = outcomes(generation)
     assert made == [0, 2, 3, 4]
     assert failure.shard == 1
@@ -149,4 +162,4 @@ def test_shards_that_kill_every_worker_are_not_taken_for_workers_that_cannot_sta
     ray = {"executor": "ray", "ray_address": cluster, "workers": 2}
     made, failures = outcomes(begin_set(tmp_path, ray))
     assert made == []
-    assert sorted(each.shard for each in failures) == [0, 1, 2, 3, 4]
+    assert sorted(failure.shard for failure in failures) == [0, 1, 2, 3, 4]

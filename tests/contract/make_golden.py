@@ -1,10 +1,11 @@
-"""Makes `golden/`, a whole set of format version 1.0 that is frozen in this repository.
+"""Makes `golden/`, a whole set of format version 2.0 that is frozen in this repository.
 
     .venv/bin/python -m tests.contract.make_golden FOLDER
 
-Three captions of two views at guidance 1 and 3, two captions a shard, one failed view, pictures
-of 8 x 8 pixels in one colour. Later versions must read it as it is, so it is made once for each
-version of the format and then never again: the folder must not exist yet.
+Three captions of two views at a scale of 1 and of 3, two captions in a shard, one failed view, and
+pictures of 8 x 8 pixels in one colour. The renderer declares a column of every scope. Later
+versions must read it as it is, so it is made once for each version of the format and then never
+again: the folder must not exist yet.
 """
 
 import io
@@ -15,7 +16,7 @@ from PIL import Image
 
 from manifests.ids import group_id
 from manifests.plan import ViewRequest
-from manifests.rows import PromptRow
+from manifests.rows import SubjectRow
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage.store import Store
@@ -32,20 +33,28 @@ def picture(request: ViewRequest) -> bytes:
 
 
 def main(folder: str) -> None:
-    prompts = [
-        PromptRow(
+    subjects = [
+        SubjectRow(
             group_index=index,
             group_id=group_id("caption", caption),
-            prompt=caption,
+            kind="caption",
+            text=caption,
             label=caption.split()[-1],
             licence="CC0-1.0",
             source="golden.csv",
             num_merged=index + 1,
+            values={"avoid": "blur" if index else ""},
         )
         for index, caption in enumerate(CAPTIONS)
     ]
     environment = {"pyarrow": pa.__version__}
-    shards = ShardSet.begin(Store(folder), identity_of(prompts), prompts, environment)
+    shards = ShardSet.begin(
+        Store(folder),
+        identity_of(subjects),
+        subjects,
+        environment=environment,
+        settings={"renderer": {"name": "painter"}},
+    )
     for shard in range(shards.layout.num_shards):
         commit(shards, shard, views=views_of(shards, shard, picture))
         shards.store.create(shards.layout.stats(shard), b'{"total_s": 1.5}\n')

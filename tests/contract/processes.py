@@ -25,7 +25,7 @@ from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage.errors import StoreError
 from manifests.storage.store import Store
-from tests.sets import begin, commit, tree
+from tests.sets import begin, commit, tree, write_tar_of
 
 STATS = b'{"total_s": 1.5}\n'
 ROUNDS = 8
@@ -33,7 +33,7 @@ ROUNDS = 8
 
 def make(folder: str) -> ShardSet:
     """A whole set of three shards, as `synth generate` makes it."""
-    shards = begin(folder, prompts_per_shard=1)
+    shards = begin(folder, subjects_per_shard=1)
     for shard in range(3):
         if shard not in shards.committed():
             commit(shards, shard)
@@ -43,11 +43,12 @@ def make(folder: str) -> ShardSet:
 
 
 def make_two_thirds(folder: str) -> None:
-    """Two shards, and a tar that no manifest commits."""
-    shards = begin(folder, prompts_per_shard=1)
-    for shard in range(2):
-        commit(shards, shard)
-    shards.store.create(shards.layout.tar(2), b"left by a killed writer")
+    """One shard, and a whole tar of another that no manifest commits."""
+    shards = begin(folder, subjects_per_shard=1)
+    commit(shards, 0)
+    with tempfile.TemporaryDirectory() as scratch:
+        tar = write_tar_of(shards, 1, Path(scratch) / "shard.tar")
+        shards.store.create(shards.layout.tar(1), tar)
 
 
 def seal_two_thirds(folder: str) -> None:

@@ -4,6 +4,7 @@ Hashes fit wherever a faulty writer would have made them fit; `test_bit_flips.py
 """
 
 import json
+import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from hashlib import sha256
@@ -17,9 +18,9 @@ from manifests.canonical import document_bytes, hash_json, sha256_hex
 from manifests.errors import CorruptError, ForeignSetError, VersionError
 from manifests.layout import RECIPE, SEAL
 from manifests.manifest import Manifest
-from manifests.plan import hash_prompts
+from manifests.plan import hash_subjects
 from manifests.recipe import Recipe
-from manifests.rows import ViewRow
+from manifests.rows import ViewRow, parse_view_json
 from manifests.seal import Seal
 from manifests.shard_set import ShardSet, write_plan
 from manifests.storage.errors import StoreError
@@ -27,13 +28,15 @@ from manifests.storage.store import Store
 from manifests.tars import View, walk_tar
 from manifests.validation import Problem, validate_shard_set
 from tests.sets import (
+    COLUMNS,
     begin,
     commit,
     identity_of,
     make_set,
     picture_of,
-    prompt_rows,
+    png,
     refused,
+    subject_rows,
     tree,
     views_of,
     write_tar_of,
@@ -50,22 +53,30 @@ def kinds(shards: ShardSet) -> list[tuple[str, str]]:
     return [(each.where, each.kind) for each in problems(shards)]
 
 
+DERIVED = {("README.md", "hash"), ("data/sizes.json", "hash")}
+"""Card and sizes are written from the seal, so they do not fit one that was changed."""
+
+
 def changed_views(shards: ShardSet, shard: int, **changes: Any) -> list[View]:
     """The views of a shard, the first one with other values in its row."""
     first, *others = views_of(shards, shard)
-    return [View(row=replace(first.row, **changes), image=first.image), *others]
+    declared = {name: value for name, value in changes.items() if name in first.row.values}
+    core = {name: value for name, value in changes.items() if name not in declared}
+    row = replace(first.row, **core, values={**first.row.values, **declared})
+    return [View(row=row, image=first.image), *others]
 
 
 def commit_rows(shards: ShardSet, change: Callable[[list[ViewRow]], list[ViewRow]]) -> None:
     """Commit the right tar of shard 0 with a manifest that has other rows."""
     path = write_tar_of(shards, 0, Path(shards.store.url).parent / "scratch.tar")
     with path.open("rb") as file:
-        rows = walk_tar(file, where="scratch").rows
+        rows = walk_tar(file, COLUMNS, where="scratch").rows
     manifest = Manifest(
         recipe_sha256=shards.recipe_sha256,
         shard=0,
         tar_sha256=sha256_hex(path.read_bytes()),
         tar_bytes=path.stat().st_size,
+        columns=COLUMNS,
         rows=change(rows),
     )
     shards.store.create("data/000000.tar", path)
@@ -107,7 +118,7 @@ def memory() -> Iterator[str]:
 
 @pytest.mark.parametrize("path", ["notes.txt", "data/000000.tar", "photos/holiday/1.jpg", ".git/x"])
 def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path, path: str) -> None:
-    """Above all tars of somebody else, which a commit would take for broken ones and delete."""
+    """Above all tars of somebody else, which stock readers would read with ours."""
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_bytes(b"precious")
     with refused(ForeignSetError, f"{tmp_path}: holds {Path(path).parts[0]}", "an empty folder"):
@@ -134,9 +145,9 @@ def test_a_recipe_of_somebody_else_is_refused(tmp_path: Path) -> None:
 
 def test_a_set_of_a_newer_major_version_is_refused(tmp_path: Path) -> None:
     begin(tmp_path)
-    rewrite(tmp_path / "recipe.json", format_version="2.0")
+    rewrite(tmp_path / "recipe.json", format_version="3.0")
     for call in (begin, lambda path: ShardSet.open(str(path))):
-        with refused(VersionError, str(tmp_path), "format 2.0", "install a newer synth-rep"):
+        with refused(VersionError, str(tmp_path), "format 3.0", "install a newer synth-rep"):
             call(tmp_path)
 
 
@@ -144,7 +155,7 @@ def test_a_set_of_a_newer_minor_version_is_read_but_not_added_to(tmp_path: Path)
     """What this version does not know decides pixels all the same."""
     old = begin(tmp_path)
     identity = old.recipe.identity.to_json() | {"tiling": "none"}
-    rewrite(tmp_path / "recipe.json", format_version="1.3", identity=identity, author="x")
+    rewrite(tmp_path / "recipe.json", format_version="2.3", identity=identity, author="x")
     shards = ShardSet.open(str(tmp_path))
     for shard in range(2):
         commit(shards, shard)  # as the newer version would
@@ -156,7 +167,7 @@ def test_a_set_of_a_newer_minor_version_is_read_but_not_added_to(tmp_path: Path)
 
 
 def test_a_set_in_memory_is_read_but_not_begun(tmp_path: Path, memory: str) -> None:
-    with refused(StoreError, memory, "sets are made in local folders only"):
+    with refused(StoreError, memory, "give a local folder or a URL of s3, gs or az"):
         begin(memory)
     make_set(tmp_path)
     files = fsspec.filesystem("memory")
@@ -169,9 +180,9 @@ def test_a_set_in_memory_is_read_but_not_begun(tmp_path: Path, memory: str) -> N
 
 def test_a_plan_that_is_gone_is_told(tmp_path: Path) -> None:
     shards = begin(tmp_path)
-    path = tmp_path / "prompts/000000.parquet"
+    path = tmp_path / "subjects/000000.parquet"
     path.unlink()
-    for call in (shards.all_prompts, lambda: shards.requests(1)):
+    for call in (lambda: list(shards.all_subjects()), lambda: shards.requests(1)):
         with refused(CorruptError, str(path), "run the same `synth generate` again"):
             call()
 
@@ -179,7 +190,7 @@ def test_a_plan_that_is_gone_is_told(tmp_path: Path) -> None:
 def test_a_flipped_bit_anywhere_in_the_plan_is_refused(tmp_path: Path) -> None:
     """Before a shard is rendered from it: pages' checksums alone do not cover their headers."""
     shards = begin(tmp_path)
-    path = tmp_path / "prompts/000000.parquet"
+    path = tmp_path / "subjects/000000.parquet"
     data = path.read_bytes()
     for place in range(0, len(data), 50):
         broken = bytearray(data)
@@ -224,14 +235,20 @@ def test_an_image_that_was_changed_is_refused(tmp_path: Path) -> None:
     [
         ("group_id", 5),
         ("view_index", 1),
-        ("prompt", "a red wolf"),
+        ("kind", "latent"),
+        ("text", "a red wolf"),
         ("label", "fox"),
         ("licence", "CC0-1.0"),
         ("source", "list.csv"),
-        ("guidance_scale", 1.5),
         ("seed", 5),
+        ("renderer", "brush"),
         ("model", "brush"),
+        ("revision", "2"),
+        ("render_width_px", 16),
+        ("render_height_px", 16),
         ("steps", 5),
+        ("avoid", "blur"),
+        ("guidance_scale", 1.5),
     ],
 )
 def test_a_row_that_is_not_what_the_plan_asks_for(
@@ -283,7 +300,7 @@ def test_a_tar_of_another_recipe(shards: ShardSet, tmp_path: Path) -> None:
         ({"reason": "blank"}, "status and reason do not agree"),
         ({"status": "failed"}, "status and reason do not agree"),
         ({"status": "failed", "reason": "blank"}, "status and image do not agree"),
-        ({"sha256": bytes(32), "offset": -1, "length": 0}, "status and image do not agree"),
+        ({"sha256": "", "offset": 512, "length": 9}, "status and image do not agree"),
     ],
 )
 def test_a_status_that_is_not_that_of_the_view(
@@ -298,7 +315,7 @@ def test_a_status_that_is_not_that_of_the_view(
 
 @pytest.mark.parametrize(
     "changes",
-    [{"offset": 0}, {"length": 1}, {"renderer": "brush"}, {"sha256": sha256(b"").digest()}],
+    [{"offset": 0}, {"length": 1}, {"sha256": sha256(b"").hexdigest()}],
 )
 def test_a_row_in_the_manifest_that_is_not_the_one_in_the_tar(
     shards: ShardSet, changes: dict[str, Any]
@@ -324,17 +341,69 @@ def test_an_unreadable_manifest(sealed: ShardSet) -> None:
     assert kinds(sealed) == [(path, "CorruptError"), (path, "hash")]
 
 
-def test_a_manifest_of_a_shard_that_the_plan_does_not_have(sealed: ShardSet) -> None:
-    store = sealed.store
-    manifest = replace(sealed.manifest(0), shard=2)
-    store.create("manifests/000002.parquet", manifest.to_bytes())
-    path = "manifests/000002.parquet"
-    assert kinds(sealed) == [(path, "CorruptError"), (path, "missing")]
+def test_a_manifest_of_a_shard_that_the_plan_does_not_have(shards: ShardSet) -> None:
+    commit(shards, 0)
+    content = replace(shards.manifest(0), shard=2).to_bytes()
+    for path in ("manifests/000002.parquet", "manifests/0000000.parquet", "data/0000000.tar"):
+        shards.store.create(path, content)
+        assert kinds(shards) == [(path, "foreign")]
+        shards.store.delete(path)
+
+
+def test_a_manifest_under_a_name_of_another_width_is_no_shard(sealed: ShardSet) -> None:
+    path = Path(sealed.store.url, "manifests")
+    (path / "000001.parquet").rename(path / "0000001.parquet")
+    assert sealed.committed() == [0]
+    assert kinds(sealed) == [
+        ("manifests/000001.parquet", "missing"),
+        ("manifests/000001.parquet", "hash"),
+        ("manifests/0000001.parquet", "foreign"),
+    ]
+
+
+def test_pictures_that_are_none(shards: ShardSet, tmp_path: Path) -> None:
+    """Rows, tar, manifest and seal fit: only the picture itself shows the fault."""
+    commit(shards, 0)
+    right = shards.manifest(0)
+    for content in (b"not an image", b"\x80\x04\x95", png(30_000, 1, b""), picture_of_size(9)):
+        views = views_of(shards, 0, lambda request, content=content: content)
+        tar = write_tar_of(shards, 0, tmp_path / "hostile.tar", views=views)
+        Path(shards.store.url, "data/000000.tar").write_bytes(tar.read_bytes())
+        digest = sha256_hex(tar.read_bytes())
+        wrong = replace(right, tar_sha256=digest, tar_bytes=tar.stat().st_size, rows=rows_in(tar))
+        Path(shards.store.url, "manifests/000000.parquet").write_bytes(wrong.to_bytes())
+        (problem,) = problems(shards)
+        assert (problem.where, problem.kind) == ("data/000000.tar", "CorruptError")
+        assert "000000000_000.png" in problem.message
+
+
+def picture_of_size(size_px: int) -> bytes:
+    return png(size_px, size_px, bytes(3 * size_px * size_px))
+
+
+def rows_in(tar: Path) -> list[ViewRow]:
+    """Rows and places as they are in a tar that the format refuses."""
+    rows = []
+    with tarfile.open(tar) as members:
+        for member in members:
+            if member.name.endswith(".json"):
+                content = members.extractfile(member)
+                assert content is not None
+                rows.append(parse_view_json(content.read().decode(), COLUMNS, where="tar"))
+        places = {m.name.partition(".")[0]: m for m in members if m.name.endswith(".png")}
+        trailer = members.extractfile("__failed__")
+        assert trailer is not None
+        for line in trailer.read().decode().splitlines()[1:]:
+            rows.append(parse_view_json(line, COLUMNS, where="tar"))
+    return [
+        row.at(places[row.key].offset_data, places[row.key].size) if row.is_ok else row
+        for row in sorted(rows, key=lambda row: row.key)
+    ]
 
 
 def test_a_file_of_the_plan_that_is_gone_or_changed(sealed: ShardSet) -> None:
-    path = "prompts/000000.parquet"
-    found = [(path, "hash"), ("prompts", "CorruptError")]
+    path = "subjects/000000.parquet"
+    found = [(path, "hash"), ("subjects", "CorruptError")]
     found += [(f"manifests/00000{shard}.parquet", "CorruptError") for shard in (0, 1)]
     Path(sealed.store.url, path).write_bytes(b"changed")
     assert kinds(sealed) == [*found, (path, "hash")]
@@ -344,27 +413,25 @@ def test_a_file_of_the_plan_that_is_gone_or_changed(sealed: ShardSet) -> None:
 
 def test_prompts_that_are_not_those_of_the_recipe(tmp_path: Path) -> None:
     """The plan's files fit their hashes, the recipe asks for other prompts."""
-    mine, other = prompt_rows("a red fox"), prompt_rows("a blue door")
+    mine, other = subject_rows("a red fox"), subject_rows("a blue door")
     identity = identity_of(mine)
     files = write_plan(identity_of(other), other)
     hashes = {path: sha256_hex(content) for path, content in files.items()}
-    recipe = Recipe(identity=identity, environment={}, prompt_files=hashes)
+    recipe = Recipe(identity=identity, environment={}, subject_files=hashes)
     store = Store(str(tmp_path))
     store.create(RECIPE, recipe.to_bytes())
     for path, content in files.items():
         store.create(path, content)
-    assert kinds(ShardSet(store)) == [("prompts", "hash")]
+    assert kinds(ShardSet(store)) == [("subjects", "hash")]
 
 
-@pytest.mark.parametrize(
-    "changes", [{"group_id": 5}, {"group_index": 1}, {"prompt": "two  spaces"}]
-)
+@pytest.mark.parametrize("changes", [{"group_id": 5}, {"group_index": 1}, {"text": "two  spaces"}])
 def test_a_prompt_with_another_group_than_its_text(tmp_path: Path, changes: dict[str, Any]) -> None:
-    rows = [replace(prompt_rows("a red fox")[0], **changes)]
+    rows = [replace(subject_rows("a red fox")[0], **changes)]
     identity = identity_of(rows)
-    assert identity.prompts_sha256 == hash_prompts(rows)
-    shards = ShardSet.begin(Store(str(tmp_path)), identity, rows, {})
-    assert kinds(shards) == [("prompts, row 0", "group")]
+    assert identity.subjects_sha256 == hash_subjects(rows, COLUMNS)
+    shards = ShardSet.begin(Store(str(tmp_path)), identity, rows, environment={})
+    assert kinds(shards) == [("subjects, row 0", "group")]
 
 
 def test_a_recipe_whose_bytes_were_changed(shards: ShardSet) -> None:
@@ -380,7 +447,9 @@ def test_a_broken_seal(sealed: ShardSet) -> None:
 
 def test_a_seal_of_another_recipe(sealed: ShardSet) -> None:
     reseal(sealed, lambda seal: replace(seal, recipe_sha256="0" * 64))
-    assert kinds(sealed) == [(SEAL, "recipe")]
+    first, *others = kinds(sealed)
+    assert first == (SEAL, "recipe")
+    assert {*others} <= DERIVED
 
 
 @pytest.mark.parametrize(
@@ -394,15 +463,17 @@ def test_a_seal_whose_table_is_not_that_of_the_manifests(
         return replace(seal, shards=[replace(seal.shards[0], **changes), seal.shards[1]])
 
     reseal(sealed, change)
-    assert kinds(sealed) == [(SEAL, "shards")]
+    first, *others = kinds(sealed)
+    assert first == (SEAL, "shards")
+    assert {*others} <= DERIVED
 
 
 def test_a_seal_that_leaves_a_shard_out(sealed: ShardSet) -> None:
     reseal(sealed, lambda seal: replace(seal, shards=seal.shards[:1]))
     assert kinds(sealed) == [
-        ("manifests/000001.parquet", "missing"),
         (SEAL, "shards"),
-        ("data/000001.tar", "uncommitted"),
+        ("data/000001.tar", "foreign"),
+        ("manifests/000001.parquet", "foreign"),
     ]
 
 
@@ -412,10 +483,21 @@ def test_a_shard_that_was_sealed_and_is_gone(sealed: ShardSet) -> None:
     assert kinds(sealed) == [(path, "missing"), (path, "hash")]
 
 
-@pytest.mark.parametrize("path", ["data/000007.tar", "data/holiday.tar"])
-def test_a_tar_that_no_manifest_names_in_a_sealed_set(sealed: ShardSet, path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/000007.tar",
+        "data/holiday.tar",
+        "data/0000001.tar",
+        "manifests/0000001.parquet",
+        "subjects/000001.parquet",
+        "stats/000002.json",
+        "failed/000001-000.json",
+    ],
+)
+def test_a_file_that_the_seal_does_not_name(sealed: ShardSet, path: str) -> None:
     sealed.store.create(path, b"stock readers would read it")
-    assert kinds(sealed) == [(path, "uncommitted")]
+    assert kinds(sealed) == [(path, "foreign")]
 
 
 @pytest.mark.parametrize("path", ["README.md", "data/sizes.json", "stats/000000.json"])

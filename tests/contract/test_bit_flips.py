@@ -10,7 +10,7 @@ from manifests.errors import ContractError
 from manifests.manifest import parse_manifest
 from manifests.shard_set import ShardSet
 from manifests.validation import validate_shard_set
-from tests.sets import begin, commit, make_set, tree
+from tests.sets import COLUMNS, begin, commit, make_set, tree
 
 NUM_FLIPS = 1000
 FLIPS_OF_EACH_FILE = 25
@@ -58,7 +58,7 @@ def test_each_of_a_thousand_flipped_bits_is_found(tmp_path: Path) -> None:
     assert list(validate_shard_set(shards)) == []
 
 
-@pytest.mark.parametrize("path", ["manifests/000000.parquet", "prompts/000000.parquet"])
+@pytest.mark.parametrize("path", ["manifests/000000.parquet", "subjects/000000.parquet"])
 def test_a_flipped_bit_of_a_set_in_the_making_is_found_or_changes_nothing(
     tmp_path: Path, path: str
 ) -> None:
@@ -72,4 +72,4 @@ def test_a_flipped_bit_of_a_set_in_the_making_is_found_or_changes_nothing(
         (tmp_path / path).write_bytes(flipped(data, bit))
         if not is_found(tmp_path):
             assert path.startswith("manifests/"), f"bit {bit} of the plan was missed"
-            assert parse_manifest((tmp_path / path).read_bytes(), where=path) == right
+            assert parse_manifest((tmp_path / path).read_bytes(), COLUMNS, where=path) == right

@@ -1,4 +1,4 @@
-"""A frozen set of format version 1.0 (see `make_golden.py`) that every later version must read."""
+"""A frozen set of format version 2.0 (see `make_golden.py`) that every later version must read."""
 
 import shutil
 from dataclasses import replace
@@ -10,20 +10,21 @@ import pytest
 from manifests.canonical import sha256_hex
 from manifests.manifest import parse_manifest
 from manifests.rows import ViewRow
-from manifests.schema import PROMPT_SCHEMA
+from manifests.schema import schema_of, subject_columns
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet, write_plan
 from manifests.storage.store import Store
 from manifests.tables import read_table
 from manifests.tars import View
 from manifests.validation import validate_shard_set
-from tests.sets import commit, tree
+from tests.sets import COLUMNS, commit, tree
 
+PLAN_SCHEMA = schema_of(subject_columns(COLUMNS))
 GOLDEN = Path(__file__).parent / "golden"
-ROOT_SHA256 = "1d2ec988292043d07f6b9f3f0e2715a75d4f723fcf354c125429fc76b413092a"
+ROOT_SHA256 = "8fd18de0d2847180429467af62b290e985145825eb5fac0cbb6873688992f7d0"
 TARS_SHA256 = (
-    "936fa7eab5568ab523b2109b0c52ff9f83709d7cd1191617579071863163b9d4",
-    "ce858e964d61400bcd7a34cc2688610130ef63f2fd9ae801d5c7ed08a0a5a3b5",
+    "65d64a41df65f5bf4299a5db4437f16d55b7a10c99cd8420851c7192513549ba",
+    "4e68c049711ee67ed4b6de76bdd4356196f285854456ed5e32d77dd6c3a1165a",
 )
 
 
@@ -51,7 +52,7 @@ def test_golden_set_has_its_root_hash_and_counts(golden: ShardSet) -> None:
     assert (
         seal.recipe_sha256
         == golden.recipe_sha256
-        == "917a98fb3390b228296be6dd743901759bcdd7b9018521b9a7fe03bb9d601d46"
+        == "e2f01420f654398ddc9a32a444747d032b68d3fadd69294422d375fdc748a354"
     )
     assert seal.counts == {
         "num_shards": 2,
@@ -65,8 +66,8 @@ def test_golden_set_has_its_root_hash_and_counts(golden: ShardSet) -> None:
 
 def test_golden_plan(golden: ShardSet) -> None:
     assert [
-        (row.group_index, row.group_id, row.prompt, row.label, row.source, row.num_merged)
-        for row in golden.all_prompts()
+        (row.group_index, row.group_id, row.text, row.label, row.source, row.num_merged)
+        for row in golden.all_subjects()
     ] == [
         (0, 8945900202904087436, "a red fox", "fox", "golden.csv", 1),
         (1, 5845563456268224687, "a blue door", "door", "golden.csv", 2),
@@ -76,13 +77,15 @@ def test_golden_plan(golden: ShardSet) -> None:
 
 def test_golden_rows(golden: ShardSet) -> None:
     rows = [row for shard in (0, 1) for row in golden.manifest(shard).rows]
-    assert [(row.key, row.status, row.guidance_scale, row.seed, row.offset) for row in rows] == [
+    assert [
+        (row.key, row.status, row.values["guidance_scale"], row.seed, row.offset) for row in rows
+    ] == [
         ("000000000_000", "ok", 1.0, 1109010120, 512),
         ("000000000_001", "ok", 3.0, 1109010121, 3584),
         ("000000001_000", "ok", 1.0, 849376597, 6656),
         ("000000001_001", "failed", 3.0, 849376598, -1),
         ("000000002_000", "ok", 1.0, 3180549288, 512),
-        ("000000002_001", "ok", 3.0, 3180549289, 4096),
+        ("000000002_001", "ok", 3.0, 3180549289, 3584),
     ]
     assert rows[4] == ViewRow(
         key="000000002_000",
@@ -90,28 +93,24 @@ def test_golden_rows(golden: ShardSet) -> None:
         view_index=0,
         status="ok",
         reason="",
-        prompt="un café à Paris",
-        negative_prompt="",
+        kind="caption",
+        text="un café à Paris",
         label="Paris",
         licence="CC0-1.0",
         source="golden.csv",
         renderer="painter",
         model="easel",
-        revision="",
-        scheduler="",
-        steps=4,
-        guidance_scale=1.0,
+        revision="1",
         seed=3180549288,
         render_width_px=8,
         render_height_px=8,
         width_px=8,
         height_px=8,
         format="png",
-        num_tokens_cut=0,
-        renderer_params="{}",
-        sha256=bytes.fromhex("ad9b706dcac53d2b1d6b2b7744f22c2ec8657caae456c85b06a588afc8a13be1"),
+        sha256="ad9b706dcac53d2b1d6b2b7744f22c2ec8657caae456c85b06a588afc8a13be1",
         offset=512,
         length=77,
+        values={"steps": 4, "avoid": "blur", "guidance_scale": 1.0, "num_cut": 0},
     )
 
 
@@ -133,11 +132,11 @@ def test_golden_tars_are_written_again_to_the_byte(golden: ShardSet, tmp_path: P
 
 def begun_again(golden: ShardSet, folder: Path) -> ShardSet:
     """A set of the same recipe without shards, with the plan as it was written then."""
-    for path in ("recipe.json", "prompts/000000.parquet"):
+    for path in ("recipe.json", "subjects/000000.parquet"):
         (folder / path).parent.mkdir(exist_ok=True)
         shutil.copy(GOLDEN / path, folder / path)
     identity = golden.recipe.identity
-    return ShardSet.begin(Store(str(folder)), identity, golden.all_prompts(), {})
+    return ShardSet.begin(Store(str(folder)), identity, list(golden.all_subjects()), environment={})
 
 
 def test_golden_recipe_is_written_again_to_the_byte(golden: ShardSet) -> None:
@@ -154,13 +153,12 @@ def test_golden_tables_are_written_again_with_the_same_content(golden: ShardSet)
     """Bytes of Parquet belong to one version of pyarrow; what they say does not."""
     for shard in (0, 1):
         data = golden.manifest(shard).to_bytes()
-        assert parse_manifest(data, where="again") == golden.manifest(shard)
-    (plan,) = write_plan(golden.recipe.identity, golden.all_prompts()).values()
-    old = golden.store.read("prompts/000000.parquet")
+        assert parse_manifest(data, COLUMNS, where="again") == golden.manifest(shard)
+    (plan,) = write_plan(golden.recipe.identity, list(golden.all_subjects())).values()
+    old = golden.store.read("subjects/000000.parquet")
     for shard in (0, 1):
         tables = [
-            read_table(data, PROMPT_SCHEMA, where="again", row_group=shard)[0]
-            for data in (plan, old)
+            read_table(data, PLAN_SCHEMA, where="again", row_group=shard)[0] for data in (plan, old)
         ]
         assert tables[0].equals(tables[1], check_metadata=True)
 
@@ -174,8 +172,8 @@ def test_golden_set_is_made_again_to_the_byte(golden: ShardSet, tmp_path: Path) 
         again.store.create(again.layout.stats(shard), golden.store.read(golden.layout.stats(shard)))
     seal_set(again)
     assert tree(tmp_path) == tree(GOLDEN)
-    (plan,) = write_plan(golden.recipe.identity, golden.all_prompts()).values()
-    assert plan == golden.store.read("prompts/000000.parquet")
+    (plan,) = write_plan(golden.recipe.identity, list(golden.all_subjects())).values()
+    assert plan == golden.store.read("subjects/000000.parquet")
 
 
 def test_golden_set_is_whole_with_rows_of_a_copy_in_another_place(tmp_path: Path) -> None:

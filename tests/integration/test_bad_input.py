@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 from synth import main
 from tests.running import write_captions
 
-SMALL = ["--images-per-prompt", "2", "--steps", "1", "--batch-size", "4", "--executor", "inline"]
+SMALL = ["--views-per-subject", "2", "--steps", "1", "--batch-size", "4", "--executor", "inline"]
 
 
 @pytest.fixture
@@ -66,18 +66,30 @@ def test_bad_prompt_file(case: str, tmp_path: Path, out: Path) -> None:
 BAD_OPTIONS = {
     "NaN guidance": (
         ["--guidance", "nan"],
-        "views.guidance.0 is nan: input should be a finite number",
+        "renderer.guidance.0 is nan: input should be a finite number",
     ),
-    "negative guidance": (["--guidance", "-1"], "guidance -1.0 is not a finite number of 0 or"),
+    "negative guidance": (["--guidance", "-1"], "a scale of -1: at or below 1"),
     "guidance that computes none": (["--guidance", "0.5"], "at or below 1"),
-    "guidance that does not divide": (["--guidance", "1,2,3"], "3 guidance scales do not divide 2"),
-    "zero views": (["--images-per-prompt", "0"], "views.per_prompt is 0"),
+    "guidance that does not divide": (
+        ["--guidance", "1,2,3"],
+        "3 variations do not divide 2",
+    ),
+    "zero views": (["--views-per-subject", "0"], "views.per_subject is 0"),
     "zero steps": (["--steps", "0"], "renderer.steps is 0"),
-    "zero batch": (["--batch-size", "0"], "batch size 0"),
-    "two inline workers": (["--workers", "2"], "--executor ray"),
+    "zero batch": (["--batch-size", "0"], "expected auto or a number of 1 or more"),
+    "two inline workers": (["--workers", "2"], "unknown key execution.workers"),
     "unknown model": (["--model", "embeded"], "no such folder, and not a hub id"),
     "unknown renderer": (["--renderer", "text-to-imag"], "did you mean 'text-to-image'"),
     "renderer of no module": (["--renderer", "nowhere:Renderer"], "PYTHONPATH"),
+    "renderer that is none": (
+        ["--renderer", "json:JSONDecoder"],
+        "json:JSONDecoder: is no renderer",
+    ),
+    "renderer that is a function": (["--renderer", "os:system"], "not a class"),
+    "unknown audit": (["--set", "audits.use=['blnk']"], "did you mean 'blank'"),
+    "audit that is not used": (["--set", "audits.blurr.x=1"], "audits.blurr is set but not used"),
+    "unknown prompt source": (["--set", "prompts.source=fil"], "did you mean 'file'"),
+    "key of another executor": (["--ray-address", "auto"], "unknown key execution.ray_address"),
     "unknown executor": (["--executor", "rey"], "did you mean 'ray'"),
     "unknown scheduler": (["--set", "renderer.scheduler=DDIMSchedular"], "'DDIMScheduler'"),
     "scheduler that does not fit": (
@@ -95,11 +107,14 @@ BAD_OPTIONS = {
         "steers nothing without guidance",
     ),
     "too large shards": (
-        ["--prompts-per-shard", "10000", "--images-per-prompt", "200"],
-        "smaller --prompts-per-shard",
+        ["--subjects-per-shard", "10000", "--views-per-subject", "200"],
+        "put fewer subjects into each",
     ),
     "column of a text file": (["--caption-column", "text"], "drop --caption-column text"),
-    "bucket that cannot be written to": (["--out", "memory://set"], "synth publish FOLDER URL"),
+    "bucket that cannot be written to": (
+        ["--out", "memory://set"],
+        "a URL of s3, gs or az",
+    ),
     "unknown scheme": (["--out", "s4://bucket/set"], "s4"),
 }
 
@@ -134,9 +149,11 @@ def test_flag_is_stronger_than_set_and_set_than_file(captions: Path, tmp_path: P
     from pipeline.config import load_config
 
     recipe = tmp_path / "recipe.toml"
-    recipe.write_text(f'[prompts]\nfile = "{captions}"\n[views]\nseed = 1\nguidance = 3\n')
+    recipe.write_text(
+        f'[prompts]\nfile = "{captions}"\n[views]\nseed = 1\n[renderer]\nguidance = 3\n'
+    )
     read = load_config(recipe=recipe, overrides=[], flags={})
-    assert (read.views.seed, read.views.guidance) == (1, (3,))
+    assert (read.views.seed, read.renderer["guidance"]) == (1, 3)
     read = load_config(recipe=recipe, overrides=["views.seed=2"], flags={})
     assert read.views.seed == 2
     read = load_config(recipe=recipe, overrides=["views.seed=2"], flags={"views.seed": 3})
@@ -185,7 +202,7 @@ def test_model_that_changed_since_the_set_was_begun(captions: Path, out: Path, m
 def test_another_recipe_on_the_same_url(captions: Path, out: Path) -> None:
     assert generate(captions, out).exit_code == 0
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
-    refused(generate(captions, out, "--seed", "1", "--guidance", "3"), "dataset_seed, guidance")
+    refused(generate(captions, out, "--seed", "1", "--guidance", "3"), "dataset_seed, variations")
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
@@ -216,6 +233,48 @@ def test_show_refuses_a_key_that_is_none(captions: Path, out: Path) -> None:
     refused(run("show", out, "000000009_000"), "no view 000000009_000")
 
 
+def test_nothing_that_a_set_names_is_run(captions: Path, out: Path) -> None:
+    """A set may come from anybody, so the module of its renderer is not even imported."""
+    strange = ["--renderer", "tests.renderers:Stripes"]
+    small = ["--views-per-subject", "2", "--executor", "inline"]
+    made = run("generate", "--prompts", captions, "--out", out, *small, *strange)
+    assert made.exit_code == 0, made.output
+    recipe = json.loads((out / "recipe.json").read_text())
+    assert recipe["identity"]["renderer"] == "tests.renderers:Stripes"
+    for command in (["show", out, "000000000_000", "--render"], ["generate", "--out", out]):
+        result = run(*command)
+        assert result.exit_code == 1
+        assert "If you trust it, give --renderer tests.renderers:Stripes" in result.output
+        assert run(*command, *strange).exit_code == 0
+    result = run("show", out, "000000000_000", "--render", "--renderer", "os:system")
+    assert result.exit_code == 1
+
+
+def test_verify_can_demand_a_seal(captions: Path, out: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    assert run("verify", out, "--sealed").exit_code == 0
+    (out / "dataset.json").unlink()
+    assert run("verify", out).exit_code == 0
+    result = run("verify", out, "--sealed")
+    assert result.exit_code == 1
+    assert "not sealed yet" in result.output
+
+
+def test_garbage_is_listed_and_removed_only_when_asked(captions: Path, out: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    (out / "dataset.json").unlink()
+    (out / "manifests/000000.parquet").unlink()
+    tar = out / "data/000000.tar"
+    tar.write_bytes(tar.read_bytes()[:2048])
+    refused(generate(captions, out), tar, "`synth gc", "--yes` removes it")
+    assert "data/000000.tar" in run("gc", out).output
+    assert tar.exists()
+    assert run("gc", out, "--yes").exit_code == 0
+    assert not tar.exists()
+    assert generate(captions, out).exit_code == 0
+    assert run("verify", out, "--sealed").exit_code == 0
+
+
 def test_verify_names_the_place_of_a_fault(captions: Path, out: Path) -> None:
     assert generate(captions, out).exit_code == 0
     tar = out / "data" / "000000.tar"
@@ -227,9 +286,9 @@ def test_verify_names_the_place_of_a_fault(captions: Path, out: Path) -> None:
 
 def test_newer_set_is_refused(captions: Path, out: Path) -> None:
     assert generate(captions, out).exit_code == 0
-    text = (out / "recipe.json").read_text().replace('"1.0"', '"2.0"')
+    text = (out / "recipe.json").read_text().replace('"2.0"', '"3.0"')
     (out / "recipe.json").write_text(text)
-    refused(run("verify", out), "written as format 2.0", "install a newer synth-rep")
+    refused(run("verify", out), "written as format 3.0", "install a newer synth-rep")
 
 
 def test_full_disk_is_one_line_and_the_same_command_goes_on(captions: Path, tmp_path: Path) -> None:
@@ -244,7 +303,7 @@ def test_full_disk_is_one_line_and_the_same_command_goes_on(captions: Path, tmp_
     if mount.returncode:
         pytest.skip("needs the right to mount a tmpfs")
     try:
-        many = ("--images-per-prompt", "40", "--batch-size", "40")
+        many = ("--views-per-subject", "40", "--batch-size", "40")
         refused(generate(captions, disk / "set", *many), "free some space and run the same command")
         assert not list((disk / "set").glob("data/*.tar"))
         assert not [*disk.rglob(".tmp-*")]

@@ -60,7 +60,7 @@ def test_contributed_renderer_works_as_shown(tmp_path: Path) -> None:
     (tmp_path / "captions.txt").write_text("a sky\na sea\n")
     generate = (
         "synth generate --prompts captions.txt --out set --renderer gradient:Gradient "
-        "--images-per-prompt 2 --guidance 1 --executor inline && synth verify set"
+        "--views-per-subject 2 --guidance 1 --executor inline && synth verify set"
     )
     assert "all right: 4 views" in shell(generate, tmp_path, tmp_path)
 

@@ -45,7 +45,7 @@ def refused(*arguments: object, told: tuple[str, ...], out: Path | None = None) 
 
 
 def test_unsealed_set(tmp_path: Path) -> None:
-    shards = begin(tmp_path / "set", ["a", "b", "c"], prompts_per_shard=1)
+    shards = begin(tmp_path / "set", ["a", "b", "c"], subjects_per_shard=1)
     commit(shards, 0)
     refused(
         "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL,
@@ -98,7 +98,7 @@ def test_batch_that_ranks_do_not_divide(
 
 
 def test_mixed_image_sizes(tmp_path: Path) -> None:
-    shards = begin(tmp_path / "set", ["a", "b"], prompts_per_shard=1, images_per_prompt=2)
+    shards = begin(tmp_path / "set", ["a", "b"], subjects_per_shard=1, views_per_subject=2)
     for shard, size_px in enumerate((16, 24)):
         commit(shards, shard, views=views_of(shards, shard, picture, size_px=size_px))
     seal_set(shards)
@@ -112,7 +112,7 @@ def test_picture_of_another_size_than_its_manifest_says(tmp_path: Path) -> None:
     import numpy as np
 
     captions = ["a", "b", "c", "d"]
-    shards = begin(tmp_path / "set", captions, prompts_per_shard=4, images_per_prompt=2)
+    shards = begin(tmp_path / "set", captions, subjects_per_shard=4, views_per_subject=2)
     lying = png(np.zeros((9, 16, 3), dtype=np.uint8))
     commit(shards, 0, views=views_of(shards, 0, lambda request: lying, size_px=16))
     seal_set(shards)
@@ -251,7 +251,7 @@ def test_run_of_another_recipe(
 
 def test_run_on_another_set(url: str, tmp_path: Path) -> None:
     assert run("train", url, "--out", tmp_path / "run", *SMALL)[0] == 0
-    make_picture_set(tmp_path / "other", num_prompts=13)
+    make_picture_set(tmp_path / "other", num_subjects=13)
     refused(
         "train", tmp_path / "other", "--out", tmp_path / "run", *SMALL,
         told=("set.root_sha256", "another --out"),

@@ -30,9 +30,10 @@ def test_card_pins_the_tars_and_tells_the_counts(tmp_path: Path) -> None:
     assert "path: data/*.tar" in header
     assert "n<1K" in header
     for line in (
-        "| prompts | 3 |",
-        "| images per prompt | 2 |",
-        "| guidance scales | 1, 3 |",
+        "| subjects | 3 |",
+        "| views of each subject | 2 |",
+        "| guidance_scale | 1.0, 3.0 |",
+        "| steps | 4 |",
         "| images | 5 in 2 tars, 30,720 bytes |",
         "| views that failed | 1 |",
         "| missing shards | 0 |",

@@ -1,6 +1,6 @@
 import pytest
 
-from manifests.layout import Layout, num_digits, shard_number
+from manifests.layout import Layout, is_read_by_glob, num_digits
 
 
 def test_names_of_a_small_set() -> None:
@@ -8,16 +8,16 @@ def test_names_of_a_small_set() -> None:
     assert layout.tar(2) == "data/000002.tar"
     assert layout.manifest(2) == "manifests/000002.parquet"
     assert layout.stats(2) == "stats/000002.json"
-    assert layout.failed(2) == "failed/000002.json"
-    assert layout.prompts(2) == ("prompts/000000.parquet", 2)
-    assert layout.prompt_files() == ["prompts/000000.parquet"]
+    assert layout.failed(2, 3) == "failed/000002-003.json"
+    assert layout.subjects(2) == ("subjects/000000.parquet", 2)
+    assert layout.subject_files() == ["subjects/000000.parquet"]
 
 
-def test_a_thousand_shards_share_a_prompt_file() -> None:
+def test_a_thousand_shards_share_a_file_of_the_plan() -> None:
     layout = Layout(2001)
-    assert layout.prompts(999) == ("prompts/000000.parquet", 999)
-    assert layout.prompts(1000) == ("prompts/000001.parquet", 0)
-    assert layout.prompt_files() == [f"prompts/00000{file}.parquet" for file in range(3)]
+    assert layout.subjects(999) == ("subjects/000000.parquet", 999)
+    assert layout.subjects(1000) == ("subjects/000001.parquet", 0)
+    assert layout.subject_files() == [f"subjects/00000{file}.parquet" for file in range(3)]
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,13 @@ def test_all_shards_of_a_set_have_the_same_number_of_digits(num_shards: int, dig
     ("path", "number"),
     [
         ("manifests/000012.parquet", 12),
-        ("data/1000000.tar", 1_000_000),
+        ("data/000012.tar", 12),
+        ("failed/000012-003.json", 12),
+        ("data/0000012.tar", None),
+        ("data/000020.tar", None),
+        ("data/000012.parquet", None),
+        ("failed/000012.json", None),
+        ("data/000012-003.tar", None),
         ("data/00012.tar", None),
         ("data/.tmp-000012.tar-0f", None),
         ("data/sizes.json", None),
@@ -40,5 +46,28 @@ def test_all_shards_of_a_set_have_the_same_number_of_digits(num_shards: int, dig
         ("old/data/000012.tar", None),
     ],
 )
-def test_only_a_numbered_file_has_a_shard_number(path: str, number: int | None) -> None:
-    assert shard_number(path) == number
+def test_only_a_name_that_the_set_can_have_is_a_number(path: str, number: int | None) -> None:
+    assert Layout(20).number(path) == number
+
+
+def test_large_sets_have_wider_names() -> None:
+    assert Layout(1_000_001).number("data/1000000.tar") == 1_000_000
+    assert Layout(1_000_001).number("data/000012.tar") is None
+
+
+@pytest.mark.parametrize(
+    ("path", "is_read"),
+    [
+        ("data/holiday.tar", True),
+        ("data/000000.tar", True),
+        ("manifests/x.parquet", True),
+        ("subjects/x.parquet", True),
+        ("stats/000000.json", True),
+        ("data/sizes.json", False),
+        ("notes.txt", False),
+        ("data/old/x.tar", False),
+        ("other/x.tar", False),
+    ],
+)
+def test_what_a_reader_takes_that_takes_every_file_of_a_folder(path: str, is_read: bool) -> None:
+    assert is_read_by_glob(path) == is_read

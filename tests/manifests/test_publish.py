@@ -29,7 +29,7 @@ PATHS = [
     "dataset.json",
     "manifests/000000.parquet",
     "manifests/000001.parquet",
-    "prompts/000000.parquet",
+    "subjects/000000.parquet",
     "recipe.json",
     "stats/000000.json",
     "stats/000001.json",
@@ -102,7 +102,7 @@ def test_no_file_comes_before_those_that_it_vouches_for(source: Path, target: Pa
     copy(source, Noting(str(target)), num_workers=1)
     assert created[:6] == [
         "recipe.json",
-        "prompts/000000.parquet",
+        "subjects/000000.parquet",
         "data/000000.tar",
         "manifests/000000.parquet",
         "data/000001.tar",

@@ -4,16 +4,17 @@ from typing import Any
 import pytest
 
 from manifests.canonical import document_bytes, hash_json
+from manifests.columns import DeclaredColumn
 from manifests.errors import ContractError, CorruptError, ForeignSetError, VersionError
 from manifests.foundation.differences import differing_keys
 from manifests.recipe import Identity, Recipe, parse_recipe
-from tests.sets import CAPTIONS, identity_of, prompt_rows, refused
+from tests.sets import CAPTIONS, COLUMNS, identity_of, refused, scales, subject_rows
 
-IDENTITY = identity_of(prompt_rows(*CAPTIONS))
+IDENTITY = identity_of(subject_rows(*CAPTIONS))
 RECIPE = Recipe(
     identity=IDENTITY,
     environment={"pyarrow": "20.0.0"},
-    prompt_files={"prompts/000000.parquet": "0" * 64},
+    subject_files={"subjects/000000.parquet": "0" * 64},
 )
 WHERE = "s3://bucket/set/recipe.json"
 
@@ -27,79 +28,106 @@ def changed(**changes: Any) -> bytes:
 
 
 def test_hash_of_an_identity_never_changes() -> None:
-    assert RECIPE.sha256 == "25bf41a36fabe2f5bc6367ceeea6164f97d2693333475b64c28373503df18b18"
+    assert RECIPE.sha256 == "77a1819f89075d5eade79fdd38f61b15b77ed30bb5a85e0381d4bd40573f8efa"
 
 
 def test_hash_of_an_identity_is_the_one_of_the_worked_example() -> None:
     """SPEC.md, `recipe.json`."""
     identity = Identity(
         dataset_seed=0,
-        images_per_prompt=2,
-        guidance_scales=(1.0, 3.0),
-        num_prompts=1,
-        prompts_per_shard=100,
-        prompts_sha256="8ae94ad2c0b03d4dbea32eba72baece17ae8f378ba55caf2c226ae8bcb0cec99",
-        renderer="gradient",
-        renderer_identity={"size_px": 32},
-        image={"format": "png", "size_px": 32},
+        views_per_subject=2,
+        variations=[{"angle": 0.0}, {"angle": 90.0}],
+        paired=False,
+        num_subjects=1,
+        subjects_per_shard=100,
+        subjects_sha256="3bd6d6b15ed8dc7e35dbf0d9f50b0ead1ac034989f4445a4dd6c7edc3de3c5f3",
+        renderer="stripes",
+        renderer_identity={"version": 1},
+        model="stripes",
+        revision="1",
+        columns=[DeclaredColumn("angle", "double", "direction", "degrees", scope="variation")],
+        constants={},
+        render_width_px=32,
+        render_height_px=32,
+        width_px=32,
+        height_px=32,
+        format="png",
+        encoding={},
+        audits=[{"name": "non-finite"}],
     )
-    recipe = Recipe(identity=identity, environment={}, prompt_files={})
-    assert recipe.sha256 == "8c07c39563f8370e60272b3c3e6ed57d10a0a152ceb0eb443e546b2fd1dadced"
+    recipe = Recipe(identity=identity, environment={}, subject_files={})
+    assert recipe.sha256 == "997c60d200536a1a31e5bc65a82f14147ddacfc6dc0e45679dfa66a954119f18"
 
 
 def test_recipe_round_trip() -> None:
     assert parse_recipe(RECIPE.to_bytes(), where=WHERE) == RECIPE
 
 
-def test_prompts_of_a_shard_and_the_last_one_is_short() -> None:
+def test_subjects_of_a_shard_and_the_last_one_is_short() -> None:
     assert IDENTITY.num_shards == 2
-    assert [IDENTITY.prompts_in(shard) for shard in range(2)] == [range(0, 2), range(2, 3)]
+    assert [IDENTITY.subjects_in(shard) for shard in range(2)] == [range(0, 2), range(2, 3)]
 
 
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
-        ({"images_per_prompt": 0}, ["images_per_prompt is 0", "expected 1 or more"]),
-        ({"num_prompts": 0}, ["num_prompts is 0"]),
-        ({"prompts_per_shard": -1}, ["prompts_per_shard is -1"]),
-        ({"guidance_scales": ()}, ["0 guidance scales", "give a multiple"]),
-        ({"guidance_scales": (1.0, 2.0, 3.0)}, ["3 guidance scales", "2 images per prompt"]),
-        ({"guidance_scales": (float("nan"),)}, ["guidance nan", "finite number of 0 or more"]),
-        ({"guidance_scales": (-1.0,)}, ["guidance -1.0", "finite number of 0 or more"]),
+        ({"views_per_subject": 0}, ["views_per_subject is 0", "expected 1 to 1,000"]),
+        ({"views_per_subject": 1001}, ["views_per_subject is 1001"]),
+        ({"num_subjects": 0}, ["num_subjects is 0"]),
+        ({"num_subjects": 8.0}, ["num_subjects is 8.0"]),
+        ({"num_subjects": True}, ["num_subjects is True"]),
+        ({"num_subjects": 10**15}, ["num_subjects is 1000000000000000", "to 1,000,000,000"]),
+        ({"num_subjects": 10**9}, ["500,000,000 shards", "at most 1,000,000"]),
+        ({"num_subjects": 10**9, "subjects_per_shard": 10**6}, ["more than 1,000,000 views"]),
+        ({"subjects_per_shard": -1}, ["subjects_per_shard is -1"]),
+        ({"dataset_seed": 2**63}, ["dataset_seed is"]),
+        ({"width_px": 10**6}, ["width_px is 1000000"]),
+        ({"format": "exe"}, ["format 'exe'", "png, jpg"]),
+        ({"paired": 1}, ["paired is 1"]),
+        ({"model": None}, ["model is None", "expected a text"]),
+        ({"encoding": []}, ["encoding is []", "expected an object"]),
+        ({"audits": [{"min_levels": 8}]}, ["has no name"]),
+        ({"variations": ()}, ["0 variations", "give a multiple"]),
+        ({"variations": scales(1.0, 2.0, 3.0)}, ["3 variations", "2 views of each subject"]),
+        ({"variations": scales(float("nan"))}, ["guidance_scale is nan"]),
+        ({"variations": [{"guidance_scale": 1}]}, ["guidance_scale is 1", "type double"]),
+        ({"variations": [{}]}, ["variation: guidance_scale is None"]),
+        ({"constants": {"steps": 4, "mood": "good"}}, ["constants: mood is no declared column"]),
+        ({"columns": COLUMNS * 2}, ["'steps'", "comes twice"]),
     ],
 )
 def test_an_identity_that_cannot_be_rendered_is_refused(
     changes: dict[str, Any], parts: list[str]
 ) -> None:
     with refused(ContractError, *parts):
-        identity_of(prompt_rows(*CAPTIONS), **changes)
+        identity_of(subject_rows(*CAPTIONS), **changes)
 
 
 def test_differing_keys_are_named_to_the_leaf() -> None:
     other = identity_of(
-        prompt_rows(*CAPTIONS),
+        subject_rows(*CAPTIONS),
         dataset_seed=8,
-        renderer_identity={"model": "easel", "steps": 5, "dtype": "float32"},
+        renderer_identity={"model": "easel", "brush": 5, "dtype": "float32"},
     )
-    expected = ["dataset_seed", "renderer_identity.dtype", "renderer_identity.steps"]
+    expected = ["dataset_seed", "renderer_identity.brush", "renderer_identity.dtype"]
     assert differing_keys(IDENTITY.to_json(), other.to_json()) == expected
     assert differing_keys(other.to_json(), IDENTITY.to_json()) == expected
     assert differing_keys(IDENTITY.to_json(), IDENTITY.to_json()) == []
     nested = identity_of(
-        prompt_rows(*CAPTIONS), renderer_identity={"model": {"unet": "ab"}, "steps": 4}
+        subject_rows(*CAPTIONS), renderer_identity={"model": {"unet": "ab"}, "brush": 4}
     )
     assert differing_keys(IDENTITY.to_json(), nested.to_json()) == ["renderer_identity.model"]
     assert differing_keys(nested.to_json(), IDENTITY.to_json()) == ["renderer_identity.model"]
 
 
 def test_newer_major_version_is_refused() -> None:
-    with refused(VersionError, WHERE, "format 2.0", "up to 1.x", "install a newer synth-rep"):
-        parse_recipe(changed(format_version="2.0"), where=WHERE)
+    with refused(VersionError, WHERE, "format 3.0", "reads 2.x", "install a newer synth-rep"):
+        parse_recipe(changed(format_version="3.0"), where=WHERE)
 
 
 def test_newer_minor_version_with_unknown_keys_is_read() -> None:
     identity = IDENTITY.to_json() | {"tiling": "none"}
-    data = changed(format_version="1.7", identity=identity, author="somebody")
+    data = changed(format_version="2.7", identity=identity, author="somebody")
     recipe = parse_recipe(data, where=WHERE)
     assert recipe.identity == IDENTITY
     assert recipe.unknown == {"tiling": "none"}
@@ -128,10 +156,13 @@ def test_another_document_is_foreign(data: bytes) -> None:
         (changed(identity=[]), "not a whole recipe"),
         (changed(environment="ab"), "not a whole recipe"),
         (changed(environment=None), "not a whole recipe"),
-        (changed(identity=IDENTITY.to_json() | {"guidance_scales": [10**400]}), "not a whole"),
-        (changed(identity=IDENTITY.to_json() | {"num_prompts": "3"}), "not a whole"),
-        (changed(identity=IDENTITY.to_json() | {"num_prompts": 0}), "expected 1 or more"),
+        (changed(identity=IDENTITY.to_json() | {"variations": [10**400]}), "not a whole recipe"),
+        (changed(identity=IDENTITY.to_json() | {"num_subjects": "3"}), "not a whole recipe"),
+        (changed(identity=IDENTITY.to_json() | {"num_subjects": 0}), "expected 1 to 1,000,000,000"),
         (changed(identity={"dataset_seed": 7}), "not a whole recipe"),
+        (changed(identity=IDENTITY.to_json() | {"columns": 3}), "expected a list"),
+        (changed(identity=IDENTITY.to_json() | {"variations": {}}), "expected a list"),
+        (changed(settings=None), "not a whole recipe"),
     ],
 )
 def test_broken_recipe_is_one_line(data: bytes, part: str) -> None:
@@ -139,7 +170,17 @@ def test_broken_recipe_is_one_line(data: bytes, part: str) -> None:
         parse_recipe(data, where=WHERE)
 
 
-def test_whole_number_as_guidance_is_the_float() -> None:
-    rows = prompt_rows("a red fox")
-    scales = [identity_of(rows, guidance_scales=each) for each in ((1, 3), (1.0, 3.0))]
-    assert hash_json(scales[0].to_json()) == hash_json(scales[1].to_json())
+def test_a_recipe_of_an_older_version_is_refused() -> None:
+    with refused(VersionError, WHERE, "format 1.0", "reads 2.x", "make the set again"):
+        parse_recipe(changed(format_version="1.0"), where=WHERE)
+
+
+def test_a_deep_recipe_is_one_line() -> None:
+    deep: Any = {}
+    for _ in range(900):
+        deep = {"a": deep}
+    data = changed(identity=IDENTITY.to_json() | {"renderer_identity": deep})
+    for copies in (1, 1000):
+        text = data.replace(b"{}", b"{" + b'"a": {' * copies + b"}" * copies + b"}", 1)
+        with refused(CorruptError, WHERE, "restore it"):
+            parse_recipe(text, where=WHERE)

@@ -80,13 +80,13 @@ def test_every_changed_byte_is_seen() -> None:
 
 
 def test_newer_major_version_is_refused() -> None:
-    with refused(VersionError, WHERE, "format 2.0", "install a newer synth-rep"):
-        parse_seal(signed(format_version="2.0", shards=None), where=WHERE)
+    with refused(VersionError, WHERE, "format 3.0", "install a newer synth-rep"):
+        parse_seal(signed(format_version="3.0", shards=None), where=WHERE)
 
 
 def test_newer_minor_version_with_unknown_keys_is_read() -> None:
     table = [asdict(each) | {"mood": "good"} for each in SEAL.shards]
-    assert parse_seal(signed(format_version="1.4", author="x", shards=table), where=WHERE) == SEAL
+    assert parse_seal(signed(format_version="2.4", author="x", shards=table), where=WHERE) == SEAL
 
 
 @pytest.mark.parametrize(
@@ -95,6 +95,11 @@ def test_newer_minor_version_with_unknown_keys_is_read() -> None:
         {"shards": None},
         {"shards": [{}]},
         {"shards": ["x"]},
+        {"shards": [asdict(LINE) | {"num_ok": "3"}]},
+        {"shards": [asdict(LINE) | {"tar_bytes": 2**70}]},
+        {"shards": [asdict(LINE) | {"tar_sha256": 3}]},
+        {"missing": ["1"]},
+        {"files": {"README.md": 3}},
         {"missing": 3},
         {"files": "ab"},
         {"counts": {}},

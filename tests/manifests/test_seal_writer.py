@@ -7,8 +7,6 @@ from manifests.canonical import sha256_hex
 from manifests.errors import ContractError, CorruptError
 from manifests.layout import CARD, SEAL, SIZES
 from manifests.seal_writer import seal_set
-from manifests.storage.errors import StoreError
-from manifests.storage.store import Store
 from manifests.validation import validate_shard_set
 from tests.sets import CAPTIONS, begin, commit, make_set, refused, tree
 
@@ -18,12 +16,15 @@ def test_seal_names_and_hashes_every_file(tmp_path: Path) -> None:
     seal = shards.seal()
     assert seal is not None
     files = tree(tmp_path)
-    tars = {f"data/00000{each.shard}.tar": each.tar_sha256 for each in seal.shards}
+    tars = {f"data/00000{summary.shard}.tar": summary.tar_sha256 for summary in seal.shards}
     manifests = {
-        f"manifests/00000{each.shard}.parquet": each.manifest_sha256 for each in seal.shards
+        f"manifests/00000{summary.shard}.parquet": summary.manifest_sha256
+        for summary in seal.shards
     }
     hashes = {path: sha256_hex(content) for path, content in files.items() if path != SEAL}
-    assert {**seal.files, **tars, **manifests} == hashes
+    assert {**seal.files, **tars, **manifests} == {
+        path: digest for path, digest in hashes.items() if path not in (CARD, SIZES)
+    }
     assert list(files) == [
         "README.md",
         "data/000000.tar",
@@ -32,15 +33,15 @@ def test_seal_names_and_hashes_every_file(tmp_path: Path) -> None:
         "dataset.json",
         "manifests/000000.parquet",
         "manifests/000001.parquet",
-        "prompts/000000.parquet",
         "recipe.json",
         "stats/000000.json",
         "stats/000001.json",
+        "subjects/000000.parquet",
     ]
     assert (seal.counts["num_views"], seal.counts["num_ok"], seal.missing) == (6, 5, [])
 
 
-def test_sizes_count_the_images_of_each_tar(tmp_path: Path) -> None:
+def test_sizes_count_the_images_of_summary_tar(tmp_path: Path) -> None:
     make_set(tmp_path)
     assert json.loads((tmp_path / SIZES).read_text()) == {"000000.tar": 3, "000001.tar": 2}
 
@@ -71,7 +72,7 @@ def test_equal_sets_have_equal_root_hashes_in_whatever_order_they_were_made(tmp_
 
 
 def test_seal_refuses_missing_shards_and_names_the_first(tmp_path: Path) -> None:
-    shards = begin(tmp_path, prompts_per_shard=1)
+    shards = begin(tmp_path, subjects_per_shard=1)
     commit(shards, 0)
     before = tree(tmp_path)
     with refused(ContractError, str(tmp_path), "2 of 3 shards", "the first is 1", "--seal-incomp"):
@@ -79,47 +80,46 @@ def test_seal_refuses_missing_shards_and_names_the_first(tmp_path: Path) -> None
     assert tree(tmp_path) == before
 
 
-def test_incomplete_seal_names_the_missing_and_removes_uncommitted_tars(tmp_path: Path) -> None:
-    shards = begin(tmp_path, prompts_per_shard=1)
+def test_incomplete_seal_names_the_missing_and_commits_a_whole_tar(tmp_path: Path) -> None:
+    """Stock readers read every tar, so one that a killed writer left is committed."""
+    shards = begin(tmp_path, subjects_per_shard=1)
     commit(shards, 1)
-    shards.store.create("data/000002.tar", b"left by a killed writer")
-    shards.store.create("failed/000000.json", b'{"shard": 0}\n')
+    commit(shards, 2)
+    (tmp_path / "manifests/000002.parquet").unlink()
+    shards.add_note(0, b'{"shard": 0}\n')
     seal = seal_set(shards, incomplete=True)
-    assert (seal.missing, [each.shard for each in seal.shards]) == ([0, 2], [1])
-    assert sorted(shards.store.list("data")) == ["data/000001.tar", "data/sizes.json"]
-    assert "failed/000000.json" in seal.files
+    assert (seal.missing, [summary.shard for summary in seal.shards]) == ([0], [1, 2])
+    assert "failed/000000-000.json" in seal.files
     assert list(validate_shard_set(shards)) == []
+
+
+def test_incomplete_seal_refuses_a_broken_tar_that_no_manifest_names(tmp_path: Path) -> None:
+    shards = begin(tmp_path, subjects_per_shard=1)
+    commit(shards, 1)
+    shards.store.create("data/000002.tar", b"not a tar")
+    with refused(CorruptError, "data/000002.tar", f"`synth gc {tmp_path} --yes` removes it"):
+        seal_set(shards, incomplete=True)
+    assert shards.seal() is None
 
 
 def test_sealing_sweeps_what_killed_writers_left(tmp_path: Path) -> None:
     shards = begin(tmp_path)
     for shard in range(2):
         commit(shards, shard)
-    for folder in (".", "data", "manifests", "prompts"):
+    for folder in (".", "data", "manifests", "subjects"):
         (tmp_path / folder / ".tmp-000000.tar-0f").write_bytes(b"half")
     seal_set(shards)
     assert [path for path in tree(tmp_path) if ".tmp-" in path] == []
 
 
-def test_card_and_sizes_of_a_killed_incomplete_seal_do_not_stay(tmp_path: Path) -> None:
-    """It counted one shard; the set was completed afterwards and sealed whole."""
-
-    class Killed(Store):
-        def create(self, path: str, content: bytes | Path) -> bool:
-            if path == SEAL:
-                raise StoreError("killed")
-            return super().create(path, content)
-
-    right = make_set(tmp_path / "right")
-    shards = begin(Killed(str(tmp_path / "set")))
-    commit(shards, 0)
-    with pytest.raises(StoreError):
-        seal_set(shards, incomplete=True)
-    shards = begin(tmp_path / "set")
-    commit(shards, 1)
+@pytest.mark.parametrize("path", [SIZES, CARD])
+def test_files_derived_from_the_seal_are_made_again(tmp_path: Path, path: str) -> None:
+    """A sealing that was killed right after the seal leaves them out."""
+    shards = make_set(tmp_path)
+    content = (tmp_path / path).read_bytes()
+    (tmp_path / path).unlink()
     seal_set(shards)
-    for path in (SIZES, CARD):
-        assert shards.store.read(path) == right.store.read(path)
+    assert (tmp_path / path).read_bytes() == content
 
 
 def test_a_tar_that_is_not_as_long_as_its_manifest_says_is_not_sealed(tmp_path: Path) -> None:

@@ -5,34 +5,35 @@ from manifests.errors import (
     ForeignSetError,
     IdentityError,
 )
-from manifests.plan import hash_prompts
-from manifests.rows import PromptRow
+from manifests.plan import hash_subjects
+from manifests.rows import SubjectRow
 from manifests.shard_set import ShardSet
 from manifests.storage.store import Store
 from manifests.validation import validate_shard_set
 from tests.sets import (
     CAPTIONS,
+    COLUMNS,
     begin,
     commit,
     identity_of,
     make_set,
     picture_of,
-    prompt_rows,
     refused,
+    subject_rows,
     tree,
 )
 
 
 def test_a_set_is_begun_with_its_recipe_and_its_plan(tmp_path: Path) -> None:
     shards = begin(tmp_path / "new" / "set")
-    assert list(tree(tmp_path / "new" / "set")) == ["prompts/000000.parquet", "recipe.json"]
-    assert (shards.committed(), shards.given_up(), shards.seal()) == ([], [], None)
-    assert shards.all_prompts() == prompt_rows(*CAPTIONS)
+    assert list(tree(tmp_path / "new" / "set")) == ["recipe.json", "subjects/000000.parquet"]
+    assert (shards.committed(), shards.given_up(), shards.seal()) == ([], {}, None)
+    assert list(shards.all_subjects()) == subject_rows(*CAPTIONS)
 
 
 def test_each_shard_has_its_own_prompts_and_requests(tmp_path: Path) -> None:
     shards = begin(tmp_path)
-    assert [[row.prompt for row in shards.prompts(shard)] for shard in range(2)] == [
+    assert [[row.text for row in shards.subjects(shard)] for shard in range(2)] == [
         ["a red fox", "a blue door"],
         ["two pears"],
     ]
@@ -41,10 +42,10 @@ def test_each_shard_has_its_own_prompts_and_requests(tmp_path: Path) -> None:
 
 def test_a_plan_of_more_than_a_thousand_shards(tmp_path: Path) -> None:
     captions = [f"caption {number}" for number in range(1001)]
-    shards = begin(tmp_path, captions=captions, prompts_per_shard=1)
-    assert sorted(shards.store.list("prompts")) == [f"prompts/00000{n}.parquet" for n in range(2)]
-    assert [row.prompt for row in shards.prompts(1000)] == ["caption 1000"]
-    assert [row.prompt for row in shards.all_prompts()] == captions
+    shards = begin(tmp_path, captions=captions, subjects_per_shard=1)
+    assert sorted(shards.store.list("subjects")) == [f"subjects/00000{n}.parquet" for n in range(2)]
+    assert [row.text for row in shards.subjects(1000)] == ["caption 1000"]
+    assert [row.text for row in shards.all_subjects()] == captions
 
 
 def test_joining_a_set_changes_nothing_and_keeps_its_environment(tmp_path: Path) -> None:
@@ -57,7 +58,7 @@ def test_joining_a_set_changes_nothing_and_keeps_its_environment(tmp_path: Path)
 def test_joining_makes_a_plan_again_that_a_killed_writer_left_out(tmp_path: Path) -> None:
     begin(tmp_path)
     before = tree(tmp_path)
-    (tmp_path / "prompts/000000.parquet").unlink()
+    (tmp_path / "subjects/000000.parquet").unlink()
     begin(tmp_path)
     assert tree(tmp_path) == before
 
@@ -65,10 +66,10 @@ def test_joining_makes_a_plan_again_that_a_killed_writer_left_out(tmp_path: Path
 def test_another_identity_is_refused_with_the_keys_that_differ(tmp_path: Path) -> None:
     begin(tmp_path)
     before = tree(tmp_path)
-    keys = "these keys differ: dataset_seed, renderer_identity.steps."
+    keys = "these keys differ: dataset_seed, renderer_identity.brush."
     with refused(IdentityError, str(tmp_path), keys, "Give the old values, or another --out"):
-        begin(tmp_path, dataset_seed=8, renderer_identity={"model": "easel", "steps": 5})
-    with refused(IdentityError, "num_prompts, prompts_sha256"):
+        begin(tmp_path, dataset_seed=8, renderer_identity={"model": "easel", "brush": 5})
+    with refused(IdentityError, "num_subjects, subjects_sha256"):
         begin(tmp_path, captions=CAPTIONS[:2])
     assert tree(tmp_path) == before
 
@@ -113,9 +114,20 @@ def test_only_committed_shards_are_seen(tmp_path: Path) -> None:
 def test_a_shard_that_was_given_up_and_made_later_is_not_given_up(tmp_path: Path) -> None:
     shards = begin(tmp_path)
     for shard in range(2):
-        shards.store.create(shards.layout.failed(shard), b"{}")
+        shards.add_note(shard, b"{}")
     commit(shards, 0)
-    assert shards.given_up() == [1]
+    assert shards.given_up() == {1: "failed/000001-000.json"}
+
+
+def test_a_shard_that_is_given_up_again_has_another_note(tmp_path: Path) -> None:
+    shards = begin(tmp_path)
+    shards.add_note(1, b"first")
+    shards.add_note(1, b"second")
+    assert shards.given_up() == {1: "failed/000001-001.json"}
+    assert [content for path, content in tree(tmp_path).items() if "failed" in path] == [
+        b"first",
+        b"second",
+    ]
 
 
 def test_images_are_read_and_checked(tmp_path: Path) -> None:
@@ -132,17 +144,18 @@ def test_a_view_that_failed_has_no_image(tmp_path: Path) -> None:
         shards.image(0, shards.manifest(0).rows[3])
 
 
-def test_prompts_keep_all_their_columns(tmp_path: Path) -> None:
-    row = PromptRow(
+def test_subjects_keep_all_their_columns(tmp_path: Path) -> None:
+    row = SubjectRow(
         group_index=0,
         group_id=8945900202904087436,
-        prompt="a red fox",
-        negative_prompt="blurred",
+        kind="caption",
+        text="a red fox",
         label="fox",
         licence="CC0-1.0",
         source="list.csv",
         num_merged=3,
+        values={"avoid": "blur"},
     )
-    shards = ShardSet.begin(Store(str(tmp_path)), identity_of([row]), [row], {})
-    assert shards.prompts(0) == [row]
-    assert shards.recipe.identity.prompts_sha256 == hash_prompts([row])
+    shards = ShardSet.begin(Store(str(tmp_path)), identity_of([row]), [row], environment={})
+    assert shards.subjects(0) == [row]
+    assert shards.recipe.identity.subjects_sha256 == hash_subjects([row], COLUMNS)

@@ -5,15 +5,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.errors import CorruptError
-from manifests.rows import prompts_to_table, table_to_prompts
-from manifests.schema import PROMPT_SCHEMA
+from manifests.rows import subjects_to_table, table_to_subjects
+from manifests.schema import schema_of, subject_columns
 from manifests.tables import read_metadata, read_table, write_table
-from tests.sets import prompt_rows, refused
+from tests.sets import COLUMNS, refused, subject_rows
 
-ROWS = prompt_rows("a red fox", "a blue door", "two pears")
-TABLE = prompts_to_table(ROWS)
+PLAN_SCHEMA = schema_of(subject_columns(COLUMNS))
+ROWS = subject_rows("a red fox", "a blue door", "two pears")
+TABLE = subjects_to_table(ROWS, COLUMNS)
 DATA = write_table(TABLE, metadata={"made by": "a test"}, row_groups=[2, 1])
-WHERE = "prompts/000000.parquet"
+WHERE = "subjects/000000.parquet"
 
 
 def parquet(table: pa.Table) -> bytes:
@@ -24,18 +25,18 @@ def parquet(table: pa.Table) -> bytes:
 
 
 def test_table_round_trip_with_its_metadata() -> None:
-    table, metadata = read_table(DATA, PROMPT_SCHEMA, where=WHERE)
-    assert table_to_prompts(table) == ROWS
+    table, metadata = read_table(DATA, PLAN_SCHEMA, where=WHERE)
+    assert table_to_subjects(table, COLUMNS) == ROWS
     assert metadata == read_metadata(DATA, where=WHERE) == {"made by": "a test"}
 
 
 def test_a_row_group_is_read_alone() -> None:
-    tables = [read_table(DATA, PROMPT_SCHEMA, where=WHERE, row_group=i)[0] for i in range(2)]
-    assert [table_to_prompts(table) for table in tables] == [ROWS[:2], ROWS[2:]]
+    tables = [read_table(DATA, PLAN_SCHEMA, where=WHERE, row_group=i)[0] for i in range(2)]
+    assert [table_to_subjects(table, COLUMNS) for table in tables] == [ROWS[:2], ROWS[2:]]
 
 
 def test_same_table_gives_the_same_bytes() -> None:
-    copy = pa.Table.from_pylist(TABLE.to_pylist(), schema=PROMPT_SCHEMA)
+    copy = pa.Table.from_pylist(TABLE.to_pylist(), schema=PLAN_SCHEMA)
     assert write_table(copy, metadata={"made by": "a test"}, row_groups=[2, 1]) == DATA
 
 
@@ -45,7 +46,7 @@ def test_meaning_and_unit_of_columns_are_in_the_file() -> None:
 
 def test_an_empty_table_can_be_written() -> None:
     empty = write_table(TABLE.slice(0, 0), metadata={})
-    assert read_table(empty, PROMPT_SCHEMA, where=WHERE)[0].num_rows == 0
+    assert read_table(empty, PLAN_SCHEMA, where=WHERE)[0].num_rows == 0
 
 
 def test_every_flipped_bit_of_a_text_is_caught_by_the_checksum_of_its_page() -> None:
@@ -54,13 +55,13 @@ def test_every_flipped_bit_of_a_text_is_caught_by_the_checksum_of_its_page() -> 
         broken = bytearray(DATA)
         broken[bit // 8] ^= 1 << bit % 8
         with refused(CorruptError, WHERE, "CRC checksum"):
-            read_table(bytes(broken), PROMPT_SCHEMA, where=WHERE)
+            read_table(bytes(broken), PLAN_SCHEMA, where=WHERE)
 
 
 @pytest.mark.parametrize("size", [0, 3, 100, len(DATA) // 2, len(DATA) - 1])
 def test_a_cut_file_is_refused_in_one_line(size: int) -> None:
     with refused(CorruptError, WHERE, "not a readable Parquet file"):
-        read_table(DATA[:size], PROMPT_SCHEMA, where=WHERE)
+        read_table(DATA[:size], PLAN_SCHEMA, where=WHERE)
 
 
 @pytest.mark.parametrize(
@@ -81,19 +82,19 @@ def test_a_cut_file_is_refused_in_one_line(size: int) -> None:
 )
 def test_a_table_of_another_shape_is_refused(table: pa.Table, part: str) -> None:
     with refused(CorruptError, WHERE, part):
-        read_table(parquet(table), PROMPT_SCHEMA, where=WHERE)
+        read_table(parquet(table), PLAN_SCHEMA, where=WHERE)
 
 
 def test_text_that_is_not_utf_8_is_refused() -> None:
     bad = pa.array([b"\xff", b"a", b"b"]).view(pa.string())
-    table = TABLE.set_column(2, "prompt", bad)
+    table = TABLE.set_column(3, "text", bad)
     with refused(CorruptError, WHERE, "not a readable Parquet file"):
-        read_table(parquet(table), PROMPT_SCHEMA, where=WHERE)
+        read_table(parquet(table), PLAN_SCHEMA, where=WHERE)
 
 
 def test_a_row_group_that_is_not_there_is_refused() -> None:
     with refused(CorruptError, WHERE, "no row group 2", "restore it"):
-        read_table(DATA, PROMPT_SCHEMA, where=WHERE, row_group=2)
+        read_table(DATA, PLAN_SCHEMA, where=WHERE, row_group=2)
 
 
 @pytest.mark.parametrize("limit", ["MAX_ROWS", "MAX_UNCOMPRESSED_BYTES"])
@@ -102,4 +103,4 @@ def test_a_file_that_would_fill_the_memory_is_refused(
 ) -> None:
     monkeypatch.setattr(f"manifests.tables.{limit}", 2)
     with refused(CorruptError, WHERE, "3 rows", "too many"):
-        read_table(DATA, PROMPT_SCHEMA, where=WHERE)
+        read_table(DATA, PLAN_SCHEMA, where=WHERE)

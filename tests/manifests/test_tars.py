@@ -15,7 +15,7 @@ from manifests.canonical import canonical_json
 from manifests.errors import CorruptError
 from manifests.rows import ViewRow
 from manifests.tars import TRAILER, View, WalkedTar, walk_tar, write_tar
-from tests.sets import begin, refused, views_of
+from tests.sets import COLUMNS, begin, png, refused, views_of
 
 RECIPE = "ab" * 32
 WHERE = "data/000000.tar"
@@ -29,7 +29,7 @@ def packed(views: Sequence[View]) -> bytes:
 
 
 def walk(data: bytes) -> WalkedTar:
-    return walk_tar(io.BytesIO(data), where=WHERE)
+    return walk_tar(io.BytesIO(data), COLUMNS, where=WHERE)
 
 
 def members_of(data: bytes) -> Members:
@@ -245,7 +245,7 @@ def test_an_image_that_is_not_the_one_of_its_row_is_refused(members: Members) ->
     "changes",
     [
         {"key": "000000000_002"},
-        {"prompt": "a red wolf"},
+        {"text": "a red wolf"},
         {"format": "jpg"},
         {"status": "failed"},
         {"sha256": sha256(b"another").hexdigest()},
@@ -257,6 +257,18 @@ def test_a_row_that_is_not_the_one_of_its_image_is_refused(
     text = canonical_json(json.loads(members[4][1]) | changes).encode()
     with refused(CorruptError, WHERE, "image, row and text of 000000000_001 do not agree"):
         walk(packed_members([*members[:4], (members[4][0], text), *members[5:]]))
+
+
+@pytest.mark.parametrize(
+    "picture", [b"", b"not an image", b"\x80\x04\x95\x10", png(30_000, 1, bytes(9)), png(8, 9, b"")]
+)
+def test_an_image_that_is_no_picture_of_its_size_is_refused(
+    views: list[View], picture: bytes
+) -> None:
+    """The hashes fit: only the picture itself shows the fault."""
+    row = replace(views[0].row, sha256=sha256(picture).hexdigest())
+    with refused(CorruptError, f"{WHERE}, 000000000_000.png", "render the shard again"):
+        walk(packed([View(row=row, image=picture), *views[1:]]))
 
 
 def test_rows_of_a_newer_minor_version_are_read(members: Members, data: bytes) -> None:
@@ -317,7 +329,7 @@ JSON = st.recursive(
 )
 
 
-@given(value=JSON, name=st.sampled_from(["trailer", *ViewRow.__slots__]))
+@given(value=JSON, name=st.sampled_from(["trailer", *ViewRow.__slots__, "steps"]))
 @settings(max_examples=150)
 def test_whatever_a_hostile_tar_says_it_is_refused_or_whole(
     members: Members, name: str, value: object

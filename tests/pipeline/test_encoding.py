@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from manifests.errors import CorruptError
 from manifests.foundation.errors import ConfigError
 from pipeline.encoding import ImageConfig, ImageEncoder, decode
+from tests.sets import png, refused
 
 
 def picture(size: int) -> np.ndarray:
@@ -15,19 +17,15 @@ def picture(size: int) -> np.ndarray:
 
 def test_png_is_exact() -> None:
     encoder = ImageEncoder(ImageConfig(), rendered_px=32)
-    assert encoder.identity() == {"format": "png", "size_px": 32}
-    np.testing.assert_array_equal(decode(encoder.encode(picture(32))), picture(32))
+    assert (encoder.format, encoder.size_px, encoder.identity()) == ("png", 32, {})
+    np.testing.assert_array_equal(decode(encoder.encode(picture(32)), where="a"), picture(32))
 
 
 def test_auto_is_jpeg_above_64_px() -> None:
     encoder = ImageEncoder(ImageConfig(), rendered_px=128)
-    assert encoder.identity() == {
-        "format": "jpg",
-        "size_px": 128,
-        "quality": 95,
-        "chroma": "420",
-    }
-    error = np.abs(decode(encoder.encode(picture(128))).astype(int) - picture(128))
+    assert (encoder.format, encoder.size_px) == ("jpg", 128)
+    assert encoder.identity() == {"quality": 95, "chroma": "420"}
+    error = np.abs(decode(encoder.encode(picture(128)), where="a").astype(int) - picture(128))
     assert error.mean() < 2
 
 
@@ -42,9 +40,9 @@ def test_chroma_is_what_the_recipe_says(chroma: str, subsampling: int) -> None:
 
 def test_stored_size_shrinks_by_the_named_filter() -> None:
     encoder = ImageEncoder(ImageConfig(size_px=16, filter="box"), rendered_px=64)
-    assert encoder.identity() == {"format": "png", "size_px": 16, "filter": "box"}
+    assert (encoder.format, encoder.size_px, encoder.identity()) == ("png", 16, {"filter": "box"})
     expected = picture(64).reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
-    assert np.abs(decode(encoder.encode(picture(64))) - expected).max() <= 0.5
+    assert np.abs(decode(encoder.encode(picture(64)), where="a") - expected).max() <= 0.5
 
 
 def test_enlarging_is_refused() -> None:
@@ -55,5 +53,17 @@ def test_enlarging_is_refused() -> None:
 def test_other_images_are_not_decoded() -> None:
     buffer = io.BytesIO()
     Image.fromarray(picture(8)).save(buffer, "bmp")
-    with pytest.raises(OSError, match="cannot identify"):
-        decode(buffer.getvalue())
+    with refused(CorruptError, "a.tar, 1", "not a whole PNG or JPEG"):
+        decode(buffer.getvalue(), where="a.tar, 1")
+
+
+def test_a_small_file_cannot_claim_more_memory_than_is_stated() -> None:
+    with refused(CorruptError, "a.tar, 1", "30,000 x 30,000 px, at most 67,108,864 pixels"):
+        decode(png(30_000, 30_000, b""), where="a.tar, 1")
+
+
+def test_a_picture_that_is_broken_inside_is_one_line() -> None:
+    data = bytearray(png(8, 8, bytes(192)))
+    data[45] ^= 255
+    with refused(CorruptError, "a.tar, 1", "cannot be decoded"):
+        decode(bytes(data), where="a.tar, 1")

@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from manifests.shard_set import ShardSet
 from pipeline.config import load_config
 from pipeline.generating import begin, finish, run
@@ -12,14 +14,15 @@ from pipeline.showing import half_blocks
 from tests.running import write_captions
 
 
-def make_set(folder: Path, **trouble: str) -> ShardSet:
+def make_set(folder: Path, *, paired: bool = False, **trouble: str) -> ShardSet:
     for kind, caption in trouble.items():
         (folder / kind).write_text(caption)
     flags = {
         "prompts.file": str(write_captions(folder, ["ant & bee", "cat", "dog"])),
-        "views.per_prompt": 4,
-        "views.guidance": (1.0, 3.0),
-        "shards.prompts": 1,
+        "views.per_subject": 4,
+        "views.paired": paired,
+        "renderer.guidance": (1.0, 3.0),
+        "shards.subjects": 1,
         "renderer.name": "tests.renderers:Faulty",
         "renderer.trouble": str(folder),
         "execution.executor": "inline",
@@ -36,8 +39,8 @@ def test_report_is_self_contained_and_shows_every_group(tmp_path: Path) -> None:
     assert html.count("<img ") == 12
     assert len(re.findall('src="data:image/png;base64,', html)) == 12
     assert "ant &amp; bee" in html
-    assert "guidance 1<" in html
-    assert "guidance 3<" in html
+    assert "guidance_scale 1<" in html
+    assert "guidance_scale 3<" in html
     assert not re.search(r'(src|href)="(?!data:)', html)
 
 
@@ -63,6 +66,50 @@ def test_overview_counts_what_is_committed(tmp_path: Path) -> None:
     assert not seen.is_sealed
     assert seen.views_per_s
     assert seen.left_s == 0
+
+
+def test_a_paired_set_is_shown_as_a_sweep_row_by_row(tmp_path: Path) -> None:
+    """Each row is one draw of the noise, so what differs along it is the variation alone."""
+    shards = make_set(tmp_path, paired=True)
+    html = write_report(shards, num_groups=1)
+    sheet = html.split("<table>")[1].split("</table>")[0]
+    rows = [re.findall(r"_00[0-9], seed ([0-9]+)", row) for row in sheet.split("<tr>")[2:]]
+    assert [len(row) for row in rows] == [2, 2]
+    assert rows[0][0] == rows[0][1] != rows[1][0] == rows[1][1]
+
+
+def test_a_kill_between_manifest_and_statistics_changes_no_count(tmp_path: Path) -> None:
+    """Statistics are advisory: any of them may be missing, cut or hostile."""
+    shards = make_set(tmp_path)
+    stats = sorted((tmp_path / "set/stats").iterdir())
+    for content in (b"", b"[]", b"{", b"[" * 100_000, b'{"num_views": "x", "host": 3}', None):
+        for path in stats:
+            path.unlink(missing_ok=True)
+            if content is not None:
+                path.write_bytes(content)
+        seen = overview(shards)
+        assert (seen.num_ok, seen.num_views, seen.tar_bytes) == (12, 12, 61440)
+        assert (seen.views_per_s, seen.hosts) == (None, ())
+        assert write_report(shards, num_groups=1)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"[]", b"[" * 100_000, b'{"errors": 3}', b'{"errors": []}']
+)
+def test_a_damaged_note_on_a_failure_is_named(tmp_path: Path, content: bytes) -> None:
+    shards = make_set(tmp_path, memory="dog")
+    (tmp_path / "set/failed/000002-000.json").write_bytes(content)
+    assert overview(shards).given_up == {2: ["failed/000002-000.json does not say why"]}
+
+
+def test_a_damaged_picture_leaves_a_hole_in_the_sheet(tmp_path: Path) -> None:
+    shards = make_set(tmp_path)
+    tar = tmp_path / "set/data/000000.tar"
+    data = tar.read_bytes().replace(b"IDAT", b"XDAT")
+    tar.write_bytes(data)
+    html = write_report(shards, num_groups=3)
+    assert html.count("<img ") == 8
+    assert html.count(">damaged</i>") == 4
 
 
 def test_picture_becomes_half_blocks() -> None:

@@ -37,7 +37,7 @@ def edit_json(path: Path, **values: Any) -> None:
 def test_view_equals_the_stock_call_with_the_rows_seed(
     family: str, guidance: float, tiny_models: dict[str, Path]
 ) -> None:
-    asked = requests(["a red fox"], images_per_prompt=4, guidance=[guidance])
+    asked = requests(["a red fox"], views_per_subject=4, guidance=[guidance])
     views = renderer(tiny_models[family]).render(asked)
     stock = diffusers.DiffusionPipeline.from_pretrained(tiny_models[family])
     extra = {"clean_caption": False, "use_resolution_binning": False} if family == "pixart" else {}
@@ -58,7 +58,7 @@ def test_view_equals_the_stock_call_with_the_rows_seed(
 def test_negative_prompt_changes_guided_views_only(
     family: str, tiny_models: dict[str, Path]
 ) -> None:
-    asked = requests(["a red fox"], images_per_prompt=4, guidance=[1.0, 4.0])
+    asked = requests(["a red fox"], views_per_subject=4, guidance=[1.0, 4.0])
     plain = renderer(tiny_models[family]).render(asked)
     steered = renderer(tiny_models[family], negative_prompt="blue").render(asked)
     changed = [(a.pixels != b.pixels).any() for a, b in zip(plain, steered, strict=True)]
@@ -66,9 +66,9 @@ def test_negative_prompt_changes_guided_views_only(
 
 
 def test_scheduler_by_name_is_used_and_recorded(sd: Path) -> None:
-    asked = requests(["a red fox"], images_per_prompt=1, guidance=[4.0])
+    asked = requests(["a red fox"], views_per_subject=1, guidance=[4.0])
     own, other = renderer(sd), renderer(sd, scheduler="EulerAncestralDiscreteScheduler")
-    assert other.provenance().scheduler == "EulerAncestralDiscreteScheduler"
+    assert other.provenance().constants["scheduler"] == "EulerAncestralDiscreteScheduler"
     assert (own.render(asked)[0].pixels != other.render(asked)[0].pixels).any()
 
 
@@ -83,20 +83,20 @@ def test_relative_folder_means_the_same_to_every_worker(
 def test_steps_and_size_are_the_models_own_unless_given(sd: Path) -> None:
     model = renderer(sd, steps=None)
     assert (model.steps, model.size_px) == (50, SIZE_PX)
-    assert renderer(sd, size_px=48).render(requests(images_per_prompt=2))[0].pixels.shape[0] == 48
+    assert renderer(sd, size_px=48).render(requests(views_per_subject=2))[0].pixels.shape[0] == 48
 
 
 def test_tokens_beyond_the_limit_are_counted(sd: Path) -> None:
     letters = "a" * 20  # a token each: the tiny tokenizer knows no words
-    (view,) = renderer(sd).render(requests([letters], images_per_prompt=1, guidance=[1.0]))
-    assert view.num_tokens_cut == 20 + 2 - CLIP_TOKENS
+    (view,) = renderer(sd).render(requests([letters], views_per_subject=1, guidance=[1.0]))
+    assert view.values["num_tokens_cut"] == 20 + 2 - CLIP_TOKENS
 
 
 def test_safety_checker_is_never_run(sd: Path) -> None:
     checker = ["stable_diffusion", "StableDiffusionSafetyChecker"]
     edit_json(sd / "model_index.json", safety_checker=checker, requires_safety_checker=True)
     model = renderer(sd)
-    model.render(requests(images_per_prompt=2))
+    model.render(requests(views_per_subject=2))
     assert model._pipe.safety_checker is None
     assert model.identity()["safety_checker"] == "not run"
 
@@ -104,15 +104,15 @@ def test_safety_checker_is_never_run(sd: Path) -> None:
 def test_negative_prompt_that_a_distilled_model_ignores_is_refused(sd: Path) -> None:
     edit_json(sd / "unet" / "config.json", time_cond_proj_dim=32)
     with pytest.raises(ConfigError, match="StableDiffusionPipeline with this model ignores it"):
-        renderer(sd, negative_prompt="blue").check([4.0], has_negative_prompts=False)
-    renderer(sd).check([4.0], has_negative_prompts=False)
+        renderer(sd, guidance=4.0, negative_prompt="blue").check([])
+    renderer(sd, guidance=4.0).check([])
 
 
 def test_guidance_that_a_distilled_model_ignores_is_refused(sd: Path) -> None:
     edit_json(sd / "unet" / "config.json", guidance_embeds=False)
     with pytest.raises(ConfigError, match="give --guidance 0"):
-        renderer(sd).check([1.0, 4.0], has_negative_prompts=False)
-    renderer(sd).check([0.0, 1.0], has_negative_prompts=False)
+        renderer(sd, guidance=(1.0, 4.0)).check([])
+    renderer(sd, guidance=(0.0, 1.0)).check([])
 
 
 def test_non_finite_pixels_are_told(sd: Path) -> None:
@@ -120,7 +120,7 @@ def test_non_finite_pixels_are_told(sd: Path) -> None:
     weights = load_file(path)
     weights["conv_out.bias"][:] = float("nan")
     save_file(weights, path, {"format": "pt"})
-    views = renderer(sd).render(requests(images_per_prompt=2))
+    views = renderer(sd).render(requests(views_per_subject=2))
     assert not any(view.is_finite for view in views)
 
 
@@ -137,7 +137,7 @@ def test_out_of_memory_is_tried_once_more_and_then_fails_with_advice(
         return stock(self, batch)
 
     monkeypatch.setattr(TextToImage, "_call_pipeline", full)
-    asked = requests(["a red fox"], images_per_prompt=2, guidance=[1.0])
+    asked = requests(["a red fox"], views_per_subject=2, guidance=[1.0])
     assert len(model.render(asked)) == 2
     with pytest.raises(RenderMemoryError, match=r"batch size 4, twice; .* smaller --batch-size"):
         model.render(asked)
@@ -145,7 +145,7 @@ def test_out_of_memory_is_tried_once_more_and_then_fails_with_advice(
 
 
 def test_auto_batch_size_is_found_by_rendering(sd: Path) -> None:
-    found = renderer(sd, batch_size="auto").with_batch_size(requests()[:1])
+    found = renderer(sd, batch_size="auto").probe(requests()[:2])
     assert found.batch_size in (8, 16, 32, 64, 128, 256)
     assert found.identity()["batch_size"] == found.batch_size
 
@@ -155,18 +155,18 @@ def test_frozen_batch_size_is_taken_when_a_set_is_resumed(tmp_path: Path) -> Non
     from pipeline.generating import begin
     from tests.running import write_captions
 
-    flags = {"prompts.file": str(write_captions(tmp_path, ["a one"])), "views.per_prompt": 2}
+    flags = {"prompts.file": str(write_captions(tmp_path, ["a one"])), "views.per_subject": 2}
     flags |= {"renderer.steps": 1, "execution.executor": "inline"}
     url = str(tmp_path / "set")
     frozen = {"renderer.batch_size": 5}
     first = begin(load_config(recipe=None, overrides=[], flags=flags | frozen), url)
     again = begin(load_config(recipe=None, overrides=[], flags=flags), url)
-    assert again.job.renderer_config["batch_size"] == 5
+    assert again.job.settings["renderer"]["batch_size"] == 5
     assert again.shards.recipe_sha256 == first.shards.recipe_sha256
 
 
 def test_threads_of_the_process_change_no_pixel() -> None:
-    asked = requests(images_per_prompt=4)
+    asked = requests(views_per_subject=4)
     before = torch.get_num_threads()
     found = []
     for threads in (1, 2):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from manifests.canonical import sha256_hex
 from manifests.errors import CorruptError
-from manifests.schema import MANIFEST_SCHEMA
+from manifests.schema import CORE_SCHEMA
 from manifests.seal import ShardSummary
 from manifests.shard_set import ShardSet
 from manifests.tables import read_table
@@ -56,9 +56,9 @@ class Source(Protocol):
         ...
 
 
-_INDEX_COLUMNS = ("group_id", "status", "prompt", "width_px", "height_px")
+_INDEX_COLUMNS = ("group_id", "status", "text", "width_px", "height_px")
 _VIEW_COLUMNS = (
-    *("key", "group_id", "view_index", "status", "prompt"),
+    *("key", "group_id", "view_index", "status", "text"),
     *("sha256", "offset", "length", "width_px", "height_px"),
 )
 
@@ -125,7 +125,7 @@ class ShardSetSource:
             raise CorruptError(f"{where}: is gone; restore it from a copy") from exc
         if sha256_hex(data) != sealed.manifest_sha256:
             raise CorruptError(f"{where}: not the manifest that was sealed; restore it from a copy")
-        schema = pa.schema([MANIFEST_SCHEMA.field(name) for name in names])
+        schema = pa.schema([CORE_SCHEMA.field(name) for name in names])
         return read_table(data, schema, where=where)[0]
 
     def _index(self, sealed: ShardSummary) -> "_Index":
@@ -139,7 +139,7 @@ class ShardSetSource:
             shards=np.full(len(firsts), sealed.shard, dtype=np.int32),
             first_rows=firsts.astype(np.int32),
             num_views=np.add.reduceat(good, firsts, dtype=np.int32),
-            has_caption=table["prompt"].take(firsts).to_numpy() != "",
+            has_caption=table["text"].take(firsts).to_numpy() != "",
             sizes=[(int(width), int(height)) for width, height in np.unique(sizes[good], axis=0)],
         )
 
@@ -166,7 +166,7 @@ class ShardSetSource:
         found = []
         for row, start, end in zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True):
             image = data[start - first : end - first]
-            if sha256(image).digest() != views.sha256[row].as_py():
+            if sha256(image).hexdigest() != views.sha256[row].as_py():
                 raise CorruptViewError(
                     f"{where}, {views.key[row]}: not the image that was committed; run `synth "
                     "verify`, or allow some with --set data.max_bad_groups=N"
@@ -182,7 +182,7 @@ class ShardSetSource:
         return found
 
     def caption(self, shard: int, first_row: int) -> str:
-        return str(self._views(shard).prompt[first_row])
+        return str(self._views(shard).text[first_row])
 
 
 def _first_rows(ids: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -211,7 +211,7 @@ class _Views:
         self.width_px = table["width_px"].to_numpy()
         self.height_px = table["height_px"].to_numpy()
         self.key = table["key"]
-        self.prompt = table["prompt"]
+        self.text = table["text"]
         self.sha256 = table["sha256"]
         self._is_good = table["status"].to_numpy(zero_copy_only=False) == "ok"
 

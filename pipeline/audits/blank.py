@@ -1,0 +1,25 @@
+"""Refuses a picture that shows nothing: all of its pixels have nearly one colour."""
+
+from pydantic import Field
+
+from manifests.foundation.settings import Table
+from pipeline.audits import Audit
+from pipeline.views import RenderedView, ViewRequest
+
+
+class BlankConfig(Table):
+    """Table [audits.blank] of a recipe."""
+
+    min_levels: int = Field(default=8, ge=1, le=255)
+    """A picture is kept if at least one colour channel spans so many levels of 255."""
+
+
+class Blank(Audit):
+    """Audit `blank`. The laws are in `pipeline.audits`."""
+
+    Config = BlankConfig
+
+    def refuses(self, request: ViewRequest, view: RenderedView) -> bool:
+        """Whether every channel spans fewer levels than the configuration asks for."""
+        span = view.pixels.max(axis=(0, 1)).astype(int) - view.pixels.min(axis=(0, 1))
+        return bool(span.max() < self.config.min_levels)

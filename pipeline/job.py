@@ -1,0 +1,155 @@
+"""What makes the shards of one set: the renderer, the audits and the encoder, and how to get them.
+
+A `Job` is plain data that travels to every worker; a `ViewPipeline` is built from it there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.settings import check
+from manifests.recipe import Recipe
+from pipeline.audits import Audit, audit_class
+from pipeline.encoding import ImageConfig, ImageEncoder
+from pipeline.renderers import Renderer, renderer_class
+from pipeline.views import Resources
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ViewPipeline:
+    """What a view passes before it is stored: the renderer, the audits, the image encoder."""
+
+    renderer: Renderer
+    encoder: ImageEncoder
+    audits: Mapping[str, Audit]
+    """By name, in the order in which they judge."""
+
+    def identity(self, *, is_draft: bool = False) -> dict[str, Any]:
+        """The part of a recipe's identity that it decides, as JSON.
+
+        Args:
+            is_draft: The renderer was not probed, so it cannot name all that decides its pixels.
+        """
+        made = self.renderer.provenance()
+        return {
+            "renderer_identity": {} if is_draft else dict(self.renderer.identity()),
+            "model": made.model,
+            "revision": made.revision,
+            "columns": [column.to_json() for column in self.renderer.columns()],
+            "constants": dict(made.constants),
+            "render_width_px": made.width_px,
+            "render_height_px": made.height_px,
+            "width_px": self.encoder.size_px,
+            "height_px": self.encoder.size_px,
+            "format": self.encoder.format,
+            "encoding": self.encoder.identity(),
+            "audits": self._audits(),
+        }
+
+    def _audits(self) -> list[dict[str, Any]]:
+        """Name and settings of each audit, as a list: their order decides the reason of a row."""
+        return [
+            {"name": name, **audit.config.model_dump(mode="json")}
+            for name, audit in self.audits.items()
+        ]
+
+    def settings(self) -> dict[str, Any]:
+        """What the recipe keeps so that a worker can be built again, as JSON."""
+        return {
+            "renderer": self.renderer.frozen().model_dump(mode="json"),
+            "image": self.encoder.config.model_dump(mode="json"),
+            "audits": self._audits(),
+            "resources": asdict(self.renderer.resources()),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """What a worker needs to know; it travels to every worker."""
+
+    url: str
+    renderer: str
+    settings: Mapping[str, Any]
+    """What the recipe keeps of the renderer, the image encoder and the audits."""
+    resources: Resources
+
+    @classmethod
+    def from_recipe(
+        cls,
+        recipe: Recipe,
+        url: str,
+        *,
+        changes: Mapping[str, Any] | None = None,
+        trusted: str = "",
+    ) -> "Job":
+        """The job of making, or making again, the views of a set that was begun.
+
+        Args:
+            url: Where the set is, as every worker reaches it.
+            changes: Keys of the renderer's table that are other on this machine, such as where
+                the model lies; the pixels have to stay the same, and that is checked.
+            trusted: Dotted path of a renderer outside of this package that the user allows to run.
+
+        Raises:
+            ConfigError: The set names a renderer outside of this package and nobody allowed it.
+        """
+        name = recipe.identity.renderer
+        if ":" in name and name != trusted:
+            raise ConfigError(
+                f"{url}: the set was rendered by {name}, which is not part of this package; "
+                f"nothing that a set names is run unasked. If you trust it, give --renderer {name}"
+            )
+        settings = dict(recipe.settings)
+        renderer, resources = settings.get("renderer"), settings.get("resources")
+        try:
+            settings["renderer"] = {**renderer, **(changes or {})}  # type: ignore[dict-item]
+            needed = Resources(
+                device_type=str(resources["device_type"]),  # type: ignore[index]
+                threads=int(resources["threads"]),  # type: ignore[index]
+            )
+        except (TypeError, LookupError, ValueError) as exc:
+            raise ConfigError(
+                f"{url}: its recipe.json does not hold the settings of a renderer; restore it"
+            ) from exc
+        return cls(url=url, renderer=name, settings=settings, resources=needed)
+
+    def open_renderer(self) -> Renderer:
+        """The renderer, with its weights not loaded yet."""
+        plugin = renderer_class(self.renderer)
+        values = self.settings["renderer"]
+        config = check(plugin.Config, values, origin="recipe.json", table="settings.renderer")
+        return plugin(config)
+
+    def view_pipeline(self) -> ViewPipeline:
+        """Renderer, audits and encoder as the settings say."""
+        renderer = self.open_renderer()
+        audits: dict[str, Any] = {}
+        for table in self.settings.get("audits", ()):
+            if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+                raise ConfigError(f"{self.url}: recipe.json has an audit without a name")
+            audits[table["name"]] = {key: table[key] for key in table if key != "name"}
+        image = check(
+            ImageConfig, self.settings.get("image", {}), origin="recipe.json", table="image"
+        )
+        return ViewPipeline(
+            renderer=renderer,
+            encoder=ImageEncoder(image, rendered_px=renderer.provenance().width_px),
+            audits=open_audits(audits, origin="recipe.json"),
+        )
+
+
+def open_audits(tables: Mapping[str, Any], *, origin: str) -> dict[str, Audit]:
+    """Audits by name, each from its table.
+
+    Raises:
+        ConfigError: A wrong key or value.
+        PluginError: An unknown name.
+    """
+    audits: dict[str, Audit] = {}
+    for name, values in tables.items():
+        plugin = audit_class(name)
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"{origin}: audits.{name} is {values!r:.100}, expected a table")
+        audits[name] = plugin(check(plugin.Config, values, origin=origin, table=f"audits.{name}"))
+    return audits

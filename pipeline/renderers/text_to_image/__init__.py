@@ -1,0 +1,220 @@
+"""Any text-to-image pipeline of diffusers; the stock call is the law.
+
+A view is what `pipe(prompt, generator=[torch.Generator().manual_seed(seed)], ...)` gives in a batch
+of the recipe's size. The noise is drawn on the CPU, so a seed means the same noise on any device.
+A safety checker is never run: it would replace pictures silently.
+"""
+
+import logging
+from collections.abc import Hashable, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from manifests.columns import DeclaredColumn, Value
+from manifests.foundation.messages import one_line
+from manifests.rows import SubjectRow
+from pipeline.batching import batches, fill_up
+from pipeline.errors import ModelError, RenderError, RenderMemoryError
+from pipeline.models import find_model
+from pipeline.renderers import Renderer
+from pipeline.renderers.text_to_image.architecture import Architecture
+from pipeline.renderers.text_to_image.batch_size import find_batch_size
+from pipeline.renderers.text_to_image.config import COLUMNS, TextToImageConfig
+from pipeline.renderers.text_to_image.loading import keep_random_state, load_pipeline
+from pipeline.views import Provenance, RenderedView, Resources, ViewRequest
+
+log = logging.getLogger(__name__)
+
+
+class TextToImage(Renderer):
+    """Renderer `text-to-image`. The laws are in `pipeline.renderers`."""
+
+    Config = TextToImageConfig
+    kinds = ("caption",)
+
+    def __init__(self, config: TextToImageConfig) -> None:
+        self.config: TextToImageConfig = config
+        self.model = find_model(config.model)
+        self._architecture = Architecture(model=self.model)
+        self.device = _device(config.device)
+        self.dtype: str = config.dtype
+        if config.dtype == "auto":
+            self.dtype = "float32" if self.device == "cpu" else "bfloat16"
+        self.steps: int = config.steps or self._architecture.call["num_inference_steps"].default
+        self.scheduler_class = self._architecture.scheduler_class(config.scheduler)
+        self.size_px = self._architecture.size_px(config.size_px)
+
+    @property
+    def batch_size(self) -> int:
+        """Views computed at once."""
+        assert self.config.batch_size != "auto", "probe the renderer first"
+        return self.config.batch_size
+
+    def resources(self) -> Resources:
+        """One GPU, or as many cores as it has threads."""
+        return Resources(device_type=self.device, threads=self.config.threads)
+
+    def columns(self) -> Sequence[DeclaredColumn]:
+        """What diffusion has and other renderers have not."""
+        return COLUMNS
+
+    def variations(self) -> Sequence[Mapping[str, Value]]:
+        """The guidance scales."""
+        return [{"guidance_scale": scale} for scale in self.config.guidance]
+
+    def check(self, subjects: Sequence[SubjectRow]) -> None:
+        """Refuse what this model would ignore. Raises ConfigError."""
+        own = any(subject.values["negative_prompt"] for subject in subjects)
+        has_negative_prompts = own or bool(self.config.negative_prompt)
+        self._architecture.check_guidance(self.config.guidance, has_negative_prompts)
+
+    def frozen(self) -> TextToImageConfig:
+        """The configuration with device, dtype and batch size as they were found."""
+        return self.config.model_copy(update={"device": self.device, "dtype": self.dtype})
+
+    def batch_key(self, request: ViewRequest) -> Hashable:
+        """One guidance scale, and captions with a negative prompt of their own apart.
+
+        Some models treat no negative prompt and an empty one differently, and a view must not
+        depend on its neighbours.
+        """
+        return request.variation["guidance_scale"], bool(request.subject.values["negative_prompt"])
+
+    def identity(self) -> Mapping[str, Any]:
+        """All that decides the pixels besides the requests."""
+        return {
+            "files": dict(self.model.files),
+            "device_type": self.device,
+            "batch_size": self.batch_size,
+            "safety_checker": "not run",
+            "call": self._architecture.switched_off,
+            **({"threads": self.config.threads} if self.device == "cpu" else {}),
+        }
+
+    def provenance(self) -> Provenance:
+        """What the rows say."""
+        return Provenance(
+            model=self.model.name,
+            revision=self.model.revision,
+            width_px=self.size_px,
+            height_px=self.size_px,
+            constants={
+                "pipeline": self._architecture.pipeline_name,
+                "scheduler": self.scheduler_class.__name__,
+                "steps": self.steps,
+                "dtype": self.dtype,
+                "default_negative_prompt": self.config.negative_prompt,
+            },
+        )
+
+    @cached_property
+    def _pipe(self) -> Any:
+        """The loaded pipeline."""
+        return load_pipeline(
+            self._architecture,
+            scheduler_class=None if self.config.scheduler is None else self.scheduler_class,
+            dtype=self.dtype,
+            device=self.device,
+        )
+
+    def probe(self, requests: Sequence[ViewRequest]) -> "TextToImage":
+        """The renderer with its batch size found, if that is `auto`."""
+        if self.config.batch_size != "auto":
+            return self
+        # The most expensive guidance decides what fits.
+        request = max(requests, key=lambda request: request.variation["guidance_scale"])
+        measured = find_batch_size(lambda size: self._render_batch(fill_up([request], size)))
+        del self._pipe  # a worker on this device needs the memory
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+        if measured is None:
+            raise ModelError(
+                f"{self.model.folder}: does not fit into the memory of {self.device} even in "
+                "batches of 8; give --batch-size 1, a smaller --size or a smaller dtype"
+            )
+        log.info("batch size %d: %.1f views/s", measured.batch_size, 1 / measured.view_s)
+        return TextToImage(self.config.model_copy(update={"batch_size": measured.batch_size}))
+
+    def render(self, requests: Sequence[ViewRequest]) -> list[RenderedView]:
+        """Pixels of requests, in their order."""
+        rendered: dict[str, RenderedView] = {}
+        for batch in batches(requests, self.batch_size, self.batch_key):
+            views = self._render_batch(fill_up(batch, self.batch_size))
+            rendered.update(zip((request.key for request in batch), views, strict=False))
+        return [rendered[request.key] for request in requests]
+
+    def _render_batch(self, batch: Sequence[ViewRequest]) -> list[RenderedView]:
+        try:
+            try:
+                return self._call_pipeline(batch)
+            except (torch.OutOfMemoryError, MemoryError):
+                if self.device == "cuda":
+                    torch.cuda.empty_cache()
+                return self._call_pipeline(batch)
+        except (torch.OutOfMemoryError, MemoryError) as exc:
+            raise RenderMemoryError(
+                f"{batch[0].key}: out of memory on {self.device} at batch size {len(batch)}, twice;"
+                " begin a set with a smaller --batch-size"
+            ) from exc
+        except ModelError:
+            raise
+        except Exception as exc:
+            raise RenderError(
+                f"{batch[0].key} to {batch[-1].key}: {type(exc).__name__}: {one_line(exc)}"
+            ) from exc
+
+    def _call_pipeline(self, batch: Sequence[ViewRequest]) -> list[RenderedView]:
+        scale = batch[0].variation["guidance_scale"]
+        assert isinstance(scale, float)
+        captions = [request.subject.text for request in batch]
+        arguments: dict[str, Any] = dict(self._architecture.switched_off)
+        negatives = [
+            request.subject.values["negative_prompt"] or self.config.negative_prompt
+            for request in batch
+        ]
+        if scale > 1 and any(negatives):
+            arguments["negative_prompt"] = negatives
+        pipe = self._pipe
+        if self.device == "cpu" and torch.get_num_threads() != self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        with keep_random_state(), torch.inference_mode():
+            images = pipe(
+                prompt=captions,
+                height=self.size_px,
+                width=self.size_px,
+                num_inference_steps=self.steps,
+                guidance_scale=scale,
+                generator=[torch.Generator().manual_seed(request.seed) for request in batch],
+                output_type="np",
+                **arguments,
+            ).images
+        finite = np.isfinite(images).all(axis=(1, 2, 3))
+        pixels = (np.nan_to_num(images) * 255).round().clip(0, 255).astype(np.uint8)
+        cut = self._count_cut_tokens(captions)
+        return [
+            RenderedView(pixels=view, is_finite=bool(ok), values={"num_tokens_cut": num_cut})
+            for view, ok, num_cut in zip(pixels, finite, cut, strict=True)
+        ]
+
+    def _count_cut_tokens(self, captions: Sequence[str]) -> list[int]:
+        """How many tokens of each caption lie beyond the limit of the model's text encoders."""
+        counts = dict.fromkeys(captions, 0)
+        call = self._architecture.call
+        for name, tokenizer in self._pipe.components.items():
+            if not name.startswith("tokenizer") or tokenizer is None:
+                continue
+            limit = tokenizer.model_max_length
+            if "max_sequence_length" in call and "t5" in type(tokenizer).__name__.lower():
+                limit = min(limit, call["max_sequence_length"].default)
+            for caption in counts:
+                length = len(tokenizer(caption, verbose=False).input_ids)
+                counts[caption] = max(counts[caption], length - limit)
+        return [counts[caption] for caption in captions]
+
+
+def _device(wanted: str) -> str:
+    """A driver without a GPU may ask for workers that have one: `cuda` is taken at its word."""
+    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted

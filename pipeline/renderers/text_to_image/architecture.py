@@ -1,0 +1,134 @@
+"""What can be known of a diffusers pipeline from its folder, before any weight is loaded."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import diffusers
+
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.plugins import did_you_mean
+from pipeline.errors import ModelError
+from pipeline.models import ModelFiles
+
+_NEEDED = ("prompt", "guidance_scale", "generator", "num_inference_steps")
+_SWITCHED_OFF = {"clean_caption": False, "use_resolution_binning": False}
+"""Arguments of some calls that would change the text or the size that was asked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """Pipeline class, call and sizes of a model.
+
+    Raises:
+        ModelError: Not a text-to-image pipeline that the installed diffusers knows.
+    """
+
+    model: ModelFiles
+
+    def __post_init__(self) -> None:
+        for needed in _NEEDED:
+            if needed not in self.call:
+                raise ModelError(
+                    f"{self.model.folder}: {self.pipeline_name} takes no {needed}; "
+                    "a text-to-image pipeline does"
+                )
+
+    @cached_property
+    def pipeline_class(self) -> Any:
+        """The class that the model's index names."""
+        name = self.model.index.get("_class_name", "")
+        pipeline = getattr(diffusers, name, None) if isinstance(name, str) else None
+        if pipeline is None:
+            raise ModelError(
+                f"{self.model.folder}: {name!r} is no pipeline of diffusers {diffusers.__version__}"
+                "; install a version that knows it"
+            )
+        return pipeline
+
+    @property
+    def pipeline_name(self) -> str:
+        return str(self.pipeline_class.__name__)
+
+    @cached_property
+    def call(self) -> Mapping[str, inspect.Parameter]:
+        """Arguments of a call of the pipeline."""
+        return inspect.signature(self.pipeline_class.__call__).parameters
+
+    @property
+    def switched_off(self) -> dict[str, bool]:
+        """Arguments that are always passed, because their defaults change text or size."""
+        return {name: off for name, off in _SWITCHED_OFF.items() if name in self.call}
+
+    def scheduler_class(self, wanted: str | None) -> Any:
+        """The scheduler's class: the model's own, or another one that fits it.
+
+        Raises:
+            ConfigError: No such scheduler, or one that does not fit.
+        """
+        own = self.model.index["scheduler"][1]
+        name = wanted or own
+        known = [member for member in dir(diffusers) if member.endswith("Scheduler")]
+        if name not in known:
+            raise ConfigError(f"no scheduler {name!r} in diffusers{did_you_mean(name, known)}")
+        compatible = set(getattr(getattr(diffusers, own), "_compatibles", ()))
+        if name != own and name not in compatible:
+            raise ConfigError(
+                f"scheduler {name} does not fit a model made for {own}; these do: "
+                f"{', '.join(sorted(compatible)) or own}"
+            )
+        return getattr(diffusers, name)
+
+    @property
+    def _network(self) -> dict[str, Any]:
+        return self.model.part_config("unet") or self.model.part_config("transformer")
+
+    @property
+    def _downsampling(self) -> int:
+        """Pixels of the picture to one of the latent."""
+        vae = self.model.part_config("vae")
+        widths = vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or [1] * 4
+        return int(2 ** (len(widths) - 1))
+
+    def size_px(self, wanted: int | None) -> int:
+        """Width and height of a picture: the model's own, or another one that it can render.
+
+        Raises:
+            ConfigError: The size is no multiple of the latent's scale, or the model states none.
+        """
+        size = wanted
+        if size is None:
+            latent_size = self._network.get("sample_size")
+            if not isinstance(latent_size, int):
+                raise ConfigError(f"{self.model.folder}: does not say its size; give --size")
+            size = latent_size * self._downsampling
+        if size % self._downsampling:
+            raise ConfigError(
+                f"size {size} px: this model renders multiples of {self._downsampling} px"
+            )
+        return size
+
+    def check_guidance(self, scales: Iterable[float], has_negative_prompts: bool) -> None:
+        """Refuse scales and negative prompts that the model would ignore. Raises ConfigError."""
+        is_guided = any(scale > 1 for scale in scales)
+        if self._network.get("guidance_embeds") is False and is_guided:
+            raise ConfigError(
+                f"guidance: {self.pipeline_name} with this model ignores it; give --guidance 0"
+            )
+        if not has_negative_prompts:
+            return
+        if not is_guided:
+            raise ConfigError(
+                "a negative prompt steers nothing without guidance; give a --guidance above 1 or "
+                "drop the negative prompt"
+            )
+        embeds = (
+            self._network.get("time_cond_proj_dim") is not None
+            or "guidance_embeds" in self._network
+        )
+        if "negative_prompt" not in self.call or embeds:
+            raise ConfigError(
+                f"a negative prompt: {self.pipeline_name} with this model ignores it; drop it"
+            )

@@ -1,0 +1,99 @@
+"""What a user sets of the renderer `text-to-image`, and the columns that its rows have."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, field_validator
+
+from manifests.columns import DeclaredColumn
+from manifests.foundation.settings import Table
+from pipeline.models import EMBEDDED
+
+COLUMNS = (
+    DeclaredColumn("pipeline", "string", "class of the diffusers pipeline", scope="set"),
+    DeclaredColumn("scheduler", "string", "class of the scheduler", scope="set"),
+    DeclaredColumn("steps", "int64", "denoising steps", "steps", scope="set"),
+    DeclaredColumn("dtype", "string", "type of the numbers that are computed with", scope="set"),
+    DeclaredColumn(
+        "default_negative_prompt",
+        "string",
+        "steers guided views away from it, where the caption has no negative prompt of its own",
+        scope="set",
+    ),
+    DeclaredColumn(
+        "negative_prompt",
+        "string",
+        "the caption's own negative prompt, which steers its guided views; empty for none",
+        scope="subject",
+    ),
+    DeclaredColumn(
+        "guidance_scale",
+        "double",
+        "classifier-free guidance w; at most 1 is none",
+        scope="variation",
+    ),
+    DeclaredColumn(
+        "num_tokens_cut",
+        "int64",
+        "tokens of the caption beyond the model's limit",
+        "tokens",
+        scope="view",
+    ),
+)
+
+
+class TextToImageConfig(Table):
+    """Table [renderer] of a recipe."""
+
+    name: Literal["text-to-image"] = "text-to-image"
+    model: str = EMBEDDED
+    """`embedded`, the folder of a diffusers pipeline, or a hub id with an optional @revision."""
+    guidance: tuple[float, ...] = Field(default=(2.0,), min_length=1)
+    """Scales that are dealt over the views of each caption."""
+    steps: int | None = Field(default=None, ge=1, le=1000)
+    """Denoising steps; the pipeline's own default if not given."""
+    scheduler: str | None = None
+    """Class name of a diffusers scheduler; the model's own if not given."""
+    negative_prompt: str = ""
+    """Steers guided views away from it, where a caption has none of its own."""
+    size_px: int | None = Field(default=None, ge=8, le=8192)
+    """Width and height as rendered; the model's own if not given."""
+    dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
+    """auto is float32 on the CPU and bfloat16 elsewhere."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
+    """Views computed at once. It decides the last bits of the pixels, so it is frozen."""
+    threads: int = Field(default=1, ge=1, le=1024)
+    """Threads of a renderer on the CPU; more cores are used by more workers. Floats change with the
+    number of threads, so it is frozen too."""
+
+    @field_validator("guidance", mode="before")
+    @classmethod
+    def _one_scale(cls, value: Any) -> Any:
+        """One scale is a list of one."""
+        return (value,) if isinstance(value, int | float) else value
+
+    @field_validator("guidance")
+    @classmethod
+    def _meaningful(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        for scale in scales:
+            if scale < 0 or 0 < scale < 1:
+                raise ValueError(
+                    f"a scale of {scale:g}: at or below 1 diffusers computes no guidance at all; "
+                    "give 1 for none"
+                )
+        return scales
+
+    @field_validator("batch_size")
+    @classmethod
+    def _countable(cls, size: int | str) -> int | str:
+        if isinstance(size, int) and not 1 <= size <= 65_536:
+            raise ValueError("expected auto or a number of 1 or more")
+        return size
+
+    @field_validator("model")
+    @classmethod
+    def _absolute(cls, model: str) -> str:
+        """A folder means the same to a worker that was started elsewhere."""
+        folder = Path(model).expanduser()
+        return str(folder.absolute()) if folder.is_dir() else model

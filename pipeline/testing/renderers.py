@@ -1,0 +1,133 @@
+"""The laws of renderers (`pipeline.renderers`) as tests for any renderer."""
+
+import json
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from manifests.columns import of_scope, require_columns, require_values
+from manifests.plan import ViewRequest
+from manifests.schema import TAKEN_NAMES
+from pipeline.renderers import Renderer
+from pipeline.testing.requests import requests_for
+
+_ASK_REPRODUCIBLE = "the renderer does not promise the same pixels again"
+
+
+class RendererLaws(ABC):
+    """Subclass it as `class TestMine(RendererLaws)` and say how your renderer is made."""
+
+    texts: Sequence[str] = ("a red seven", "a thin two on blue", "an eight, leaning left")
+    """Subjects that the renderer can depict, of its first kind."""
+
+    @abstractmethod
+    def make(self) -> Renderer:
+        """A renderer that needs no probing: its batch size is given. Made anew at each call."""
+
+    @pytest.fixture
+    def renderer(self) -> Renderer:
+        return self.make()
+
+    def requests(self, renderer: Renderer, *, paired: bool = False) -> list[ViewRequest]:
+        """Two draws of every variation of each subject."""
+        variations = renderer.variations()
+        return requests_for(
+            self.texts,
+            columns=renderer.columns(),
+            variations=variations,
+            views_per_subject=2 * len(variations),
+            kind=renderer.kinds[0],
+            paired=paired,
+        )
+
+    def test_declared_columns_hold_what_the_renderer_says(self, renderer: Renderer) -> None:
+        columns = renderer.columns()
+        require_columns(columns, TAKEN_NAMES)
+        assert renderer.variations()
+        for variation in renderer.variations():
+            require_values(variation, of_scope(columns, "variation"), what="variation")
+        constants = renderer.provenance().constants
+        require_values(constants, of_scope(columns, "set"), what="constants")
+
+    def test_one_view_for_each_request_in_their_order(self, renderer: Renderer) -> None:
+        requests = self.requests(renderer)
+        views = renderer.render(requests)
+        assert len(views) == len(requests)
+        if not type(renderer).is_reproducible:
+            pytest.skip(_ASK_REPRODUCIBLE)
+        for view, again in zip(views, renderer.render(requests[::-1])[::-1], strict=True):
+            np.testing.assert_array_equal(view.pixels, again.pixels)
+
+    def test_a_view_is_the_same_whatever_its_neighbours(self, renderer: Renderer) -> None:
+        if not type(renderer).is_reproducible:
+            pytest.skip(_ASK_REPRODUCIBLE)
+        requests = self.requests(renderer)
+        views = renderer.render(requests)
+        together = {r.key: v.pixels for r, v in zip(requests, views, strict=True)}
+        shuffled = random.Random(0).sample(requests, len(requests))
+        for size in (1, 2, 3, renderer.batch_size, 2 * renderer.batch_size + 1):
+            for start in range(0, len(shuffled), size):
+                part = shuffled[start : start + size]
+                for request, view in zip(part, renderer.render(part), strict=True):
+                    np.testing.assert_array_equal(view.pixels, together[request.key])
+
+    def test_another_seed_is_another_view(self, renderer: Renderer) -> None:
+        if not type(renderer).is_reproducible:
+            pytest.skip(_ASK_REPRODUCIBLE)
+        first, second = (
+            request
+            for request in self.requests(renderer)[: 2 * len(renderer.variations())]
+            if request.variation == renderer.variations()[0]
+        )
+        assert first.seed != second.seed
+        one, other = renderer.render([first, second])
+        assert (one.pixels != other.pixels).any()
+
+    def test_the_global_random_state_is_untouched(self, renderer: Renderer) -> None:
+        torch = pytest.importorskip("torch")
+        torch.manual_seed(1)
+        np.random.seed(1)
+        random.seed(1)
+        before = torch.get_rng_state(), repr(np.random.get_state()), random.getstate()
+        renderer.render(self.requests(renderer)[:2])
+        assert torch.equal(torch.get_rng_state(), before[0])
+        assert (repr(np.random.get_state()), random.getstate()) == before[1:]
+
+    def test_views_have_the_stated_size_and_values(self, renderer: Renderer) -> None:
+        made = renderer.provenance()
+        assert made.width_px == made.height_px
+        columns = of_scope(renderer.columns(), "view")
+        for view in renderer.render(self.requests(renderer)[:4]):
+            assert view.pixels.dtype == np.uint8
+            assert view.pixels.shape == (made.height_px, made.width_px, 3)
+            assert view.is_finite
+            require_values(view.values, columns, what="view")
+
+    def test_identity_is_json_and_equal_where_the_pixels_are(self, renderer: Renderer) -> None:
+        assert json.loads(json.dumps(renderer.identity())) == renderer.identity()
+        again = self.make()
+        assert again.identity() == renderer.identity()
+        if not type(renderer).is_reproducible:
+            pytest.skip(_ASK_REPRODUCIBLE)
+        requests = self.requests(renderer)[:4]
+        for view, same in zip(renderer.render(requests), again.render(requests), strict=True):
+            np.testing.assert_array_equal(view.pixels, same.pixels)
+
+    def test_the_frozen_configuration_makes_the_same_renderer(self, renderer: Renderer) -> None:
+        values = json.loads(renderer.frozen().model_dump_json())
+        again = type(renderer)(
+            type(renderer).Config.model_validate(_tuples(values)),
+        )
+        assert again.identity() == renderer.identity()
+        assert again.resources() == renderer.resources()
+        assert again.provenance() == renderer.provenance()
+
+
+def _tuples(value: object) -> object:
+    """JSON has lists where a frozen configuration has tuples."""
+    if isinstance(value, dict):
+        return {key: _tuples(item) for key, item in value.items()}
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

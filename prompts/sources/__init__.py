@@ -1,0 +1,48 @@
+"""Prompt sources say what to depict. This folder holds only prompt sources.
+
+Laws, tested for every entry of the table (tests/conformance):
+
+1. The same configuration gives the same subjects in the same order.
+2. There is at least one subject, and each has a text.
+3. A subject has a value for each declared column of scope `subject`, and for no other.
+4. Nothing is rendered, and the global random state is not touched.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from manifests.columns import DeclaredColumn
+from manifests.foundation.plugins import Entry, load_plugin
+from manifests.foundation.settings import Table
+from prompts.subject import Subject
+
+
+class PromptSource(Protocol):
+    """See the laws above."""
+
+    Config: type[Table]
+    """Keys of the recipe's table [prompts]: `source` and its own."""
+
+    def __init__(self, config: Any) -> None:
+        """Keep an instance of Config; read nothing yet."""
+
+    def subjects(self, columns: Sequence[DeclaredColumn]) -> Iterable[Subject]:
+        """What to depict, in order.
+
+        Args:
+            columns: What the renderer declares with scope `subject`.
+
+        Raises:
+            PromptError: The source cannot be read, or a row of it cannot be used.
+        """
+
+
+PROMPT_SOURCES: Mapping[str, Entry] = {
+    "file": Entry("prompts.sources.file:CaptionFile", ""),
+}
+
+
+def prompt_source_class(name: str) -> type[PromptSource]:
+    """The prompt source behind a name."""
+    plugin: type[PromptSource] = load_plugin("prompt source", PROMPT_SOURCES, name, PromptSource)
+    return plugin

@@ -1,0 +1,22 @@
+"""What a group of views depicts, with where it comes from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from manifests.columns import Value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subject:
+    """One row of a prompt source; an empty text means that nothing was given."""
+
+    text: str
+    kind: str = "caption"
+    """What the text is: `caption`, or what another source writes."""
+    label: str = ""
+    licence: str = ""
+    source: str = ""
+    values: Mapping[str, Value] = field(default_factory=dict)
+    """Values of the columns that the renderer declares with scope `subject`."""
+    where: str = ""
+    """File and row, for messages."""
