@@ -55,18 +55,20 @@ def test_readme_recipe_is_a_valid_one(tmp_path: Path) -> None:
 
 
 def test_contributed_renderer_works_as_shown(tmp_path: Path) -> None:
-    code, _ = blocks("CONTRIBUTING.md", "python")
+    code, laws, _ = blocks("CONTRIBUTING.md", "python")
     (tmp_path / "gradient.py").write_text(code)
+    (tmp_path / "test_gradient.py").write_text(laws)
     (tmp_path / "captions.txt").write_text("a sky\na sea\n")
     generate = (
         "synth generate --prompts captions.txt --out set --renderer gradient:Gradient "
-        "--views-per-subject 2 --guidance 1 --executor inline && synth verify set"
+        "--views-per-subject 2 --executor inline && synth verify set --sealed"
     )
     assert "all right: 4 views" in shell(generate, tmp_path, tmp_path)
+    assert "8 passed" in shell("python -m pytest -q test_gradient.py", tmp_path, tmp_path)
 
 
 def test_contributed_objective_works_as_shown(tmp_path: Path) -> None:
-    _, code = blocks("CONTRIBUTING.md", "python")
+    *_, code = blocks("CONTRIBUTING.md", "python")
     (tmp_path / "uniform.py").write_text(code)
     make_picture_set(tmp_path / "set")
     train = (

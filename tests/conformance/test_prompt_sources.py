@@ -1,0 +1,26 @@
+"""The laws of prompts.sources, for every entry of the table."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline.testing.prompt_sources import PromptSourceLaws
+from prompts.sources import PROMPT_SOURCES, PromptSource
+from prompts.sources.file import CaptionFile, CaptionFileConfig
+
+TESTED = {"file"}
+"""A new entry of the table has to be added here, with a class below."""
+
+
+def test_every_entry_is_tested() -> None:
+    assert set(PROMPT_SOURCES) == TESTED
+
+
+class TestCaptionFile(PromptSourceLaws):
+    @pytest.fixture(autouse=True)
+    def _file(self, tmp_path: Path) -> None:
+        self.path = tmp_path / "captions.csv"
+        self.path.write_text("caption,mood,weight\na red fox,calm,0.5\na blue door,,\n")
+
+    def make(self) -> PromptSource:
+        return CaptionFile(CaptionFileConfig(file=str(self.path)))
