@@ -31,7 +31,7 @@ from manifests.recipe import Identity
 from manifests.rows import PromptRow, ViewRow
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import open_store
 from manifests.tars import View, write_tar
 from trainer.data.batches import BatchConfig, Batches
 from trainer.data.colours import colour
@@ -74,7 +74,7 @@ def make_set(folder: Path) -> ShardSet:
         renderer_identity={},
         image={"format": "jpg", "size_px": SIZE_PX},
     )
-    shards = ShardSet.begin(Store(str(folder)), identity, prompts, {})
+    shards = ShardSet.begin(open_store(str(folder)), identity, prompts, {})
     views = []
     size = dict.fromkeys(("render_width_px", "render_height_px", "width_px", "height_px"), SIZE_PX)
     empty = dict.fromkeys(("negative_prompt", "label", "licence", "source", "revision"), "")

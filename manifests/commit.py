@@ -12,7 +12,7 @@ from manifests.canonical import hash_file, hash_stream
 from manifests.errors import CorruptError
 from manifests.layout import Layout
 from manifests.manifest import Manifest, parse_manifest
-from manifests.storage.store import Store
+from manifests.storage import Store
 from manifests.tars import walk_tar
 
 

@@ -18,7 +18,7 @@ from manifests.errors import CorruptError
 from manifests.layout import SEAL
 from manifests.publish_plan import KEPT, MEND, Publication, SetFile
 from manifests.storage.errors import StoreError
-from manifests.storage.store import Store
+from manifests.storage import Store
 
 NUM_WORKERS = 8
 ATTEMPTS = 4

@@ -10,7 +10,7 @@ from manifests.foundation.files import TEMPORARY_PREFIX
 from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL, shard_number
 from manifests.seal import Seal, parse_seal
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import Store
 
 MEND = "restore it from a copy or render the set again; `synth verify` tells all that is wrong"
 

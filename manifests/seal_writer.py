@@ -9,7 +9,7 @@ from manifests.layout import CARD, RECIPE, SEAL, SIZES, shard_number
 from manifests.manifest import parse_manifest
 from manifests.seal import Seal, ShardSummary
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import Store
 
 
 def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:

@@ -13,7 +13,7 @@ from manifests.recipe import Identity, Recipe, parse_recipe
 from manifests.rows import PromptRow, ViewRow, prompts_to_table, table_to_prompts
 from manifests.schema import PROMPT_SCHEMA
 from manifests.seal import Seal, parse_seal
-from manifests.storage.store import Store
+from manifests.storage import Store, open_store
 from manifests.tables import read_table, write_table
 
 
@@ -42,7 +42,7 @@ class ShardSet:
     @classmethod
     def open(cls, url: str) -> "ShardSet":
         """The set at a URL."""
-        return cls(Store(url))
+        return cls(open_store(url))
 
     @classmethod
     def begin(

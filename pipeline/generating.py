@@ -19,7 +19,7 @@ from manifests.recipe import Identity
 from manifests.seal import Seal
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import Store, open_store
 from pipeline.config import GenerateConfig
 from pipeline.encoding import ImageEncoder
 from pipeline.execution import Executor, executor_class
@@ -56,7 +56,7 @@ def begin(
         PipelineError, PromptError, ContractError: As soon as anything is wrong; before the first
             file is written where that can be known.
     """
-    store = Store(url)
+    store = open_store(url)
     store.require_writable()
     rows = merge_prompts(
         read_prompts(config.prompts.file, caption_column=config.prompts.caption_column)

@@ -19,9 +19,9 @@ def publish(source: str, target: str, workers: int) -> None:
     from manifests.publish import publish as publish_files
     from manifests.publish_plan import plan_publication
     from manifests.shard_set import ShardSet
-    from manifests.storage.store import Store
+    from manifests.storage import open_store
 
-    publication = plan_publication(ShardSet.open(source), Store(target))
+    publication = plan_publication(ShardSet.open(source), open_store(target))
     num_bytes = sum(file.size_bytes for file in publication.files)
     num_new = new_bytes = 0
     with progress("publish", "bytes", num_bytes) as advance:

@@ -18,7 +18,7 @@ from manifests.plan import ViewRequest
 from manifests.rows import PromptRow
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import open_store
 from tests.sets import commit, identity_of, views_of
 
 CAPTIONS = ("a red fox", "a blue door", "un café à Paris")
@@ -45,7 +45,7 @@ def main(folder: str) -> None:
         for index, caption in enumerate(CAPTIONS)
     ]
     environment = {"pyarrow": pa.__version__}
-    shards = ShardSet.begin(Store(folder), identity_of(prompts), prompts, environment)
+    shards = ShardSet.begin(open_store(folder), identity_of(prompts), prompts, environment)
     for shard in range(shards.layout.num_shards):
         commit(shards, shard, views=views_of(shards, shard, picture))
         shards.store.create(shards.layout.stats(shard), b'{"total_s": 1.5}\n')

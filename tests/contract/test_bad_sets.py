@@ -22,8 +22,8 @@ from manifests.recipe import Recipe
 from manifests.rows import ViewRow
 from manifests.seal import Seal
 from manifests.shard_set import ShardSet, write_plan
+from manifests.storage import open_store
 from manifests.storage.errors import StoreError
-from manifests.storage.store import Store
 from manifests.tars import View, walk_tar
 from manifests.validation import Problem, validate_shard_set
 from tests.sets import (
@@ -118,7 +118,7 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path, 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "set"
     path.write_bytes(b"precious")
-    with refused(ForeignSetError, f"{path}: holds set", "choose an empty folder"):
+    with refused(StoreError, f"{path}: ", "a file stands where a folder is needed"):
         begin(path)
     with refused(StoreError, f"{path}/recipe.json", "a file stands where a folder is needed"):
         ShardSet.open(str(path))
@@ -349,7 +349,7 @@ def test_prompts_that_are_not_those_of_the_recipe(tmp_path: Path) -> None:
     files = write_plan(identity_of(other), other)
     hashes = {path: sha256_hex(content) for path, content in files.items()}
     recipe = Recipe(identity=identity, environment={}, prompt_files=hashes)
-    store = Store(str(tmp_path))
+    store = open_store(str(tmp_path))
     store.create(RECIPE, recipe.to_bytes())
     for path, content in files.items():
         store.create(path, content)
@@ -363,7 +363,7 @@ def test_a_prompt_with_another_group_than_its_text(tmp_path: Path, changes: dict
     rows = [replace(prompt_rows("a red fox")[0], **changes)]
     identity = identity_of(rows)
     assert identity.prompts_sha256 == hash_prompts(rows)
-    shards = ShardSet.begin(Store(str(tmp_path)), identity, rows, {})
+    shards = ShardSet.begin(open_store(str(tmp_path)), identity, rows, {})
     assert kinds(shards) == [("prompts, row 0", "group")]
 
 

@@ -13,7 +13,7 @@ from manifests.rows import ViewRow
 from manifests.schema import PROMPT_SCHEMA
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet, write_plan
-from manifests.storage.store import Store
+from manifests.storage import open_store
 from manifests.tables import read_table
 from manifests.tars import View
 from manifests.validation import validate_shard_set
@@ -137,7 +137,7 @@ def begun_again(golden: ShardSet, folder: Path) -> ShardSet:
         (folder / path).parent.mkdir(exist_ok=True)
         shutil.copy(GOLDEN / path, folder / path)
     identity = golden.recipe.identity
-    return ShardSet.begin(Store(str(folder)), identity, golden.all_prompts(), {})
+    return ShardSet.begin(open_store(str(folder)), identity, golden.all_prompts(), {})
 
 
 def test_golden_recipe_is_written_again_to_the_byte(golden: ShardSet) -> None:

@@ -9,7 +9,7 @@ import pytest
 from manifests.commit import commit_shard
 from manifests.errors import CorruptError
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage.local import LocalStore
 from manifests.tars import View
 from tests.sets import begin, commit, refused, tree, views_of, write_tar_of
 
@@ -54,7 +54,7 @@ def test_commit_again_changes_nothing(shards: ShardSet, right: dict[str, bytes])
 def test_a_lost_response_to_a_create_is_no_failure(
     shards: ShardSet, right: dict[str, bytes]
 ) -> None:
-    class Deaf(Store):
+    class Deaf(LocalStore):
         """Stores, and hears that somebody else was first."""
 
         def create(self, path: str, content: bytes | Path) -> bool:
@@ -133,7 +133,7 @@ def test_a_wrong_tar_that_no_manifest_names_is_made_again(
 def test_a_wrong_tar_that_another_writer_removes_meanwhile_is_no_failure(
     shards: ShardSet, right: dict[str, bytes]
 ) -> None:
-    class Late(Store):
+    class Late(LocalStore):
         """The other writer is faster at every step."""
 
         def create(self, path: str, content: bytes | Path) -> bool:

@@ -15,8 +15,9 @@ from manifests.publish import publish
 from manifests.publish_plan import plan_publication
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
+from manifests.storage import Store, open_store
 from manifests.storage.errors import StoreError
-from manifests.storage.store import Store
+from manifests.storage.local import LocalStore
 from manifests.validation import validate_shard_set
 from tests.running import synth
 from tests.sets import begin, commit, make_set, refused, tree
@@ -39,7 +40,7 @@ PATHS = [
 
 def copy(source: str | Path, target: str | Path | Store, num_workers: int = 8) -> list[str]:
     """Publish; the paths that were written, in order."""
-    store = target if isinstance(target, Store) else Store(str(target))
+    store = open_store(str(target)) if isinstance(target, str | Path) else target
     publication = plan_publication(ShardSet.open(str(source)), store)
     copied = list(publish(publication, num_workers=num_workers))
     assert sorted(each.file.path for each in copied) == PATHS
@@ -71,7 +72,7 @@ class KilledError(Exception):
     """What ends a writer at once."""
 
 
-class Dying(Store):
+class Dying(LocalStore):
     """Ends its writer in place of the creation of one more file than it was told to allow."""
 
     def __init__(self, url: str, num_files: int) -> None:
@@ -94,7 +95,7 @@ def test_a_copy_is_equal_to_the_byte(source: Path, target: Path) -> None:
 def test_no_file_comes_before_those_that_it_vouches_for(source: Path, target: Path) -> None:
     created = []
 
-    class Noting(Store):
+    class Noting(LocalStore):
         def create(self, path: str, content: bytes | Path) -> bool:
             created.append(path)
             return super().create(path, content)
@@ -170,7 +171,7 @@ def test_only_what_the_seal_names_is_copied(tmp_path: Path, target: Path) -> Non
     sealed = tree(tmp_path / "source")
     commit(shards, 0)
     shards.store.create("notes.txt", b"")
-    list(publish(plan_publication(shards, Store(str(target)))))
+    list(publish(plan_publication(shards, open_store(str(target)))))
     assert tree(target) == sealed
     assert "failed/000000.json" in sealed
 
@@ -343,7 +344,7 @@ def test_scratch_that_is_full_is_named(
 
 
 def test_a_lost_answer_to_a_create_is_no_failure(source: Path, target: Path) -> None:
-    class Deaf(Store):
+    class Deaf(LocalStore):
         """Stores, and hears that somebody else was first."""
 
         def create(self, path: str, content: bytes | Path) -> bool:
@@ -357,7 +358,7 @@ def test_a_lost_answer_to_a_create_is_no_failure(source: Path, target: Path) -> 
 def test_a_store_that_is_busy_is_asked_again(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Busy(Store):
+    class Busy(LocalStore):
         """Has a conflict with another writer, who then fails."""
 
         num_conflicts = 3
@@ -380,7 +381,7 @@ def test_a_store_that_is_busy_is_asked_again(
 
 
 def test_what_was_written_is_read_back(source: Path, target: Path) -> None:
-    class Flipping(Store):
+    class Flipping(LocalStore):
         """Changes a bit on the way, as nobody but a hash sees."""
 
         def create(self, path: str, content: bytes | Path) -> bool:

@@ -8,7 +8,7 @@ from manifests.errors import ContractError, CorruptError
 from manifests.layout import CARD, SEAL, SIZES
 from manifests.seal_writer import seal_set
 from manifests.storage.errors import StoreError
-from manifests.storage.store import Store
+from manifests.storage.local import LocalStore
 from manifests.validation import validate_shard_set
 from tests.sets import CAPTIONS, begin, commit, make_set, refused, tree
 
@@ -104,7 +104,7 @@ def test_sealing_sweeps_what_killed_writers_left(tmp_path: Path) -> None:
 def test_card_and_sizes_of_a_killed_incomplete_seal_do_not_stay(tmp_path: Path) -> None:
     """It counted one shard; the set was completed afterwards and sealed whole."""
 
-    class Killed(Store):
+    class Killed(LocalStore):
         def create(self, path: str, content: bytes | Path) -> bool:
             if path == SEAL:
                 raise StoreError("killed")

@@ -8,7 +8,8 @@ from manifests.errors import (
 from manifests.plan import hash_prompts
 from manifests.rows import PromptRow
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import open_store
+from manifests.storage.local import LocalStore
 from manifests.validation import validate_shard_set
 from tests.sets import (
     CAPTIONS,
@@ -74,7 +75,7 @@ def test_another_identity_is_refused_with_the_keys_that_differ(tmp_path: Path) -
 
 
 def test_two_writers_that_begin_at_once_join(tmp_path: Path) -> None:
-    class Slow(Store):
+    class Slow(LocalStore):
         """Another writer begins after this one has found nothing."""
 
         was_asked = False
@@ -143,6 +144,6 @@ def test_prompts_keep_all_their_columns(tmp_path: Path) -> None:
         source="list.csv",
         num_merged=3,
     )
-    shards = ShardSet.begin(Store(str(tmp_path)), identity_of([row]), [row], {})
+    shards = ShardSet.begin(open_store(str(tmp_path)), identity_of([row]), [row], {})
     assert shards.prompts(0) == [row]
     assert shards.recipe.identity.prompts_sha256 == hash_prompts([row])
