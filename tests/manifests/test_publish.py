@@ -1,9 +1,12 @@
+import io
 import resource
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -293,13 +296,40 @@ def test_files_of_nobody_knows_what_are_left_alone(source: Path, target: Path) -
     assert list(tree(target)) == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("path", ["data/000002.tar", "manifests/000007.parquet"])
-def test_a_shard_too_many_at_the_target_is_refused(source: Path, target: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/000002.tar",
+        "data/0000001.tar",
+        "data/extra.tar",
+        "manifests/000007.parquet",
+        "manifests/extra.parquet",
+        "prompts/000001.parquet",
+        "stats/000002.json",
+        "failed/000000.json",
+    ],
+)
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_file_that_readers_would_take_for_one_of_the_set_is_refused(
+    source: Path, target: Path, path: str, is_sealed: bool
+) -> None:
     copy(source, target)
-    (target / SEAL).unlink()
+    if not is_sealed:
+        (target / SEAL).unlink()
+    (target / path).parent.mkdir(exist_ok=True)
     (target / path).write_bytes(b"")
     with refused(ForeignSetError, f"{target}/{path}: is no file of the set", "remove it"):
         copy(source, target)
+
+
+@pytest.mark.parametrize("path", ["notes.txt", "data/notes.txt", "data/backup/000002.tar"])
+def test_a_file_that_no_reader_takes_may_lie_beside_a_copy(
+    source: Path, target: Path, path: str
+) -> None:
+    copy(source, target)
+    (target / path).parent.mkdir(exist_ok=True)
+    (target / path).write_bytes(b"")
+    assert copy(source, target) == []
 
 
 def test_a_copy_into_itself_is_refused(source: Path, tmp_path: Path) -> None:
@@ -376,7 +406,7 @@ def test_a_store_that_is_busy_is_asked_again(
     assert waited == [0.5, 1.0, 2.0]
     busy = Busy(f"{target}2")
     busy.num_conflicts = 99
-    with refused(StoreError, f"{target}2/recipe.json", "is not there; look at the storage"):
+    with refused(StoreError, f"{target}2/recipe.json", "the file exists, yet it cannot be read"):
         copy(source, busy)
 
 
@@ -392,6 +422,60 @@ def test_what_was_written_is_read_back(source: Path, target: Path) -> None:
     with refused(CorruptError, f"{target}/data/000000.tar", "the seal says", "remove it"):
         copy(source, Flipping(str(target)))
     assert {"manifests/000000.parquet", SEAL} & tree(target).keys() == set()
+
+
+class Noisy(LocalStore):
+    """Changes a bit of what is read of one file, as often as it is told to."""
+
+    def __init__(self, url: str, path: str, times: int) -> None:
+        super().__init__(url)
+        self.path = path
+        self.times = times
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[Any]:
+        with super().open(path) as file:
+            data = bytearray(file.read())
+        if path == self.path and self.times:
+            data[self.times] ^= 1  # another one each time
+            self.times -= 1
+        yield io.BytesIO(data)
+
+    def read(self, path: str, *, max_bytes: int = 1 << 30) -> bytes:
+        with self.open(path) as file:
+            return bytes(file.read())
+
+
+@pytest.mark.parametrize("path", [RECIPE, "data/000000.tar", SEAL])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_bit_that_flips_once_on_the_way_back_is_no_wrong_file(
+    source: Path, target: Path, path: str, is_new: bool
+) -> None:
+    if not is_new:
+        copy(source, target)
+    noisy = Noisy(str(target), path, times=1)
+    assert sorted(copy(source, noisy)) == (PATHS if is_new else [])
+    assert noisy.times == 0
+    assert tree(target) == tree(source)
+
+
+def test_a_bit_that_flips_once_on_the_way_from_the_source_is_no_wrong_file(
+    source: Path, target: Path
+) -> None:
+    shards = ShardSet(Noisy(str(source), "data/000000.tar", times=1))
+    list(publish(plan_publication(shards, open_store(str(target)))))
+    assert tree(target) == tree(source)
+
+
+def test_bits_that_flip_at_every_reading_are_no_fault_of_the_file(
+    source: Path, target: Path
+) -> None:
+    noisy = Noisy(str(target), "data/000000.tar", times=9)
+    with pytest.raises(StoreError) as caught:
+        copy(source, noisy)
+    assert "data/000000.tar: gives other bytes at every reading" in str(caught.value)
+    assert "remove" not in str(caught.value)
+    assert SEAL not in tree(target)
 
 
 def test_the_command_tells_what_it_did(source: Path, target: Path) -> None:
