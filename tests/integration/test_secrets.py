@@ -2,7 +2,10 @@
 
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import fsspec
 import pytest
@@ -10,6 +13,7 @@ from click.testing import CliRunner
 
 from manifests.foundation.logs import redact_logs
 from manifests.foundation.messages import hiding
+from manifests.shard_set import ShardSet
 from synth import main
 from tests.object_store import s3_clients_of
 from tests.running import write_captions
@@ -120,6 +124,42 @@ def test_no_output_log_or_file_holds_a_secret(
     for path in folder.rglob("*"):
         assert CANARY not in str(path)
         assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_a_set_from_captions_behind_a_secret_does_not_hold_it(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    handler = partial(_Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        url = f"http://user:{CANARY}@{host}/captions.txt?sig={CANARY}&as=.txt"
+        commands = [
+            generate(folder, "--prompts", url),
+            ["report", f"{folder}/new", "--out", f"{folder}/r.html"],
+            ["show", f"{folder}/new", KEY],
+            ["verify", f"{folder}/new"],
+            ["publish", f"{folder}/new", f"{folder}/copy"],
+        ]
+        for arguments in commands:
+            result = CliRunner().invoke(main, arguments)
+            assert result.exit_code == 0, result.output
+            assert CANARY not in result.output
+        server.shutdown()
+    assert CANARY not in caplog.text
+    recipe = (folder / "new/recipe.json").read_text()
+    assert f"http://{host}/captions.txt" in recipe
+    for path in folder.rglob("*"):
+        assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+    for shard in ShardSet.open(f"{folder}/new").committed():
+        rows = ShardSet.open(f"{folder}/new").manifest(shard).rows
+        assert CANARY not in repr(rows)  # Parquet may be compressed
 
 
 def test_a_log_record_is_redacted_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
