@@ -104,8 +104,8 @@ def _require_right(
     first = read()
     if file.is_right(first):
         return
-    # A bit may flip on the way, too. A right file must not be called wrong, because the user is
-    # told to remove a wrong one.
+    # A bit may flip on the way, too. A right file must not be called wrong, because the
+    # message about a wrong one says to remove it.
     second = read()
     if first != second and not file.is_right(second):
         raise StoreError(
@@ -158,6 +158,6 @@ def _scratch_errors(folder: Path) -> Iterator[None]:
         raise
     except OSError as exc:
         raise StoreError(
-            f"{folder}: {exc.strerror}; each worker keeps one file there while it copies it: free "
+            f"{folder}: {exc.strerror}; every worker keeps one file there while it copies it: free "
             "some space, set TMPDIR to a larger folder, or give fewer --workers"
         ) from exc

@@ -100,9 +100,9 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
         raise CorruptError(f"{store.at(SEAL)}: does not seal this recipe and its plan; {MEND}")
     hashes = dict(seal.files)
     shards = []
-    for each in seal.shards:
-        tar, manifest = layout.tar(each.shard), layout.manifest(each.shard)
-        hashes |= {tar: each.tar_sha256, manifest: each.manifest_sha256}
+    for summary in seal.shards:
+        tar, manifest = layout.tar(summary.shard), layout.manifest(summary.shard)
+        hashes |= {tar: summary.tar_sha256, manifest: summary.manifest_sha256}
         shards.append([tar, manifest])
     for path in hashes:
         parts = PurePosixPath(path).parts
@@ -114,14 +114,14 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
     for path in hashes:
         if path not in sizes:
             raise CorruptError(f"{store.at(path)}: the seal names it and it is gone; {MEND}")
-    for each in seal.shards:
-        if sizes[tar := layout.tar(each.shard)] != each.tar_bytes:
+    for summary in seal.shards:
+        if sizes[tar := layout.tar(summary.shard)] != summary.tar_bytes:
             raise CorruptError(
-                f"{store.at(tar)}: {sizes[tar]} bytes, the seal says {each.tar_bytes}; {MEND}"
+                f"{store.at(tar)}: {sizes[tar]} bytes, the seal says {summary.tar_bytes}; {MEND}"
             )
 
     def chain(*paths: str) -> list[SetFile]:
-        return [SetFile(path=each, sha256=hashes[each], size_bytes=sizes[each]) for each in paths]
+        return [SetFile(path=path, sha256=hashes[path], size_bytes=sizes[path]) for path in paths]
 
     stages = [
         [chain(RECIPE)],

@@ -28,11 +28,13 @@ def explain(exc: Exception, *, about: str) -> str:
         said = "" if words == type(exc).__name__ else f": {words}"
         code = "" if status is None else f" (HTTP {status})"
         return f"access was refused{code}{said}; {_CREDENTIALS}"
-    if any(isinstance(each, TimeoutError) or "Timeout" in type(each).__name__ for each in causes):
+    if any(
+        isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in causes
+    ):
         return f"the storage stopped answering; {_RETRY}"
     if isinstance(exc, LookupError | TypeError | AttributeError):
         # A library that stumbles over an error hides it: the one before says what happened.
-        before = next((each for each in causes[1:] if isinstance(each, OSError)), None)
+        before = next((cause for cause in causes[1:] if isinstance(cause, OSError)), None)
         words = one_line(before, about=about) if before else f"{type(exc).__name__} in its library"
         return f"reading failed ({words}); {_RETRY}"
     return f"{words}; {_RETRY}"

@@ -39,7 +39,7 @@ class LocalStore(Store):
 
     def __init__(self, url: str) -> None:
         self._url = redact(url).rstrip("/")
-        scheme = next((each for each in _SCHEMES if url.startswith(each)), "")
+        scheme = next((prefix for prefix in _SCHEMES if url.startswith(prefix)), "")
         self._root = Path(os.path.abspath(os.path.expanduser(url.removeprefix(scheme))))
 
     @property
