@@ -55,7 +55,10 @@ class RemoteStore(Store):
             advice = f"pip install 'synth-rep[{extra}]'" if extra else "install that package"
             raise StoreError(f"{self._url}: {one_line(exc, about=url)}; {advice}") from exc
         except Exception as exc:  # some libraries connect here, and raise what they like
-            raise StoreError(f"{self._url}: cannot be opened: {explain(exc, about=url)}") from exc
+            raise StoreError(
+                f"{self._url}: cannot be opened ({one_line(exc, about=url)}); look at the address "
+                f"and at the credentials that {scheme} needs"
+            ) from exc
 
     @property
     def url(self) -> str:
