@@ -24,6 +24,9 @@ COMMANDS = {
     "demo": "pipeline.commands.demo:demo",
 }
 
+_GIVEN = "synth.given"
+"""Where the context keeps the command line, whose secrets are never shown."""
+
 
 class LazyGroup(click.Group):
     """Loads a command when it is asked for, and turns our own errors into one line."""
@@ -46,27 +49,41 @@ class LazyGroup(click.Group):
             ctx.fail(f"No such command {args[0]!r}.{hint}")
         return super().resolve_command(ctx, args)
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[_GIVEN] = tuple(args)
+        return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> object:
         from manifests.foundation.errors import SynthError
-        from manifests.foundation.messages import redact
+        from manifests.foundation.logs import redact_logs
+        from manifests.foundation.messages import hiding, printable, redact
 
-        try:
-            return super().invoke(ctx)
-        except click.ClickException as exc:
-            exc.message = redact(exc.message)  # type: ignore[misc]  # it may quote what was typed
-            raise
-        except (click.exceptions.Exit, click.Abort, KeyboardInterrupt):
-            raise
-        except Exception as exc:
-            # Errors of ours are the user's news. Anything else is a bug and keeps its traceback.
-            if isinstance(exc, SynthError) and not ctx.params.get("debug"):
-                raise click.ClickException(" ".join(str(exc).split())) from exc
-            click.echo(redact("".join(traceback.format_exception(exc))), err=True, nl=False)
-            raise click.exceptions.Exit(1) from exc
+        redact_logs()
+        with hiding(ctx.meta[_GIVEN]):
+            try:
+                return super().invoke(ctx)
+            except click.ClickException as exc:
+                # It may quote what was typed.
+                exc.message = printable(redact(exc.message))  # type: ignore[misc]
+                raise
+            except (click.exceptions.Exit, click.Abort, KeyboardInterrupt):
+                raise
+            except Exception as exc:
+                # Errors of ours are the user's news. Anything else is a bug of ours.
+                if isinstance(exc, SynthError) and not ctx.params.get("debug"):
+                    message = redact(" ".join(str(exc).split()))
+                    raise click.ClickException(printable(message)) from exc
+                lines = redact("".join(traceback.format_exception(exc))).splitlines()
+                click.echo("\n".join(map(printable, lines)), err=True)
+                raise click.exceptions.Exit(1) from exc
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.option(
+    "--debug",
+    is_flag=True,
+    help="Show the whole traceback of an error, with internals of this program and of libraries.",
+)
 @click.version_option(package_name="synth-rep", prog_name="synth")
 def main(debug: bool) -> None:
     """Captions in, a training set of synthetic images out; that set in, a visual encoder out.

@@ -31,7 +31,7 @@ from manifests.recipe import Identity
 from manifests.rows import SubjectRow, ViewRow
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import open_store
 from manifests.tars import View, write_tar
 from trainer.data.batches import BatchConfig, Batches
 from trainer.data.colours import colour
@@ -79,7 +79,7 @@ def make_set(folder: Path) -> ShardSet:
         format="jpg",
         **size,
     )
-    shards = ShardSet.begin(Store(str(folder)), identity, subjects, environment={})
+    shards = ShardSet.begin(open_store(str(folder)), identity, subjects, environment={})
     views = []
     for request in shards.requests(0):
         image = picture(request.seed)

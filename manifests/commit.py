@@ -15,7 +15,7 @@ from manifests.errors import CorruptError
 from manifests.layout import Layout
 from manifests.manifest import Manifest, parse_manifest
 from manifests.recipe import Recipe
-from manifests.storage.store import Store
+from manifests.storage import Store
 from manifests.tars import walk_tar
 
 

@@ -1,13 +1,13 @@
-"""Copy a sealed set: each file hashed where it is read and again where it was written, seal last.
+"""Copy a sealed set. Each file is hashed where it is read and where it was written, the seal last.
 
-The copy itself is the only state: a file is there whole or not at all, so the same call goes on
-where a killed one stopped. Nothing is overwritten and nothing that has a name is deleted.
+The copy itself is the only state: a file is there whole or not at all, so the same call continues
+where a killed one stopped. Nothing is overwritten, and nothing is deleted but temporary files.
 """
 
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ from manifests.canonical import hash_stream
 from manifests.errors import CorruptError
 from manifests.layout import SEAL
 from manifests.publish_plan import KEPT, MEND, Publication, SetFile
+from manifests.storage import Store
 from manifests.storage.errors import StoreError
-from manifests.storage.store import Store
 
 NUM_WORKERS = 8
 ATTEMPTS = 4
@@ -27,7 +27,7 @@ RETRY_AFTER_S = 0.5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
-    """A file that is at the target and was read there."""
+    """A file that was read at the target and found right."""
 
     file: SetFile
     is_new: bool
@@ -35,14 +35,14 @@ class Copied:
 
 
 def publish(publication: Publication, *, num_workers: int = NUM_WORKERS) -> Iterator[Copied]:
-    """Copy what is missing and hash what is there; each file when it is done, the seal last.
+    """Copy what is missing and hash what is there. Yields each file when it is done.
 
-    A source that is not on this machine needs room in the temporary folder for a tar a worker.
+    If the source is not on this machine, each worker keeps one file in the temporary folder.
 
     Raises:
         CorruptError: A file of the source is not what the seal says; it is not copied. Or a file
             at the target is not; it is left as it is.
-        StoreError: One of the storages refuses.
+        StoreError: One of the storages refuses, or gives other bytes at every reading.
     """
     with (
         tempfile.TemporaryDirectory(prefix="synth-publish-") as scratch,
@@ -63,7 +63,7 @@ def publish(publication: Publication, *, num_workers: int = NUM_WORKERS) -> Iter
 
 
 def _sweep(publication: Publication) -> None:
-    """Remove what killed copies left half-written; a sealed target is left alone."""
+    """Remove the temporary files of killed copies; a sealed target is left alone."""
     if SEAL not in publication.present:
         for folder in {file.path.rpartition("/")[0] for file in publication.files}:
             publication.target.sweep(folder)
@@ -73,36 +73,63 @@ def _copy(publication: Publication, file: SetFile, scratch: Path) -> Copied:
     target = publication.target
     if file.path in publication.present:
         with suppress(FileNotFoundError):  # removed since it was listed: copied again
-            file.require(target, _hash(target, file.path), KEPT)
+            _require_right(file, target, lambda: _hash(target, file.path), KEPT)
             return Copied(file=file, is_new=False)
     with _content(publication.source, file, scratch) as content:
         for attempt in range(ATTEMPTS):
             target.create(file.path, content)
-            # Whoever made it, it is read back: stores do not check from end to end what they are
-            # sent, and "exists already" may be the answer to our own upload, sent twice.
+            # Whoever created it, it is read back: stores do not check from end to end what they
+            # are sent, and "exists already" may be the answer to our own upload, sent twice.
             try:
-                file.require(target, _hash(target, file.path), KEPT)
-            except FileNotFoundError:  # another writer was at this name, and failed
+                _require_right(file, target, lambda: _hash(target, file.path), KEPT)
+            except FileNotFoundError:  # another writer held this name, and failed
                 time.sleep(RETRY_AFTER_S * 2**attempt)
             else:
                 return Copied(file=file, is_new=True)
     raise StoreError(
-        f"{target.at(file.path)}: cannot be created as if it existed, and is not there; look at "
-        "the storage and run the same command again"
+        f"{target.at(file.path)}: the storage says that the file exists, yet it cannot be read; "
+        "look at the storage and run the same command again"
     )
+
+
+def _require_right(
+    file: SetFile, store: Store, read: Callable[[], tuple[str, int]], advice: str
+) -> None:
+    """Refuse a file that a store holds with other bytes, which two readings have to agree on.
+
+    Args:
+        read: Reads the file and gives its hash and size.
+        advice: What to do about a wrong file.
+    """
+    first = read()
+    if file.is_right(first):
+        return
+    # A bit may flip on the way, too. A right file must not be called wrong, because the
+    # message about a wrong one says to remove it.
+    second = read()
+    if first != second and not file.is_right(second):
+        raise StoreError(
+            f"{store.at(file.path)}: gives other bytes at every reading; look at the network, the "
+            "disk and the memory of this machine, and run the same command again"
+        )
+    file.require(store, second, advice)
 
 
 @contextmanager
 def _content(source: Store, file: SetFile, scratch: Path) -> Iterator[Path]:
-    """A file of the source as one of this machine, after its hash was found right."""
+    """A file of the source on this machine, after its hash was found right."""
     local = source.local_path(file.path)
     path = local or scratch / secrets.token_hex(8)
     try:
         try:
-            found = _hash(source, file.path) if local else _download(source, file.path, path)
+            _require_right(
+                file,
+                source,
+                lambda: _hash(source, file.path) if local else _download(source, file.path, path),
+                MEND,
+            )
         except FileNotFoundError as exc:
             raise CorruptError(f"{source.at(file.path)}: is gone; {MEND}") from exc
-        file.require(source, found, MEND)
         yield path
     finally:
         if local is None:
@@ -116,10 +143,10 @@ def _hash(store: Store, path: str) -> tuple[str, int]:
 
 def _download(store: Store, path: str, to: Path) -> tuple[str, int]:
     def keep(piece: bytes) -> None:
-        with _scratch_errors(to.parent):  # here, or they would count as errors of the store
+        with _scratch_errors(to.parent):
             copy.write(piece)
 
-    with _scratch_errors(to.parent), to.open("xb") as copy, store.open(path) as file:
+    with _scratch_errors(to.parent), to.open("wb") as copy, store.open(path) as file:
         return hash_stream(file, keep)
 
 
@@ -131,6 +158,6 @@ def _scratch_errors(folder: Path) -> Iterator[None]:
         raise
     except OSError as exc:
         raise StoreError(
-            f"{folder}: {exc.strerror}; each worker keeps one tar there for a while: free some "
-            "space, name a larger folder in TMPDIR, or give fewer --workers"
+            f"{folder}: {exc.strerror}; every worker keeps one file there while it copies it: free "
+            "some space, set TMPDIR to a larger folder, or give fewer --workers"
         ) from exc

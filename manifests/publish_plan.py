@@ -1,4 +1,4 @@
-"""What a copy of a sealed set consists of, and whether a place may hold it. Writes nothing."""
+"""Which files a copy of a sealed set consists of, and whether the target may hold it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ from manifests.foundation.files import TEMPORARY_PREFIX
 from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL, is_read_by_glob
 from manifests.seal import Seal, parse_seal
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import Store
 
-MEND = "restore it from a copy or render the set again; `synth verify` tells all that is wrong"
+MEND = "restore it from a copy or render the set again; `synth verify` lists all that is wrong"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,26 +25,31 @@ class SetFile:
     size_bytes: int
     """What the source lists; for a tar the seal says the same."""
 
-    def require(self, store: Store, found: tuple[str, int], advice: str) -> None:
-        """Refuse a file with another hash or size, which a store was found to hold."""
-        if found != (self.sha256, self.size_bytes):
+    def is_right(self, held: tuple[str, int]) -> bool:
+        """Whether these are the hash and the size that the seal says."""
+        return held == (self.sha256, self.size_bytes)
+
+    def require(self, store: Store, held: tuple[str, int], advice: str) -> None:
+        """Refuse the file of a store if it has another hash or size. Raises CorruptError."""
+        if not self.is_right(held):
             raise CorruptError(
-                f"{store.at(self.path)}: {found[1]} bytes with hash {found[0]}, the seal says "
+                f"{store.at(self.path)}: {held[1]} bytes with hash {held[0]}, the seal says "
                 f"{self.size_bytes} with {self.sha256}; {advice}"
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """A copy that may be made."""
+    """A copy that can be made, with what is there already."""
 
     source: Store
     target: Store
     seal: Seal
     stages: Sequence[Sequence[Sequence[SetFile]]]
-    """A stage begins when the one before is done; its chains are independent, a chain is not."""
+    """A stage begins when the one before is done. Its chains may be copied at once and in any
+    order; the files of a chain are copied in their order."""
     present: frozenset[str]
-    """Paths at the target; their sizes are right."""
+    """Paths of files that are at the target already, with the right size."""
 
     @property
     def files(self) -> list[SetFile]:
@@ -52,7 +57,7 @@ class Publication:
 
 
 def plan_publication(source: ShardSet, target: Store) -> Publication:
-    """Look at both ends.
+    """Compare source and target by the names and sizes of their files. Writes nothing.
 
     Raises:
         ContractError: The source is not sealed, or the target lies in it.
@@ -65,18 +70,18 @@ def plan_publication(source: ShardSet, target: Store) -> Publication:
     if source.store.holds(target):
         raise ContractError(
             f"{target.url}: lies in the set that is to be copied, {source.store.url}; give a "
-            "place outside of it"
+            "target outside of it"
         )
     seal, stages = _seal_and_stages(source)
     wanted = {file.path: file for stage in stages for chain in stage for file in chain}
-    found = _sizes(target, {*NUMBERED_FOLDERS, *_folders(wanted)})
-    _require_part_of_copy(target, wanted, found)
+    sizes = _sizes(target, {*NUMBERED_FOLDERS, *_folders(wanted)})
+    _require_part_of_copy(target, wanted, sizes)
     return Publication(
         source=source.store,
         target=target,
         seal=seal,
         stages=stages,
-        present=frozenset(wanted.keys() & found.keys()),
+        present=frozenset(wanted.keys() & sizes.keys()),
     )
 
 
@@ -96,9 +101,9 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
     derived = derived_files(source.recipe.identity, seal)
     hashes = dict(seal.files) | {path: sha256_hex(content) for path, content in derived.items()}
     shards = []
-    for each in seal.shards:
-        tar, manifest = layout.tar(each.shard), layout.manifest(each.shard)
-        hashes |= {tar: each.tar_sha256, manifest: each.manifest_sha256}
+    for summary in seal.shards:
+        tar, manifest = layout.tar(summary.shard), layout.manifest(summary.shard)
+        hashes |= {tar: summary.tar_sha256, manifest: summary.manifest_sha256}
         shards.append([tar, manifest])
     for path in hashes:
         parts = PurePosixPath(path).parts
@@ -110,14 +115,14 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
     for path in hashes:
         if path not in sizes:
             raise CorruptError(f"{store.at(path)}: the sealed set has it and it is gone; {MEND}")
-    for each in seal.shards:
-        if sizes[tar := layout.tar(each.shard)] != each.tar_bytes:
+    for summary in seal.shards:
+        if sizes[tar := layout.tar(summary.shard)] != summary.tar_bytes:
             raise CorruptError(
-                f"{store.at(tar)}: {sizes[tar]} bytes, the seal says {each.tar_bytes}; {MEND}"
+                f"{store.at(tar)}: {sizes[tar]} bytes, the seal says {summary.tar_bytes}; {MEND}"
             )
 
     def chain(*paths: str) -> list[SetFile]:
-        return [SetFile(path=each, sha256=hashes[each], size_bytes=sizes[each]) for each in paths]
+        return [SetFile(path=path, sha256=hashes[path], size_bytes=sizes[path]) for path in paths]
 
     stages = [
         [chain(RECIPE)],
@@ -130,25 +135,30 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
 
 
 def _require_part_of_copy(
-    target: Store, wanted: Mapping[str, SetFile], found: Mapping[str, int]
+    target: Store, wanted: Mapping[str, SetFile], sizes: Mapping[str, int]
 ) -> None:
-    foreign = () if RECIPE in found else target.names()
+    """Refuse a target that holds anything else than a part of this copy.
+
+    Args:
+        wanted: The files of the copy by path.
+        sizes: The files at the target, as it lists them.
+    """
+    foreign = () if RECIPE in sizes else target.names()
     if foreign and not target.exists(RECIPE):  # another copy may have begun meanwhile
         raise ForeignSetError(
             f"{target.url}: holds {foreign[0]} but no shard set; choose an empty folder"
         )
     for path in (RECIPE, SEAL):
-        if path in found and sha256_hex(target.read(path)) != wanted[path].sha256:
+        if path in sizes and not _reads_as(target, wanted[path]):
             raise ForeignSetError(
                 f"{target.at(path)}: belongs to another set; nothing is overwritten: choose an "
                 "empty folder"
             )
-    for path, size in found.items():
-        # Stock readers take every tar that they find, ours every manifest.
+    for path, size in sizes.items():
         if path not in wanted and is_read_by_glob(path):
             raise ForeignSetError(
-                f"{target.at(path)}: is no file of the set that is copied; remove it, or choose an "
-                "empty folder"
+                f"{target.at(path)}: is no file of the set that is copied, and readers would take "
+                "it for one; remove it, or choose an empty folder"
             )
         if path in wanted and size != (expected := wanted[path].size_bytes):
             raise CorruptError(
@@ -157,6 +167,11 @@ def _require_part_of_copy(
 
 
 KEPT = "nothing is overwritten: remove it and run the same command again, or choose an empty folder"
+
+
+def _reads_as(store: Store, file: SetFile) -> bool:
+    """Whether one of two readings gives the right bytes; a bit may flip on the way."""
+    return any(sha256_hex(store.read(file.path)) == file.sha256 for _ in range(2))
 
 
 def _sizes(store: Store, folders: Iterable[str]) -> dict[str, int]:

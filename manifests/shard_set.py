@@ -19,7 +19,7 @@ from manifests.recipe import Identity, Recipe, parse_recipe
 from manifests.rows import SubjectRow, ViewRow, subjects_to_table, table_to_subjects
 from manifests.schema import schema_of, subject_columns
 from manifests.seal import Seal, parse_seal
-from manifests.storage.store import Store
+from manifests.storage import Store, open_store
 from manifests.tables import read_table, write_table
 
 
@@ -48,7 +48,7 @@ class ShardSet:
     @classmethod
     def open(cls, url: str) -> "ShardSet":
         """The set at a URL."""
-        return cls(Store(url))
+        return cls(open_store(url))
 
     @classmethod
     def begin(

@@ -23,7 +23,7 @@ from manifests.rows import SubjectRow
 from manifests.seal import Seal
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import Store, open_store
 from pipeline.config import GenerateConfig
 from pipeline.encoding import ImageEncoder
 from pipeline.execution import Executor, executor_class
@@ -68,7 +68,7 @@ def begin(
         SynthError: As soon as anything is wrong; before the first file is written where that can
             be known.
     """
-    store = Store(url)
+    store = open_store(url)
     store.require_creatable()
     executor = open_executor(config.execution, origin=origin)
     ingredients = probe(resolve(config, store, origin=origin))
@@ -98,7 +98,7 @@ def rejoin(
     Raises:
         SynthError: There is no set, or it cannot be gone on with on this machine.
     """
-    store = Store(url)
+    store = open_store(url)
     store.require_creatable()
     executor = open_executor(execution, origin="recipe")
     try:

@@ -19,7 +19,7 @@ from manifests.recipe import Identity
 from manifests.rows import SubjectRow, ViewRow
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import Store, open_store
 from manifests.tars import View, write_tar
 
 CAPTIONS = ("a red fox", "a blue door", "two pears")
@@ -88,7 +88,7 @@ def begin(
 ) -> ShardSet:
     """A set whose shards are still to be made: two of them, unless `changes` say otherwise."""
     subjects = subject_rows(*captions)
-    store = url if isinstance(url, Store) else Store(str(url))
+    store = open_store(str(url)) if isinstance(url, str | Path) else url
     identity = identity_of(subjects, **changes)
     return ShardSet.begin(store, identity, subjects, environment=environment or {"python": "3.11"})
 

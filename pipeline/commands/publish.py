@@ -1,4 +1,4 @@
-"""`synth publish`: a verified copy of a sealed set, in a folder or in a bucket."""
+"""`synth publish`: make a verified copy of a sealed set in a folder or a bucket."""
 
 import click
 
@@ -7,21 +7,25 @@ import click
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.option(
-    "--workers", type=click.IntRange(1, 64), default=8, show_default=True, help="Files at once."
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=8,
+    show_default=True,
+    help="Files at once.",
 )
 def publish(source: str, target: str, workers: int) -> None:
-    """Copy a sealed set to a folder or a bucket; every byte checked, the seal last.
+    """Copy a sealed set to a folder or a bucket; every byte is checked, the seal comes last.
 
-    The same command again goes on where it stopped. What is at DST already is compared, never
-    overwritten.
+    The same command continues a copy that was stopped. Files that are at DST already are compared
+    and never overwritten.
     """
     from manifests.foundation.progress import progress
     from manifests.publish import publish as publish_files
     from manifests.publish_plan import plan_publication
     from manifests.shard_set import ShardSet
-    from manifests.storage.store import Store
+    from manifests.storage import open_store
 
-    publication = plan_publication(ShardSet.open(source), Store(target))
+    publication = plan_publication(ShardSet.open(source), open_store(target))
     num_bytes = sum(file.size_bytes for file in publication.files)
     num_new = new_bytes = 0
     with progress("publish", "bytes", num_bytes) as advance:

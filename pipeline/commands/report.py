@@ -1,4 +1,4 @@
-"""`synth report`: look at a set."""
+"""`synth report`: a set as one HTML page."""
 
 from pathlib import Path
 
@@ -15,13 +15,14 @@ import click
 )
 def report(url: str, out: Path, groups: int) -> None:
     """Write one HTML file about a set: contact sheets, counts, failures, recipe."""
-    from manifests.foundation.errors import ConfigError
+    from manifests.foundation.files import require_local, write_output
+    from manifests.foundation.messages import printable
     from manifests.shard_set import ShardSet
     from pipeline.report import write_report
 
+    require_local(out, "--out")
     html = write_report(ShardSet.open(url), num_groups=groups)
-    try:
-        out.write_text(html, "utf-8")
-    except OSError as exc:
-        raise ConfigError(f"{out}: cannot be written ({exc.strerror}); choose --out") from exc
-    click.echo(f"{out}: {len(html) / 1e6:.1f} MB")
+    # An error that is quoted in the report may hold half of a surrogate pair.
+    data = html.encode("utf-8", "backslashreplace")
+    write_output(out, data, option="--out")
+    click.echo(printable(f"{out}: {len(data) / 1e6:.1f} MB"))

@@ -8,7 +8,7 @@ import click
 @click.command()
 @click.argument("url")
 @click.argument("key")
-@click.option("--save", type=click.Path(path_type=Path), help="Write the stored image here.")
+@click.option("--save", type=click.Path(path_type=Path), help="File for the stored image.")
 @click.option("--render", is_flag=True, help="Render the view again and compare the bytes.")
 @click.option("--model", help="Where the model is on this machine, if not where it was.")
 @click.option(
@@ -22,24 +22,30 @@ def show(
     """Show the row and the picture of the view KEY (such as 000000012_003)."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    from manifests.foundation.files import require_local, write_output
+    from manifests.foundation.messages import printable
     from manifests.schema import manifest_columns
     from manifests.shard_set import ShardSet
     from pipeline.encoding import decode
     from pipeline.showing import find_view, half_blocks, render_again
 
+    if save is not None:
+        require_local(save, "--save")
     shards = ShardSet.open(url)
     shard, row = find_view(shards, key)
     table = Table(show_header=False)
     names = [column.name for column in manifest_columns(shards.recipe.identity.columns)]
     for name in names:
-        table.add_row(name, str(row.get(name)))
+        # A Text is shown as it is stored: a plain string would be read as markup and emoji.
+        table.add_row(name, Text(printable(str(row.get(name)))))
     console = Console()
     console.print(table)
     if row.is_ok:
         image = shards.image(shard, row)
         if save is not None:
-            save.write_bytes(image)
+            write_output(save, image, option="--save")
         if console.is_terminal:
             console.print(half_blocks(decode(image, where=key), width=min(64, console.width)))
     if render:

@@ -9,14 +9,16 @@ def status(url: str) -> None:
     """Show progress, rate, time left and failures of a set, from storage alone."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    from manifests.foundation.messages import printable
     from manifests.shard_set import ShardSet
     from pipeline.overview import overview
 
     shards = ShardSet.open(url)
     seen = overview(shards)
     identity = shards.recipe.identity
-    table = Table(show_header=False, title=shards.store.url)
+    table = Table(show_header=False, title=Text(printable(shards.store.url)))
     state = "sealed" if seen.is_sealed else "open"
     table.add_row("state", state)
     table.add_row("shards", f"{seen.num_committed:,} of {seen.num_shards:,} committed")
@@ -31,4 +33,5 @@ def status(url: str) -> None:
     console = Console()
     console.print(table)
     for shard, errors in list(seen.given_up.items())[:20]:
-        console.print(f"shard {shard}: {errors[-1]}", markup=False)
+        last = errors[-1] if errors else "no error was recorded"
+        console.print(Text(printable(f"shard {shard}: {last}")))

@@ -1,4 +1,4 @@
-"""`synth verify`: every invariant, every hash."""
+"""`synth verify`: check every hash and every invariant of a set."""
 
 import click
 
@@ -9,7 +9,11 @@ MAX_LINES = 100
 @click.argument("url")
 @click.option("--sealed", is_flag=True, help="A set that is not sealed is a fault, too.")
 def verify(url: str, sealed: bool) -> None:
-    """Check every byte of a set against SPEC.md; exit 1 and the place of each fault."""
+    """Check every byte of a set against SPEC.md.
+
+    Each fault is one line that says where it is. Exit status 1 if there are any.
+    """
+    from manifests.foundation.messages import printable
     from manifests.foundation.progress import progress
     from manifests.shard_set import ShardSet
     from manifests.validation import validate_shard_set
@@ -19,7 +23,7 @@ def verify(url: str, sealed: bool) -> None:
     with progress("verify", "shards", committed) as advance:
         problems = list(validate_shard_set(shards, on_shard=lambda shard: advance(1)))
     for problem in problems[:MAX_LINES]:
-        click.echo(f"{problem.where}: {problem.message} [{problem.kind}]")
+        click.echo(printable(f"{problem.where}: {problem.message} [{problem.kind}]"))
     if len(problems) > MAX_LINES:
         click.echo(f"and {len(problems) - MAX_LINES} more")
     if problems:

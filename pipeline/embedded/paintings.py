@@ -14,7 +14,7 @@ from pathlib import Path
 
 from manifests.foundation.errors import PluginError
 from manifests.foundation.files import TEMPORARY_PREFIX
-from manifests.storage.store import Store
+from manifests.storage import open_store
 from pipeline.embedded.world import COLOUR_NAMES, DIGITS, IMAGE_PX, Split, paint_split
 from pipeline.encoding import ImageConfig, ImageEncoder
 from pipeline.errors import PipelineError
@@ -94,7 +94,7 @@ def write_paintings(folder: Path) -> dict[str, int]:
                 f"{folder / path}: not as `synth handwriting` writes it; nothing is overwritten, "
                 "give a new folder"
             )
-    store = Store(str(folder))
+    store = open_store(str(folder))
     for path in missing:
         store.create(path, files[path])
     return counts

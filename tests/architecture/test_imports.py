@@ -20,9 +20,9 @@ VIOLATIONS = {
     "contract-is-light": ("manifests/planted.py", "import torch"),
     "foundation-below-the-format": (
         "manifests/foundation/files.py",
-        "import manifests.storage.store",
+        "import manifests.storage.reading",
     ),
-    "foundation-knows-no-format": ("manifests/storage/store.py", "import manifests.schema"),
+    "foundation-knows-no-format": ("manifests/storage/local.py", "import manifests.schema"),
     "pipeline-layers": ("pipeline/errors.py", "import pipeline.worker"),
     "trainer-layers": ("trainer/planted.py", "x = 1"),
     "plugins-are-independent": (

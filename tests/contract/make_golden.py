@@ -19,7 +19,7 @@ from manifests.plan import ViewRequest
 from manifests.rows import SubjectRow
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import open_store
 from tests.sets import commit, identity_of, views_of
 
 CAPTIONS = ("a red fox", "a blue door", "un café à Paris")
@@ -49,7 +49,7 @@ def main(folder: str) -> None:
     ]
     environment = {"pyarrow": pa.__version__}
     shards = ShardSet.begin(
-        Store(folder),
+        open_store(folder),
         identity_of(subjects),
         subjects,
         environment=environment,

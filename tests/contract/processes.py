@@ -23,8 +23,8 @@ from manifests.publish import publish
 from manifests.publish_plan import plan_publication
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
+from manifests.storage import open_store
 from manifests.storage.errors import StoreError
-from manifests.storage.store import Store
 from tests.sets import begin, commit, tree, write_tar_of
 
 STATS = b'{"total_s": 1.5}\n'
@@ -62,7 +62,7 @@ def make_original(folder: str) -> None:
 
 def copy_original(folder: str) -> None:
     original = f"{Path(folder).parent}/original-{Path(folder).name}"
-    list(publish(plan_publication(ShardSet.open(original), Store(folder)), num_workers=1))
+    list(publish(plan_publication(ShardSet.open(original), open_store(folder)), num_workers=1))
 
 
 STORIES: dict[str, tuple[Callable[[str], Any], Callable[[str], Any]]] = {

@@ -23,8 +23,8 @@ from manifests.recipe import Recipe
 from manifests.rows import ViewRow, parse_view_json
 from manifests.seal import Seal
 from manifests.shard_set import ShardSet, write_plan
+from manifests.storage import open_store
 from manifests.storage.errors import StoreError
-from manifests.storage.store import Store
 from manifests.tars import View, walk_tar
 from manifests.validation import Problem, validate_shard_set
 from tests.sets import (
@@ -418,7 +418,7 @@ def test_prompts_that_are_not_those_of_the_recipe(tmp_path: Path) -> None:
     files = write_plan(identity_of(other), other)
     hashes = {path: sha256_hex(content) for path, content in files.items()}
     recipe = Recipe(identity=identity, environment={}, subject_files=hashes)
-    store = Store(str(tmp_path))
+    store = open_store(str(tmp_path))
     store.create(RECIPE, recipe.to_bytes())
     for path, content in files.items():
         store.create(path, content)
@@ -430,7 +430,7 @@ def test_a_prompt_with_another_group_than_its_text(tmp_path: Path, changes: dict
     rows = [replace(subject_rows("a red fox")[0], **changes)]
     identity = identity_of(rows)
     assert identity.subjects_sha256 == hash_subjects(rows, COLUMNS)
-    shards = ShardSet.begin(Store(str(tmp_path)), identity, rows, environment={})
+    shards = ShardSet.begin(open_store(str(tmp_path)), identity, rows, environment={})
     assert kinds(shards) == [("subjects, row 0", "group")]
 
 

@@ -13,7 +13,7 @@ from manifests.rows import ViewRow
 from manifests.schema import schema_of, subject_columns
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet, write_plan
-from manifests.storage.store import Store
+from manifests.storage import open_store
 from manifests.tables import read_table
 from manifests.tars import View
 from manifests.validation import validate_shard_set
@@ -136,7 +136,9 @@ def begun_again(golden: ShardSet, folder: Path) -> ShardSet:
         (folder / path).parent.mkdir(exist_ok=True)
         shutil.copy(GOLDEN / path, folder / path)
     identity = golden.recipe.identity
-    return ShardSet.begin(Store(str(folder)), identity, list(golden.all_subjects()), environment={})
+    return ShardSet.begin(
+        open_store(str(folder)), identity, list(golden.all_subjects()), environment={}
+    )
 
 
 def test_golden_recipe_is_written_again_to_the_byte(golden: ShardSet) -> None:

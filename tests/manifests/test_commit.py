@@ -12,7 +12,7 @@ from manifests.errors import CorruptError
 from manifests.garbage import remove_garbage
 from manifests.manifest import Manifest
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage.local import LocalStore
 from manifests.tars import View
 from tests.sets import begin, commit, expected_of, png, refused, tree, views_of, write_tar_of
 
@@ -59,7 +59,7 @@ def test_commit_again_changes_nothing(shards: ShardSet, right: dict[str, bytes])
 def test_a_lost_response_to_a_create_is_no_failure(
     shards: ShardSet, right: dict[str, bytes]
 ) -> None:
-    class Deaf(Store):
+    class Deaf(LocalStore):
         """Stores, and hears that somebody else was first."""
 
         def create(self, path: str, content: bytes | Path) -> bool:

@@ -1,9 +1,12 @@
+import io
 import resource
 import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import fsspec
 import pytest
@@ -15,8 +18,9 @@ from manifests.publish import publish
 from manifests.publish_plan import plan_publication
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
+from manifests.storage import Store, open_store
 from manifests.storage.errors import StoreError
-from manifests.storage.store import Store
+from manifests.storage.local import LocalStore
 from manifests.validation import validate_shard_set
 from tests.running import synth
 from tests.sets import begin, commit, make_set, refused, tree
@@ -29,17 +33,17 @@ PATHS = [
     "dataset.json",
     "manifests/000000.parquet",
     "manifests/000001.parquet",
-    "subjects/000000.parquet",
     "recipe.json",
     "stats/000000.json",
     "stats/000001.json",
+    "subjects/000000.parquet",
 ]
 """Every file of the set that is copied here."""
 
 
 def copy(source: str | Path, target: str | Path | Store, num_workers: int = 8) -> list[str]:
     """Publish; the paths that were written, in order."""
-    store = target if isinstance(target, Store) else Store(str(target))
+    store = open_store(str(target)) if isinstance(target, str | Path) else target
     publication = plan_publication(ShardSet.open(str(source)), store)
     copied = list(publish(publication, num_workers=num_workers))
     assert sorted(each.file.path for each in copied) == PATHS
@@ -71,7 +75,7 @@ class KilledError(Exception):
     """What ends a writer at once."""
 
 
-class Dying(Store):
+class Dying(LocalStore):
     """Ends its writer in place of the creation of one more file than it was told to allow."""
 
     def __init__(self, url: str, num_files: int) -> None:
@@ -94,7 +98,7 @@ def test_a_copy_is_equal_to_the_byte(source: Path, target: Path) -> None:
 def test_no_file_comes_before_those_that_it_vouches_for(source: Path, target: Path) -> None:
     created = []
 
-    class Noting(Store):
+    class Noting(LocalStore):
         def create(self, path: str, content: bytes | Path) -> bool:
             created.append(path)
             return super().create(path, content)
@@ -165,14 +169,14 @@ def test_only_what_the_seal_names_is_copied(tmp_path: Path, target: Path) -> Non
     """A shard that was committed after an incomplete seal, and what somebody put there."""
     shards = begin(tmp_path / "source")
     commit(shards, 1)
-    shards.store.create("failed/000000.json", b'{"shard": 0}\n')
+    shards.store.create("failed/000000-000.json", b'{"shard": 0}\n')
     seal_set(shards, incomplete=True)
     sealed = tree(tmp_path / "source")
     commit(shards, 0)
     shards.store.create("notes.txt", b"")
-    list(publish(plan_publication(shards, Store(str(target)))))
+    list(publish(plan_publication(shards, open_store(str(target)))))
     assert tree(target) == sealed
-    assert "failed/000000.json" in sealed
+    assert "failed/000000-000.json" in sealed
 
 
 def test_a_set_that_is_not_sealed_is_refused(tmp_path: Path, target: Path) -> None:
@@ -223,7 +227,7 @@ def test_a_source_that_lost_a_part_is_refused_before_anything_is_written(
     with refused(CorruptError, f"{tar}: ", "the seal says", "`synth verify`"):
         copy(source, target)
     tar.unlink()
-    with refused(CorruptError, f"{tar}: the seal names it and it is gone"):
+    with refused(CorruptError, f"{tar}: the sealed set has it and it is gone"):
         copy(source, target)
     assert not target.exists()
 
@@ -277,7 +281,8 @@ def test_another_set_at_the_target_is_refused(source: Path, target: Path, is_sea
 def test_the_same_set_sealed_otherwise_is_another_one(source: Path, target: Path) -> None:
     """The same recipe to the byte, and one shard less."""
     shutil.copytree(source, target)
-    for path in (SEAL, "manifests/000001.parquet"):
+    shard = ("data/000001.tar", "stats/000001.json", "manifests/000001.parquet")
+    for path in (SEAL, "README.md", "data/sizes.json", *shard):
         (target / path).unlink()
     seal_set(ShardSet.open(str(target)), incomplete=True)
     with refused(ForeignSetError, f"{target}/dataset.json: belongs to another set"):
@@ -292,13 +297,40 @@ def test_files_of_nobody_knows_what_are_left_alone(source: Path, target: Path) -
     assert list(tree(target)) == ["thesis.tex"]
 
 
-@pytest.mark.parametrize("path", ["data/000002.tar", "manifests/000007.parquet"])
-def test_a_shard_too_many_at_the_target_is_refused(source: Path, target: Path, path: str) -> None:
+@pytest.mark.parametrize(
+    "path",
+    [
+        "data/000002.tar",
+        "data/0000001.tar",
+        "data/extra.tar",
+        "manifests/000007.parquet",
+        "manifests/extra.parquet",
+        "subjects/000001.parquet",
+        "stats/000002.json",
+        "failed/000000-000.json",
+    ],
+)
+@pytest.mark.parametrize("is_sealed", [True, False])
+def test_a_file_that_readers_would_take_for_one_of_the_set_is_refused(
+    source: Path, target: Path, path: str, is_sealed: bool
+) -> None:
     copy(source, target)
-    (target / SEAL).unlink()
+    if not is_sealed:
+        (target / SEAL).unlink()
+    (target / path).parent.mkdir(exist_ok=True)
     (target / path).write_bytes(b"")
     with refused(ForeignSetError, f"{target}/{path}: is no file of the set", "remove it"):
         copy(source, target)
+
+
+@pytest.mark.parametrize("path", ["notes.txt", "data/notes.txt", "data/backup/000002.tar"])
+def test_a_file_that_no_reader_takes_may_lie_beside_a_copy(
+    source: Path, target: Path, path: str
+) -> None:
+    copy(source, target)
+    (target / path).parent.mkdir(exist_ok=True)
+    (target / path).write_bytes(b"")
+    assert copy(source, target) == []
 
 
 def test_a_copy_into_itself_is_refused(source: Path, tmp_path: Path) -> None:
@@ -343,7 +375,7 @@ def test_scratch_that_is_full_is_named(
 
 
 def test_a_lost_answer_to_a_create_is_no_failure(source: Path, target: Path) -> None:
-    class Deaf(Store):
+    class Deaf(LocalStore):
         """Stores, and hears that somebody else was first."""
 
         def create(self, path: str, content: bytes | Path) -> bool:
@@ -357,7 +389,7 @@ def test_a_lost_answer_to_a_create_is_no_failure(source: Path, target: Path) -> 
 def test_a_store_that_is_busy_is_asked_again(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    class Busy(Store):
+    class Busy(LocalStore):
         """Has a conflict with another writer, who then fails."""
 
         num_conflicts = 3
@@ -375,12 +407,12 @@ def test_a_store_that_is_busy_is_asked_again(
     assert waited == [0.5, 1.0, 2.0]
     busy = Busy(f"{target}2")
     busy.num_conflicts = 99
-    with refused(StoreError, f"{target}2/recipe.json", "is not there; look at the storage"):
+    with refused(StoreError, f"{target}2/recipe.json", "the file exists, yet it cannot be read"):
         copy(source, busy)
 
 
 def test_what_was_written_is_read_back(source: Path, target: Path) -> None:
-    class Flipping(Store):
+    class Flipping(LocalStore):
         """Changes a bit on the way, as nobody but a hash sees."""
 
         def create(self, path: str, content: bytes | Path) -> bool:
@@ -391,6 +423,60 @@ def test_what_was_written_is_read_back(source: Path, target: Path) -> None:
     with refused(CorruptError, f"{target}/data/000000.tar", "the seal says", "remove it"):
         copy(source, Flipping(str(target)))
     assert {"manifests/000000.parquet", SEAL} & tree(target).keys() == set()
+
+
+class Noisy(LocalStore):
+    """Changes a bit of what is read of one file, as often as it is told to."""
+
+    def __init__(self, url: str, path: str, times: int) -> None:
+        super().__init__(url)
+        self.path = path
+        self.times = times
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[Any]:
+        with super().open(path) as file:
+            data = bytearray(file.read())
+        if path == self.path and self.times:
+            data[self.times] ^= 1  # another one each time
+            self.times -= 1
+        yield io.BytesIO(data)
+
+    def read(self, path: str, *, max_bytes: int = 1 << 30) -> bytes:
+        with self.open(path) as file:
+            return bytes(file.read())
+
+
+@pytest.mark.parametrize("path", [RECIPE, "data/000000.tar", SEAL])
+@pytest.mark.parametrize("is_new", [True, False])
+def test_a_bit_that_flips_once_on_the_way_back_is_no_wrong_file(
+    source: Path, target: Path, path: str, is_new: bool
+) -> None:
+    if not is_new:
+        copy(source, target)
+    noisy = Noisy(str(target), path, times=1)
+    assert sorted(copy(source, noisy)) == (PATHS if is_new else [])
+    assert noisy.times == 0
+    assert tree(target) == tree(source)
+
+
+def test_a_bit_that_flips_once_on_the_way_from_the_source_is_no_wrong_file(
+    source: Path, target: Path
+) -> None:
+    shards = ShardSet(Noisy(str(source), "data/000000.tar", times=1))
+    list(publish(plan_publication(shards, open_store(str(target)))))
+    assert tree(target) == tree(source)
+
+
+def test_bits_that_flip_at_every_reading_are_no_fault_of_the_file(
+    source: Path, target: Path
+) -> None:
+    noisy = Noisy(str(target), "data/000000.tar", times=9)
+    with pytest.raises(StoreError) as caught:
+        copy(source, noisy)
+    assert "data/000000.tar: gives other bytes at every reading" in str(caught.value)
+    assert "remove" not in str(caught.value)
+    assert SEAL not in tree(target)
 
 
 def test_the_command_tells_what_it_did(source: Path, target: Path) -> None:

@@ -8,7 +8,8 @@ from manifests.errors import (
 from manifests.plan import hash_subjects
 from manifests.rows import SubjectRow
 from manifests.shard_set import ShardSet
-from manifests.storage.store import Store
+from manifests.storage import open_store
+from manifests.storage.local import LocalStore
 from manifests.validation import validate_shard_set
 from tests.sets import (
     CAPTIONS,
@@ -75,7 +76,7 @@ def test_another_identity_is_refused_with_the_keys_that_differ(tmp_path: Path) -
 
 
 def test_two_writers_that_begin_at_once_join(tmp_path: Path) -> None:
-    class Slow(Store):
+    class Slow(LocalStore):
         """Another writer begins after this one has found nothing."""
 
         was_asked = False
@@ -156,6 +157,6 @@ def test_subjects_keep_all_their_columns(tmp_path: Path) -> None:
         num_merged=3,
         values={"avoid": "blur"},
     )
-    shards = ShardSet.begin(Store(str(tmp_path)), identity_of([row]), [row], environment={})
+    shards = ShardSet.begin(open_store(str(tmp_path)), identity_of([row]), [row], environment={})
     assert shards.subjects(0) == [row]
     assert shards.recipe.identity.subjects_sha256 == hash_subjects([row], COLUMNS)

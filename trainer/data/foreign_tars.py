@@ -11,7 +11,7 @@ from tarfile import BLOCKSIZE
 from typing import Any
 
 from manifests.foundation.errors import SynthError
-from manifests.storage.store import Store
+from manifests.storage import Store
 from trainer.errors import DataError
 
 MAX_MEMBER_BYTES = 256 << 20

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol, TypeVar, runtime_checkable
 
 from manifests.foundation.plugins import did_you_mean
-from manifests.storage.store import Store
+from manifests.storage import Store, open_store
 from trainer.data.foreign_tars import read_groups
 from trainer.errors import DataError
 
@@ -252,7 +252,7 @@ def _group(text: bytes | None, key: str, where: str) -> str:
 
 
 def _open_tars(url: str) -> LabelledSet:
-    store = Store(url)
+    store = open_store(url)
     classes = _lines(store, "classnames.txt")
     templates = _lines(store, "zeroshot_classification_templates.txt")
     for template in templates:

@@ -9,7 +9,7 @@ from hashlib import blake2b, sha256
 
 import numpy as np
 
-from manifests.storage.store import Store
+from manifests.storage import open_store
 from trainer.data.foreign_tars import read_groups
 from trainer.data.groups import GroupTable
 from trainer.data.sources import StoredView
@@ -28,7 +28,7 @@ class TarSource:
     """
 
     def __init__(self, url: str) -> None:
-        store = Store(url)
+        store = open_store(url)
         self.url = store.url
         self._views: list[StoredView] = []
         self._captions: list[str] = []

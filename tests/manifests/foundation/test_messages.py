@@ -3,7 +3,7 @@ import pickle
 import pytest
 
 from manifests.foundation.errors import SynthError
-from manifests.foundation.messages import has_secrets, one_line, redact
+from manifests.foundation.messages import has_secrets, hiding, one_line, printable, redact
 
 
 @pytest.mark.parametrize(
@@ -18,6 +18,11 @@ from manifests.foundation.messages import has_secrets, one_line, redact
         ("https://host/a.tar?sig=SECRET&se=1", "https://host/a.tar"),
         ("hf://datasets/some/set@main/data", "hf://datasets/some/set@main/data"),
         ("s3://bucket/set", "s3://bucket/set"),
+        ("s3:/KEY:SECRET@bucket/set", "s3:/bucket/set"),
+        ("--out s3:/KEY:SEC/RET@bucket/set: no", "--out s3:/bucket/set: no"),
+        ("az:/container/x?sig=SECRET", "az:/container/x"),
+        ("imagefolder:https:/KEY:SECRET@host/x", "imagefolder:https:/host/x"),
+        ("wds:/folder/what?", "wds:/folder/what?"),
         ("HTTPS://host/x?sig=SECRET", "HTTPS://host/x"),
         ("az://container/x?sig=SECRET", "az://container/x"),
         ("s3://bucket/x?X-Amz-Signature=SECRET", "s3://bucket/x"),
@@ -49,3 +54,24 @@ def test_another_library_is_quoted_in_one_line_unless_the_url_holds_a_secret() -
     assert len(one_line(ValueError("x" * 1000))) == 300
     assert has_secrets("az://c/x?sig=1")
     assert not has_secrets("az://c/x")
+
+
+def test_secrets_are_hidden_by_themselves_only_inside_the_block() -> None:
+    text = "Invalid bucket name 'KEY:PASSWORD@bucket', query {'sig': 'SIGNATURE+'}, seen 2"
+    with hiding(["--on", "wds:s3://KEY:PASSWORD@bucket/x?sig=SIGNATURE%2B&n=2", "plain"]):
+        hidden = "Invalid bucket name 'KEY:***@bucket', query {'sig': '***'}, seen 2"
+        assert redact(text) == hidden
+        assert str(SynthError(text)) == hidden
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Füchse, 狐, 🦊\u200d🔥 [bold]\\n", "Füchse, 狐, 🦊\u200d🔥 [bold]\\n"),
+        ("a\x1b[31m\tb\r\n\x07\x7f\x9b", r"a\x1b[31m\tb\r\n\x07\x7f\x9b"),
+        ("a\u2028b\u202ec\ud800", r"a\u2028b\u202ec\ud800"),
+    ],
+)
+def test_control_characters_are_shown_and_not_obeyed(text: str, expected: str) -> None:
+    assert printable(text) == expected

@@ -1,0 +1,201 @@
+"""A folder of this machine, or one that several machines share.
+
+A file is written under a temporary name and gets its own name by a hard link, which fails where a
+rename would overwrite (docs/adr/0009-files-are-created-by-hard-link.md).
+"""
+
+import errno
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from manifests.foundation.files import TEMPORARY_PREFIX, sync_folder
+from manifests.foundation.messages import redact
+from manifests.storage import Store
+from manifests.storage.errors import StoreError
+from manifests.storage.reading import (
+    MAX_READ_BYTES,
+    OpenFile,
+    require_range,
+    require_relative,
+    require_size,
+)
+
+_SCHEMES = ("file://", "local://", "file:", "local:")
+_COPY_BYTES = 1 << 20
+
+
+class LocalStore(Store):
+    """The files under one folder, which need not exist before the first file is created."""
+
+    can_create = True
+    can_delete = True
+    lists_temporaries = True
+
+    def __init__(self, url: str) -> None:
+        self._url = redact(url).rstrip("/")
+        scheme = next((prefix for prefix in _SCHEMES if url.startswith(prefix)), "")
+        self._root = Path(os.path.abspath(os.path.expanduser(url.removeprefix(scheme))))
+
+    @property
+    def url(self) -> str:
+        return self._url
+
+    def local_path(self, path: str) -> Path:
+        require_relative(self.url, path)
+        return self._root / path
+
+    def holds(self, other: Store) -> bool:
+        if not isinstance(other, LocalStore):
+            return False
+        mine, theirs = os.path.realpath(self._root), os.path.realpath(other._root)
+        return os.path.commonpath([mine, theirs]) == mine
+
+    def read(self, path: str, *, max_bytes: int = MAX_READ_BYTES) -> bytes:
+        with self._errors(path), self._open(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            require_size(self.at(path), size, max_bytes)
+            return file.read(size)
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        require_range(self.at(path), offset, length)
+        with self._errors(path), self._open(path) as file:
+            left = os.fstat(file.fileno()).st_size - offset
+            file.seek(offset)
+            return file.read(max(0, min(length, left)))  # read(n) takes n bytes of memory first
+
+    @contextmanager
+    def open(self, path: str) -> Iterator[Any]:
+        with self._errors(path):
+            file = self._open(path)
+        with file:
+            yield OpenFile(file, lambda: self._errors(path))
+
+    def _open(self, path: str) -> BinaryIO:
+        """Open a file, and nothing that could block or never end, such as a pipe or /dev/zero."""
+        file = self.local_path(path)
+        _require_ordinary(self.at(path), file.stat().st_mode)
+        # What lies there may have been exchanged meanwhile: O_NONBLOCK keeps a pipe from blocking.
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        opened = os.fdopen(descriptor, "rb")
+        try:
+            _require_ordinary(self.at(path), os.fstat(descriptor).st_mode)
+        except StoreError:
+            opened.close()
+            raise
+        return opened
+
+    def list(self, folder: str = "") -> dict[str, int]:
+        prefix = f"{folder}/" if folder else ""
+        with self._errors(folder):
+            return {
+                prefix + entry.name: entry.stat().st_size
+                for entry in self._entries(folder)
+                if entry.is_file()
+            }
+
+    def names(self) -> tuple[str, ...]:
+        with self._errors(""):
+            return tuple(entry.name for entry in self._entries(""))
+
+    def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
+        """What lies in a folder, by name, without temporary files."""
+        try:
+            with os.scandir(self.local_path(folder)) as entries:
+                present = sorted(entries, key=lambda entry: entry.name)
+        except FileNotFoundError:
+            return
+        for entry in present:
+            if not entry.name.startswith(TEMPORARY_PREFIX):
+                yield entry
+
+    def exists(self, path: str) -> bool:
+        with self._errors(path):
+            return self.local_path(path).exists()
+
+    def create(self, path: str, content: bytes | Path) -> bool:
+        final = self.local_path(path)
+        with self._errors(path):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temporary = final.parent / f"{TEMPORARY_PREFIX}{final.name}-{secrets.token_hex(8)}"
+            is_new = True
+            try:
+                _write(temporary, content)
+                try:
+                    os.link(temporary, final)
+                except FileNotFoundError:
+                    # Another writer has sealed the set just now and swept its folders.
+                    return self.create(path, content)
+            except FileExistsError:
+                is_new = False
+            finally:
+                temporary.unlink(missing_ok=True)
+            # Also for a file of another writer, who may have died before this line.
+            sync_folder(final.parent)
+        return is_new
+
+    def delete(self, path: str) -> None:
+        with self._errors(path):
+            self.local_path(path).unlink(missing_ok=True)
+
+    def sweep(self, folder: str) -> None:
+        with self._errors(folder):
+            for temporary in self.local_path(folder).glob(f"{TEMPORARY_PREFIX}*"):
+                temporary.unlink(missing_ok=True)
+
+    @contextmanager
+    def _errors(self, path: str) -> Iterator[None]:
+        """Turn what the file system says into one line; FileNotFoundError passes."""
+        try:
+            yield
+        except FileNotFoundError:
+            raise
+        except OSError as exc:
+            where = self.at(path) if path else self.url
+            advice = _ADVICE.get(exc.errno or 0, "look at the disk and try again")
+            raise StoreError(f"{where}: {exc.strerror or exc}; {advice}") from exc
+
+
+def _write(path: Path, content: bytes | Path) -> None:
+    """Write a new file and wait until it is on disk."""
+    with path.open("xb") as target:
+        if isinstance(content, Path):
+            with content.open("rb") as source:
+                shutil.copyfileobj(source, target, _COPY_BYTES)
+        else:
+            target.write(content)
+        target.flush()
+        os.fsync(target.fileno())
+
+
+def _require_ordinary(where: str, mode: int) -> None:
+    if stat.S_ISREG(mode):
+        return
+    kinds = (
+        (stat.S_ISDIR, "folder"),
+        (stat.S_ISFIFO, "pipe"),
+        (stat.S_ISSOCK, "socket"),
+    )
+    kind = next((name for is_kind, name in kinds if is_kind(mode)), "device")
+    raise StoreError(
+        f"{where}: a {kind} stands where a file is needed; remove it and restore the file"
+    )
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space and run the same command again; it continues where it stopped",
+    errno.EDQUOT: "raise the quota and run the same command again; it continues where it stopped",
+    errno.EACCES: "make the folder accessible to this user, or choose another one",
+    errno.EPERM: "the folder is not writable or its file system has no hard links; choose another",
+    errno.EOPNOTSUPP: "the file system has no hard links; choose another folder",
+    errno.EROFS: "the file system is read-only; choose another folder",
+    errno.ENOTDIR: "a file stands where a folder is needed; choose another one",
+    errno.EEXIST: "a file stands where a folder is needed; choose another one",
+    errno.EISDIR: "a folder stands where a file is needed; choose another one",
+    errno.ENAMETOOLONG: "the file system cannot hold such a long name; choose a shorter folder",
+}

@@ -1,0 +1,131 @@
+"""What commands print is what is stored, obeyed by no terminal; what they write is whole."""
+
+import os
+import resource
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from synth import main
+from tests.sets import begin, commit, make_set
+
+CAPTIONS = (
+    "a fox [/red] and a hen",
+    "[bold]two[/bold] [link=https://host]pears[/link] :smile:",
+    "a \x1b[31mred\x1b]0;title\x07 \u202edoor\x9b",
+)
+"""Markup that is wrong, markup that is right, and what colours, names and reverses a terminal."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    make_set(tmp_path / "set", captions=CAPTIONS)
+    shutil.rmtree(tmp_path / "set/stats")  # of no renderer, so nothing that a report could count
+    return tmp_path / "set"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner(env={"COLUMNS": "200"}).invoke(main, [str(each) for each in arguments])
+
+
+@contextmanager
+def files_of_at_most(num_bytes: int) -> Iterator[None]:
+    """What a full disk does: files cannot grow any more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.mark.parametrize(
+    ("group", "shown"),
+    [
+        (0, CAPTIONS[0]),
+        (1, CAPTIONS[1]),
+        (2, r"a \x1b[31mred\x1b]0;title\x07 \u202edoor\x9b"),
+    ],
+)
+def test_show_prints_a_caption_as_it_is_stored(folder: Path, group: int, shown: str) -> None:
+    result = run("show", folder, f"{group:09d}_000")
+    assert result.exit_code == 0, result.output
+    assert shown in result.output
+    assert "\x1b" not in result.output
+
+
+def test_status_prints_errors_and_folders_as_they_are(tmp_path: Path) -> None:
+    folder = tmp_path / "[red]set"
+    shards = begin(folder)
+    commit(shards, 1)
+    error = r'"errors": ["out of [/memory] \u001b[31m :smile:\n at line 3 \ud800"]'
+    shards.store.create("failed/000000-000.json", f'{{"shard": 0, {error}}}'.encode())
+    result = run("status", folder)
+    assert result.exit_code == 0, result.output
+    assert r"shard 0: out of [/memory] \x1b[31m :smile:\n at line 3 \ud800" in result.output
+    assert "[red]set" in "".join(result.output.split())  # the title may be wrapped
+
+
+def test_verify_prints_names_of_files_without_control_characters(folder: Path) -> None:
+    (folder / "data/\x1b[31m.tar").write_bytes(b"")
+    result = run("verify", folder)
+    assert result.exit_code == 1
+    assert r"data/\x1b[31m.tar: " in result.output
+    assert "\x1b" not in result.output
+
+
+def test_an_error_line_holds_no_control_characters(tmp_path: Path) -> None:
+    for options in ([], ["--debug"]):
+        result = run(*options, "verify", tmp_path / "\x1b[31mset")
+        assert result.exit_code == 1
+        assert r"\x1b[31mset" in result.output
+        assert "\x1b" not in result.output
+
+
+@pytest.mark.parametrize("old", [None, b"old"])
+@pytest.mark.parametrize("command", ["report", "show"])
+def test_a_full_disk_leaves_no_cut_file(folder: Path, command: str, old: bytes | None) -> None:
+    out = folder.parent / "out" / "file"
+    out.parent.mkdir()
+    if old is not None:
+        out.write_bytes(old)
+    arguments: list[object] = ["report", folder, "--out", out]
+    if command == "show":
+        arguments = ["show", folder, "000000000_000", "--save", out]
+    with files_of_at_most(10):
+        result = run(*arguments)
+    option = "--out" if command == "report" else "--save"
+    assert result.exit_code == 1
+    assert f"Error: {option} {out}: cannot be written (File too large)" in result.output
+    assert [path.read_bytes() for path in out.parent.iterdir()] == ([] if old is None else [old])
+    assert run(*arguments).exit_code == 0
+    assert len(out.read_bytes()) > 10
+
+
+def test_a_report_of_an_error_that_is_no_text_is_written(tmp_path: Path) -> None:
+    shards = begin(tmp_path / "set")
+    commit(shards, 1)
+    shards.store.create("failed/000000-000.json", rb'{"shard": 0, "errors": ["half \ud800"]}')
+    result = run("report", tmp_path / "set", "--out", tmp_path / "r.html")
+    assert result.exit_code == 0, result.output
+    assert r"half \ud800" in (tmp_path / "r.html").read_text()
+
+
+@pytest.mark.parametrize("command", ["report", "show"])
+def test_a_url_or_a_folder_is_no_output_file(
+    folder: Path, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder.parent)
+    for out, words in (("s3://bucket/x", "is a URL"), (str(folder), "Is a directory")):
+        arguments = ["report", folder, "--out", out]
+        if command == "show":
+            arguments = ["show", folder, "000000000_000", "--save", out]
+        result = run(*arguments)
+        assert result.exit_code == 1
+        assert words in result.output
+        assert "Traceback" not in result.output
+    assert os.listdir(folder.parent) == ["set"]

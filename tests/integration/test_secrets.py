@@ -1,0 +1,187 @@
+"""No command shows or stores a secret that a URL carries, in whatever spelling it is given."""
+
+import logging
+from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import fsspec
+import pytest
+from click.testing import CliRunner
+
+from manifests.foundation.logs import redact_logs
+from manifests.foundation.messages import hiding
+from manifests.shard_set import ShardSet
+from synth import main
+from tests.object_store import s3_clients_of
+from tests.running import write_captions
+from tests.sets import make_set
+
+CANARY = "Canary4711"
+NOBODY = "127.0.0.1:1"
+"""An address where nothing answers."""
+KEY = "000000000_000"
+
+URLS = [
+    f"https://{NOBODY}/x?sig={CANARY}",
+    f"https://user:{CANARY}@{NOBODY}/x",
+    f"HTTPS://{NOBODY}/x?sig={CANARY}",
+    f"abfs://container@account/x?sig={CANARY}",
+    f"az://container/x?sig={CANARY}",
+    f"s3://bucket/x?X-Amz-Signature={CANARY}",
+    f"s3://key:{CANARY}@bucket/x",
+    f"S3://key:{CANARY}@bucket/x",
+    f"s3:/key:{CANARY}@bucket/x",
+    f"webhdfs://{NOBODY}/x?token={CANARY}",
+    f"ftp://user:{CANARY}@{NOBODY}/x",
+    f"sftp://user:{CANARY}@{NOBODY}/x",
+    f"nowhere://key:{CANARY}@bucket/x#{CANARY}",
+    f"memory://x?sig={CANARY}",
+    f"simplecache::s3://key:{CANARY}@bucket/x",
+    f"pipe:curl https://user:{CANARY}@{NOBODY}/x",
+]
+
+Arguments = Callable[[str, Path], list[str]]
+
+COMMANDS: dict[str, Arguments] = {
+    "status": lambda url, folder: ["status", url],
+    "verify": lambda url, folder: ["verify", url],
+    "show": lambda url, folder: ["show", url, KEY],
+    "show --save": lambda url, folder: ["show", f"{folder}/set", KEY, "--save", url],
+    "report": lambda url, folder: ["report", url, "--out", f"{folder}/r.html"],
+    "report --out": lambda url, folder: ["report", f"{folder}/set", "--out", url],
+    "publish from": lambda url, folder: ["publish", url, f"{folder}/copy"],
+    "publish to": lambda url, folder: ["publish", f"{folder}/set", url],
+    "generate --prompts": lambda url, folder: generate(folder, "--prompts", f"{url}.txt"),
+    "generate --out": lambda url, folder: generate(folder, "--out", url),
+    "generate --model": lambda url, folder: generate(folder, "--model", url),
+    "generate --recipe": lambda url, folder: generate(folder, "--recipe", url),
+    "generate --set": lambda url, folder: generate(folder, "--set", f"prompts.fiel={url}"),
+    "train": lambda url, folder: ["train", url, "--out", f"{folder}/run"],
+    "train wds": lambda url, folder: ["train", f"wds:{url}", "--out", f"{folder}/run"],
+    "train --out": lambda url, folder: ["train", f"{folder}/set", "--out", url],
+    "train --recipe": lambda url, folder: [
+        *("train", f"{folder}/set", "--out", f"{folder}/run", "--recipe", url)
+    ],
+    "evaluate": lambda url, folder: ["evaluate", url, "--on", f"imagefolder:{folder}/images"],
+    "evaluate --on": lambda url, folder: ["evaluate", "pixels:8", "--on", url],
+    "evaluate --on wds": lambda url, folder: ["evaluate", "pixels:8", "--on", f"wds:{url}"],
+    "evaluate --on imagefolder": lambda url, folder: [
+        *("evaluate", "pixels:8", "--on", f"imagefolder:{url}")
+    ],
+    "evaluate --with": lambda url, folder: [
+        *("evaluate", "pixels:8", "--on", f"imagefolder:{folder}/images", "--with", url)
+    ],
+    "wrong usage": lambda url, folder: ["verify", f"{folder}/set", url],
+    "no command": lambda url, folder: [url],
+}
+
+
+def generate(folder: Path, option: str, value: str) -> list[str]:
+    """Arguments of a small set, with one option that is given last and so wins."""
+    small = ["--prompts", f"{folder}/captions.txt", "--out", f"{folder}/new"]
+    small += ["--executor", "inline", "--views-per-subject", "1", "--steps", "1"]
+    return ["generate", *small, "--batch-size", "1", option, value]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A set, captions and a labelled set; clients of object stores that give up at once."""
+    make_set(tmp_path / "set")
+    write_captions(tmp_path)
+    for split in ("train", "test"):
+        for name in ("cat", "dog"):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            (tmp_path / "images" / split / name / "1.jpg").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)  # where a URL would be made that is taken for a path
+    for name in ("ACCOUNT_NAME", "ACCOUNT_KEY", "CONNECTION_STRING"):
+        monkeypatch.delenv(f"AZURE_STORAGE_{name}", raising=False)
+    quick = {"config_kwargs": {"retries": {"max_attempts": 0}, "connect_timeout": 1}}
+    monkeypatch.setitem(fsspec.config.conf, "s3", quick)
+    monkeypatch.setattr(fsspec.get_filesystem_class("s3"), "retries", 1)
+    with s3_clients_of(f"http://{NOBODY}"):
+        yield tmp_path
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_no_output_log_or_file_holds_a_secret(
+    command: str, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    for url in URLS:
+        arguments = COMMANDS[command](url, folder)
+        for options in ([], ["--debug"]):
+            result = CliRunner().invoke(main, [*options, *arguments])
+            assert result.exit_code in (1, 2), (url, result.output)
+            assert CANARY not in result.output, (url, result.output)
+            if not options and result.exit_code == 1:
+                assert "Traceback" not in result.output, url
+                assert result.output.startswith("Error: "), (url, result.output)
+                assert len(result.output.splitlines()) == 1, (url, result.output)
+    assert CANARY not in caplog.text
+    for path in folder.rglob("*"):
+        assert CANARY not in str(path)
+        assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+
+
+class _Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+def test_a_set_from_captions_behind_a_secret_does_not_hold_it(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    handler = partial(_Quiet, directory=str(folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        url = f"http://user:{CANARY}@{host}/captions.txt?sig={CANARY}&as=.txt"
+        commands = [
+            generate(folder, "--prompts", url),
+            ["report", f"{folder}/new", "--out", f"{folder}/r.html"],
+            ["show", f"{folder}/new", KEY],
+            ["verify", f"{folder}/new"],
+            ["publish", f"{folder}/new", f"{folder}/copy"],
+        ]
+        for arguments in commands:
+            result = CliRunner().invoke(main, arguments)
+            assert result.exit_code == 0, result.output
+            assert CANARY not in result.output
+        server.shutdown()
+    assert CANARY not in caplog.text
+    recipe = (folder / "new/recipe.json").read_text()
+    assert f"http://{host}/captions.txt" in recipe
+    for path in folder.rglob("*"):
+        assert not path.is_file() or CANARY.encode() not in path.read_bytes(), path
+    for shard in ShardSet.open(f"{folder}/new").committed():
+        rows = ShardSet.open(f"{folder}/new").manifest(shard).rows
+        assert CANARY not in repr(rows)  # Parquet may be compressed
+
+
+def test_a_log_record_is_redacted_with_its_traceback(caplog: pytest.LogCaptureFixture) -> None:
+    redact_logs()
+    log = logging.getLogger("of.another.library")
+    try:
+        raise ValueError(f"cannot open s3://key:{CANARY}@bucket/x")
+    except ValueError:
+        log.exception("GET %s failed after %d tries", f"https://host/x?sig={CANARY}", 3)
+    assert "GET https://host/x failed after 3 tries" in caplog.text
+    assert "ValueError: cannot open s3://bucket/x" in caplog.text
+    assert CANARY not in caplog.text
+
+
+def test_pieces_of_a_url_that_a_library_shows_are_hidden_too(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    redact_logs()
+    with hiding([f"--out=s3://key:{CANARY}/@bucket/x?a=1&sig={CANARY}%2B"]):
+        logging.getLogger("botocore").warning("invalid bucket name 'key:%s/@bucket'", CANARY)
+        logging.getLogger("aiohttp").warning("query %s", {"sig": f"{CANARY}+"})
+    assert "invalid bucket name" in caplog.text
+    assert "query" in caplog.text
+    assert f"'key:{CANARY}/" not in caplog.text
+    assert f"{CANARY}+" not in caplog.text

@@ -1,0 +1,250 @@
+"""Object stores: a real S3 server, a server that misbehaves, and answers of other libraries."""
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import fsspec
+import pytest
+
+from manifests.storage import Store, open_store
+from manifests.storage.answers import explain, http_status
+from manifests.storage.errors import StoreError
+from manifests.storage.objects import ObjectStore
+from manifests.storage.testing import StoreLaws, read_open
+from tests.object_store import s3_clients_of, s3_server
+from tests.sets import refused
+
+NUMBERS = count()
+
+
+@pytest.fixture(scope="module")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """An S3 server with one empty bucket, `sets`."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as address, s3_clients_of(address):
+        fsspec.filesystem("s3").mkdir("sets")
+        yield
+
+
+@pytest.mark.usefixtures("bucket")
+class TestLaws(StoreLaws):
+    def empty_store(self) -> Store:
+        store = open_store(f"s3://sets/{next(NUMBERS)}/set")
+        assert isinstance(store, ObjectStore)
+        return store
+
+
+@contextmanager
+def misbehaving_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[None]:
+    """A server that S3 clients of this process talk to, which answers every request in one way."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            answer(self)
+
+        do_HEAD = do_GET  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        try:
+            with s3_clients_of(f"http://127.0.0.1:{server.server_port}"):
+                yield
+        finally:
+            server.shutdown()
+
+
+def test_a_refused_listing_names_the_credentials() -> None:
+    """The error of the library says nothing but `None`."""
+
+    def refuse(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(403)
+        request.send_header("Content-Length", "0")
+        request.end_headers()
+
+    with misbehaving_server(refuse):
+        store = open_store("s3://bucket/set")
+        for call in (store.list, lambda: store.read("a"), lambda: store.exists("a")):
+            with pytest.raises(StoreError) as caught:
+                call()
+            message = str(caught.value)
+            assert "access was refused (HTTP 403)" in message
+            assert "look at the credentials" in message
+            assert "None" not in message
+
+
+def test_a_body_that_stops_half_way_is_no_index_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_over = Event()
+
+    def stall(request: BaseHTTPRequestHandler) -> None:
+        request.send_response(200)
+        request.send_header("Content-Length", "1000")
+        request.end_headers()
+        if request.command == "GET":
+            request.wfile.write(b"half")
+            request.wfile.flush()
+            is_over.wait()
+
+    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.3}})
+    monkeypatch.setattr(fsspec.get_filesystem_class("s3"), "retries", 1)
+    try:
+        with misbehaving_server(stall):
+            store = open_store("s3://bucket/set")
+            for read in (lambda: store.read("a"), lambda: read_open(store, "a")):
+                with refused(StoreError, "s3://bucket/set/a: the storage stopped answering; run"):
+                    read()
+            is_over.set()
+    finally:
+        is_over.set()
+
+
+def after(exc: Exception, before: Exception) -> Exception:
+    exc.__context__ = before
+    return exc
+
+
+@pytest.mark.parametrize(
+    ("exc", "start"),
+    [
+        (PermissionError(None), "access was refused; look at the credentials"),
+        (PermissionError("Access Denied"), "access was refused: Access Denied; look"),
+        (OSError(errno.EIO, "x"), "[Errno 5] x; run the same command again"),
+        (after(IndexError("tuple index out of range"), TimeoutError()), "the storage stopped"),
+        (
+            after(IndexError("tuple index out of range"), ConnectionResetError("reset by peer")),
+            "reading failed (reset by peer); run the same command again",
+        ),
+        (KeyError("size"), "reading failed (KeyError in its library); run the same command again"),
+    ],
+)
+def test_the_words_of_a_library_are_explained(exc: Exception, start: str) -> None:
+    assert explain(exc, about="s3://bucket/set").startswith(start)
+
+
+class BotoError(Exception):
+    def __init__(self, status: int) -> None:
+        super().__init__("told by the server")
+        self.response = {"ResponseMetadata": {"HTTPStatusCode": status}, "Error": {"Code": "x"}}
+
+
+class CodedError(Exception):
+    def __init__(self, **attributes: object) -> None:
+        super().__init__("told by the server")
+        self.__dict__.update(attributes)
+
+
+def caused(exc: Exception, cause: Exception) -> Exception:
+    exc.__cause__ = cause
+    return exc
+
+
+@pytest.fixture
+def store() -> Store:
+    return open_store("s3://bucket/set")
+
+
+def refuse_with(store: Store, monkeypatch: pytest.MonkeyPatch, exc: Exception) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise exc
+
+    monkeypatch.setattr(store._fs, "exists", lambda path: False)
+    for name in ("pipe_file", "put_file"):
+        monkeypatch.setattr(store._fs, name, refuse)
+
+
+@pytest.mark.parametrize(
+    ("exc", "status"),
+    [
+        (caused(OSError(errno.EINVAL, None), BotoError(412)), 412),
+        (CodedError(status_code=409), 409),
+        (CodedError(code="412"), 412),
+        (CodedError(code=None, status=403), 403),
+        (OSError(errno.EINVAL, "what"), None),
+    ],
+)
+def test_the_answer_of_the_server_is_found(exc: Exception, status: int | None) -> None:
+    assert http_status(exc) == status
+
+
+CONFLICTS: dict[str, Callable[[], Exception]] = {
+    "S3 server that names the condition": FileExistsError,
+    "S3 server that does not": lambda: caused(OSError(errno.EINVAL, None), BotoError(412)),
+    "S3 server that is busy with another writer": lambda: caused(
+        OSError(errno.EIO, "x"), BotoError(409)
+    ),
+    "another library": lambda: CodedError(code=412),
+}
+
+
+@pytest.mark.parametrize("made", CONFLICTS.values(), ids=CONFLICTS)
+def test_a_conflict_is_false_whatever_its_python_type(
+    store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: Callable[[], Exception]
+) -> None:
+    (tmp_path / "a").write_bytes(b"content")
+    refuse_with(store, monkeypatch, made())
+    assert not store.create("a", b"content")
+    assert not store.create("a", tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    ("exc", "parts"),
+    [
+        (PermissionError("Access Denied"), ["Access Denied", "look at the credentials"]),
+        (caused(OSError("x"), BotoError(403)), ["look at the credentials"]),
+        (
+            caused(OSError(errno.EBUSY, "Slow\ndown"), BotoError(503)),
+            ["Slow down", "run the same command again"],
+        ),
+        (FileNotFoundError("bucket"), ["there is no such bucket; make it"]),
+    ],
+)
+def test_another_answer_is_one_line(
+    store: Store, monkeypatch: pytest.MonkeyPatch, exc: Exception, parts: list[str]
+) -> None:
+    refuse_with(store, monkeypatch, exc)
+    with refused(StoreError, "s3://bucket/set/a", *parts):
+        store.create("a", b"content")
+
+
+def test_the_answer_is_left_out_if_the_url_holds_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = open_store("s3://KEY:SECRET@bucket/set")
+    refuse_with(store, monkeypatch, OSError(errno.EIO, "not with SECRET"))
+    with refused(StoreError, "s3://bucket/set/a: OSError; run the same command again"):
+        store.create("a", b"")
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("s3://bucket/set", {"chunksize": 16 << 20, "max_concurrency": 2}),
+        ("gs://bucket/set", {"chunksize": 16 << 20}),
+        ("az://bucket/set", {}),
+    ],
+)
+def test_every_upload_carries_the_condition(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, url: str, options: dict[str, int]
+) -> None:
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_NAME", "nobody")
+    monkeypatch.setenv("AZURE_STORAGE_ACCOUNT_KEY", "bm90aGluZw==")
+    monkeypatch.setattr("google.auth.default", lambda **scopes: (None, "nothing"))
+    store, sent = open_store(url), []
+
+    def note(*args: object, **keywords: Any) -> None:
+        sent.append((args, keywords))
+
+    monkeypatch.setattr(store._fs, "exists", lambda path: False)
+    for name in ("pipe_file", "put_file"):
+        monkeypatch.setattr(store._fs, name, note)
+    assert store.create("a", b"")
+    assert store.create("b", tmp_path / "b")
+    assert sent == [
+        (("bucket/set/a", b""), {"mode": "create"}),
+        ((str(tmp_path / "b"), "bucket/set/b"), {"mode": "create", **options}),
+    ]
