@@ -200,7 +200,7 @@ def test_a_set_is_made_in_a_bucket_as_in_a_folder(tmp_path: Path, url: str) -> N
         "--batch-size",
         "2",
     ]
-    small += ["--steps", "1", "--executor", "inline"]
+    small += ["--batch-size", "2", "--steps", "1", "--executor", "inline"]
 
     def run(*arguments: str) -> str:
         result = CliRunner().invoke(main, arguments)
