@@ -1,12 +1,47 @@
-"""Local files that appear under their name whole and on disk, or not at all."""
+"""Local files: written so that they appear whole or not at all, and read within a bound."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from manifests.foundation.errors import ConfigError
+
 TEMPORARY_PREFIX = ".tmp-"
+
+
+def local_path(given: str, *, option: str) -> Path:
+    """A path as the user typed it.
+
+    Raises:
+        ConfigError: It is a URL. `Path` would turn it into the name of a local folder and take it
+            apart, after which nobody could recognise the secrets in it.
+    """
+    if "://" in given:
+        raise ConfigError(f"{option} {given}: is a URL, expected a path on this machine")
+    return Path(given)
+
+
+def read_regular(path: Path, *, max_bytes: int) -> bytes:
+    """A whole regular file of a bounded size.
+
+    Raises:
+        OSError: The file cannot be read, is larger, or is none: a named pipe would block for ever
+            and a device may never end. `strerror` says which.
+    """
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is a pipe or a device, expected a regular file")
+    with path.open("rb") as file:
+        data = file.read(min(max_bytes, os.fstat(file.fileno()).st_size) + 1)
+    if len(data) > max_bytes:
+        raise OSError(errno.EFBIG, f"is larger than {max_bytes:,} bytes")
+    return data
 
 
 def write_whole(path: Path, data: bytes) -> None:
