@@ -29,18 +29,21 @@ def read_regular(path: Path, *, max_bytes: int) -> bytes:
     """A whole regular file of a bounded size.
 
     Raises:
-        OSError: The file cannot be read, is larger, or is none: a named pipe would block for ever
-            and a device may never end. `strerror` says which.
+        OSError: The file cannot be read, is larger, changes meanwhile, or is none: a named pipe
+            would block for ever and a device may never end. `strerror` says which.
     """
-    mode = path.stat().st_mode
+    facts = path.stat()
+    mode = facts.st_mode
     if stat.S_ISDIR(mode):
         raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file")
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, "is a pipe or a device, expected a regular file")
-    with path.open("rb") as file:
-        data = file.read(min(max_bytes, os.fstat(file.fileno()).st_size) + 1)
-    if len(data) > max_bytes:
+    if facts.st_size > max_bytes:
         raise OSError(errno.EFBIG, f"is larger than {max_bytes:,} bytes")
+    with path.open("rb") as file:
+        data = file.read(facts.st_size + 1)
+    if len(data) != facts.st_size:
+        raise OSError(errno.EIO, "changed while it was read")
     return data
 
 

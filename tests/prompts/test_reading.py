@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from prompts import reading
 from prompts.errors import BadPromptError, UnreadablePromptsError
 from prompts.prompt import Prompt
-from prompts.reading import read_prompts
 from tests.sets import refused
 
 ROWS: list[dict[str, Any]] = [
@@ -58,6 +58,10 @@ def put(folder: Path, name: str, data: bytes | str) -> str:
     path = folder / name
     path.write_bytes(data.encode() if isinstance(data, str) else data)
     return str(path)
+
+
+def read_prompts(url: str, **options: str) -> list[Prompt]:
+    return list(reading.read_prompts(url, **options))
 
 
 def captions(url: str) -> list[str]:
@@ -168,7 +172,9 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "list.csv").mkdir()
-    with refused(UnreadablePromptsError, f"{tmp_path}/list.csv: Is a directory", "look at"):
+    with refused(
+        UnreadablePromptsError, f"{tmp_path}/list.csv: is a folder, expected a file", "look at"
+    ):
         read_prompts(str(tmp_path / "list.csv"))
 
 
