@@ -17,10 +17,11 @@ class Run:
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
         """See EncoderKind."""
         path = local_path(place, option="encoder")
-        tower, spec = load_encoder(path)
-        tower = tower.to(device)
         is_run = path.is_dir()
-        text = load_text(path if is_run else path.parent)
+        with torch.random.fork_rng(devices=[]):  # towers draw weights before they are loaded
+            tower, spec = load_encoder(path)
+            text = load_text(path if is_run else path.parent)
+        tower = tower.to(device)
         text = None if text is None else text.to(device)
         return FrozenEncoder(
             name=name,

@@ -25,6 +25,8 @@ WEIGHTS = "encoder.safetensors"
 SPEC = "encoder.json"
 MAX_SPEC_BYTES = 1 << 20
 """Largest description that is read."""
+MAX_WEIGHTS_BYTES = 1 << 40
+"""Largest file of weights that is read."""
 
 
 _Positive = Annotated[float, Field(gt=0)]
@@ -181,7 +183,7 @@ def load_encoder(path: Path) -> tuple[nn.Module, EncoderSpec]:
     spec = description.spec
     weights = path / WEIGHTS if path.is_dir() else path
     try:
-        data = weights.read_bytes()
+        data = read_regular(weights, max_bytes=MAX_WEIGHTS_BYTES)
     except FileNotFoundError as exc:
         raise CheckpointError(f"{weights}: no such file; train the run to its end") from exc
     except OSError as exc:
