@@ -60,7 +60,7 @@ def read_settings(
 
 
 def _read_recipe(recipe: Path) -> dict[str, Any]:
-    if re.match(r"[A-Za-z][\w+.-]+:/", str(recipe)):  # not repeated: `Path` has taken it apart
+    if re.search(r"[A-Za-z][\w+.-]+:/", str(recipe)):  # not repeated: `Path` has taken it apart
         raise ConfigError("--recipe: is a URL, expected the path of a TOML file on this machine")
     try:
         return _parse(read_regular(recipe, max_bytes=MAX_BYTES).decode(), str(recipe))
