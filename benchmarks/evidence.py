@@ -28,12 +28,14 @@ from pipeline.embedded.paintings import NUM_NEIGHBOURS, write_paintings
 from pipeline.generating import begin, finish, run
 from prompts.lists import EMBEDDED_LIST
 from trainer.config import load_config as load_training
-from trainer.data.labelled import open_labelled
 from trainer.data.opening import open_source
-from trainer.evaluating import evaluate, open_encoder, open_evaluations
+from trainer.evaluations import choose_evaluations
+from trainer.frozen_encoders import open_encoder
+from trainer.labelled_sets import open_labelled
 from trainer.loop import train
 from trainer.planning import make_plan
 from trainer.recipes import find_recipe
+from trainer.scoring import score_encoder
 
 RESULTS = Path(__file__).parent / "results" / "evidence.json"
 CROPS = 128
@@ -158,12 +160,12 @@ def score(work: Path, cell: Cell, seed: int) -> dict[str, Any]:
         name = f"untrained:{trained(work, Cell(table='', label=''), seed)}"
     else:
         name = str(trained(work, cell, seed))
-    examinee = open_encoder(
+    encoder = open_encoder(
         name, device=torch.device("cpu"), seed=seed if cell.encoder == "untrained" else None
     )
-    evaluations = open_evaluations(["knn", "linear"], {"knn": {"neighbours": NUM_NEIGHBOURS}})
-    document = evaluate(
-        examinee,
+    evaluations = choose_evaluations(["knn", "linear"], {"knn": {"neighbours": NUM_NEIGHBOURS}})
+    document = score_encoder(
+        encoder,
         open_labelled(f"wds:{work / 'handwriting'}"),
         evaluations,
         test_split="report",

@@ -1,6 +1,7 @@
 """A caption with where it comes from."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 MAX_CAPTION_CHARS = 2_000
 
@@ -13,6 +14,7 @@ class Prompt:
     label: str = ""
     licence: str = ""
     source: str = ""
-    negative_prompt: str = ""
+    values: Mapping[str, str] = field(default_factory=dict)
+    """Cells of the further columns that were asked for, empty where the file has none."""
     where: str = ""
     """File and row, for messages."""

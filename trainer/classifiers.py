@@ -1,6 +1,7 @@
-"""Classifiers on frozen features, and how sure their accuracy is. Tensors in, tensors out.
+"""Classifiers on frozen features, and the confidence interval of their accuracy, on tensors.
 
-No function here is ever given a test label: what is chosen is chosen on a held-out part of train.
+No function that predicts or chooses is given a test label: choices are made on a held-out part of
+train.
 """
 
 import math
@@ -42,14 +43,14 @@ def predict_knn(
     """
     assert 1 <= num_neighbours <= len(bank)
     unit_bank = F.normalize(bank.float(), dim=1)
-    found = []
+    predicted = []
     for start in range(0, len(queries), chunk_queries):
         unit = F.normalize(queries[start : start + chunk_queries].float(), dim=1)
         similarity, rows = _nearest(unit, unit_bank, num_neighbours, chunk_bank)
         votes = (similarity.double() / temperature).exp()  # [queries, neighbours]
         one_hot = F.one_hot(bank_labels[rows], num_classes).double()
-        found.append((votes[:, None, :] @ one_hot).squeeze(1).argmax(dim=1))
-    return torch.cat(found) if found else bank_labels[:0]
+        predicted.append((votes[:, None, :] @ one_hot).squeeze(1).argmax(dim=1))
+    return torch.cat(predicted) if predicted else bank_labels[:0]
 
 
 def _nearest(
@@ -136,8 +137,8 @@ def choose_rate(
 ) -> Choice | None:
     """Train a head for each rate on one part of train and choose by accuracy on the other part.
 
-    Equal accuracies are told apart by the cross-entropy. The paper chooses rate and epoch on the
-    images that it reports; here they take no part.
+    Of equal accuracies the one with the lower cross-entropy is chosen. The paper chooses rate and
+    epoch on the images that it reports; here those images take no part.
 
     Returns:
         None if no class has two groups, so that nothing can be held out.
@@ -193,7 +194,7 @@ def hold_out(
         of_class = list(by_class[label])
         count = min(max(round(fraction * len(of_class)), 1), len(of_class) - 1)
         order = torch.randperm(len(of_class), generator=generator).tolist()
-        chosen += [of_class[each] for each in order[:count]]
+        chosen += [of_class[position] for position in order[:count]]
     return torch.isin(groups, torch.tensor(chosen, dtype=groups.dtype, device=groups.device))
 
 
@@ -284,5 +285,5 @@ def accuracy_interval(correct: Bool[Tensor, " images"], groups: Int[Tensor, " im
     z = NORMAL_975
     middle = (p + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z * math.sqrt(p * (1 - p) / size + (z / (2 * size)) ** 2) / (1 + z**2 / size)
-    # It holds p but for rounding.
+    # In exact arithmetic the interval holds p; the bounds keep rounding from moving it past p.
     return Interval(accuracy=p, low=min(max(middle - half, 0.0), p), high=max(middle + half, p))

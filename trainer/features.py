@@ -1,4 +1,4 @@
-"""What an encoder says of each image of a labelled split, the same for any number of ranks."""
+"""Features of every image of a labelled split, the same for any number of ranks."""
 
 import json
 import logging
@@ -23,17 +23,16 @@ from torch import Tensor
 from manifests.foundation.errors import SynthError
 from manifests.foundation.progress import progress
 from trainer.data.decoding import decode
-from trainer.data.labelled import LabelledImage, Split
 from trainer.errors import DataError
-
-Encode = Callable[[UInt8[Tensor, "images 3 height width"]], Float[Tensor, "images features"]]
+from trainer.frozen_encoders import Encode, FrozenEncoder
+from trainer.labelled_sets import LabelledImage, Split
 
 MAX_STRIP = 8
 """A picture longer than this many times its shorter side is first cut to its middle."""
 GATHER_ROWS = 8192
 """Rows that each rank sends at once."""
 GATHER_TIMEOUT = timedelta(hours=1)
-"""How much longer than another one a rank may take for its images."""
+"""How much longer than the fastest rank another one may take for its images."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +60,7 @@ class Features:
 def evaluation_crop(
     pixels: UInt8[np.ndarray, "height width 3"], *, input_px: int, crop_fraction: float
 ) -> UInt8[np.ndarray, "input_px input_px 3"]:
-    """The middle square that an encoder is shown.
+    """The middle square of a picture, as the encoder takes it.
 
     The shorter side becomes `input_px / crop_fraction` by Pillow's antialiased bicubic filter: the
     pixels of timm's evaluation transform. Only a picture that is already `input_px` square is left
@@ -87,29 +86,19 @@ def _middle(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def extract(
-    split: Split,
-    encode: Encode,
-    *,
-    input_px: int,
-    crop_fraction: float,
-    batch_size: int,
-    device: torch.device | str = "cpu",
-    num_threads: int = 4,
+    split: Split, encoder: FrozenEncoder, *, batch_size: int, num_threads: int = 4
 ) -> Features:
     """Features of every image of a split.
 
-    Collective where torch.distributed is initialized: ranks share the images
-    and all end with the same rows in the same order. Every batch is filled up by repeating its
-    last image, so that no image is computed in a batch of another size than alone.
+    Collective if torch.distributed is initialized: ranks share the images, and all end with the
+    same rows in the same order. Every batch is filled up by repeating its last image, so that no
+    image is computed in a batch of another size than if it were alone.
 
     Args:
         split: Where the images come from.
-        encode: Called under inference mode with uint8 images on `device`.
-        input_px: See `evaluation_crop`.
-        crop_fraction: See `evaluation_crop`.
+        encoder: Turns them into features.
         batch_size: Images encoded at once.
-        device: Of the encoder.
-        num_threads: Decode and resize; both release the interpreter's lock.
+        num_threads: Threads that decode and resize; both release the interpreter's lock.
 
     Raises:
         DataError: No image, or one that cannot be read, decoded or encoded to finite numbers; on
@@ -123,17 +112,19 @@ def extract(
 
     def prepare(image: LabelledImage) -> NDArray[np.uint8]:
         pixels = decode(image.data, where=f"{split.where}: {image.key}")
-        return evaluation_crop(pixels, input_px=input_px, crop_fraction=crop_fraction)
+        return evaluation_crop(
+            pixels, input_px=encoder.input_px, crop_fraction=encoder.crop_fraction
+        )
 
     try:
         with _progress(split, rank) as on_bytes:
             images = split.images(rank=rank, world=world, on_bytes=on_bytes)
             for batch, pixels in _prepared(images, prepare, batch_size, num_threads):
-                found = _encoded(encode, pixels, batch_size, device)
-                _require_finite(found, batch, split)
-                values.append(found)
+                part = _encoded(encoder.encode, pixels, batch_size, encoder.device)
+                _require_finite(part, batch, split)
+                values.append(part)
                 rows += [_Row.of(image) for image in batch]
-    # The others are waiting for this rank: it has to tell them before it gives up.
+    # The other ranks wait for this one, so its fault is sent to them before it is raised.
     except Exception as exc:
         if not is_shared:
             raise
@@ -213,7 +204,7 @@ def _require_finite(values: Tensor, batch: list[LabelledImage], split: Split) ->
 
 @contextmanager
 def _progress(split: Split, rank: int) -> Iterator[Callable[[int], None]]:
-    """Told bytes, shows kilobytes; the number of images in a tar is not known before its end."""
+    """Progress in kilobytes, because the number of images in a tar is not known before its end."""
     if rank:
         yield lambda num_bytes: None
         return
@@ -233,22 +224,22 @@ def _progress(split: Split, rank: int) -> Iterator[Callable[[int], None]]:
 def _gather(
     split: Split, rows: list[_Row], values: list[Tensor], fault: str | None, world: int
 ) -> Features:
-    """All ranks' rows, each image back in its place: rank r holds images r, r + world, ..."""
-    # Features are on the CPU, where NCCL is of no use; and a slow disk may take its time.
+    """The rows of all ranks in the order of the images: rank r holds images r, r + world, ..."""
+    # Features are on the CPU, which NCCL cannot gather from. The timeout allows for slow disks.
     group: Any = dist.new_group(backend="gloo", timeout=GATHER_TIMEOUT)
-    told: list[tuple[str | None, int, list[_Row]]] = [(None, 0, [])] * world
+    by_rank: list[tuple[str | None, int, list[_Row]]] = [(None, 0, [])] * world
     mine = fault, values[0].shape[1] if values else 0, rows
-    dist.all_gather_object(told, mine, group=group)
-    for each, _, _ in told:
-        if each is not None:
-            raise DataError(each)
-    counts = [len(part) for _, _, part in told]
-    num_images, num_dims = sum(counts), max(dims for _, dims, _ in told)
+    dist.all_gather_object(by_rank, mine, group=group)
+    for fault_of_rank, _, _ in by_rank:
+        if fault_of_rank is not None:
+            raise DataError(fault_of_rank)
+    counts = [len(part) for _, _, part in by_rank]
+    num_images, num_dims = sum(counts), max(dims for _, dims, _ in by_rank)
     if not num_images:
         raise DataError(f"{split.where}: no image")
     local = torch.cat(values) if values else torch.empty(0, num_dims)
     gathered = torch.empty(num_images, num_dims)
-    merged = [told[image % world][2][image // world] for image in range(num_images)]
+    merged = [by_rank[image % world][2][image // world] for image in range(num_images)]
     for start in range(0, max(counts), GATHER_ROWS):
         sent = torch.zeros(GATHER_ROWS, num_dims)
         some = local[start : start + GATHER_ROWS]

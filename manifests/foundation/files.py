@@ -1,7 +1,8 @@
-"""Local files that appear under their name whole and on disk, or not at all."""
+"""Local files: written so that they appear whole or not at all, and read within a bound."""
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,16 +13,44 @@ from manifests.foundation.errors import ConfigError
 TEMPORARY_PREFIX = ".tmp-"
 
 
+def local_path(given: str, *, option: str) -> Path:
+    """A path as the user typed it.
+
+    Raises:
+        ConfigError: It is a URL. `Path` would turn it into the name of a local folder and take it
+            apart, after which nobody could recognise the secrets in it.
+    """
+    if "://" in given:
+        raise ConfigError(f"{option} {given}: is a URL, expected a path on this machine")
+    return Path(given)
+
+
+def read_regular(path: Path, *, max_bytes: int) -> bytes:
+    """A whole regular file of a bounded size.
+
+    Raises:
+        OSError: The file cannot be read, is larger, changes meanwhile, or is none: a named pipe
+            would block for ever and a device may never end. `strerror` says which.
+    """
+    facts = path.stat()
+    mode = facts.st_mode
+    if stat.S_ISDIR(mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file")
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "is a pipe or a device, expected a regular file")
+    if facts.st_size > max_bytes:
+        raise OSError(errno.EFBIG, f"is larger than {max_bytes:,} bytes")
+    with path.open("rb") as file:
+        data = file.read(facts.st_size + 1)
+    if len(data) != facts.st_size:
+        raise OSError(errno.EIO, "changed while it was read")
+    return data
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file; whoever looks meanwhile sees the file that was there before."""
     with whole_file(path) as file:
         file.write(data)
-
-
-def require_local(path: Path, option: str) -> None:
-    """Refuse a URL where an option takes the name of a local file. Raises ConfigError."""
-    if ":/" in str(path):
-        raise ConfigError(f"{option} {path}: is a URL; give a path on this machine")
 
 
 def write_output(path: Path, data: bytes, *, option: str) -> None:
@@ -32,7 +61,6 @@ def write_output(path: Path, data: bytes, *, option: str) -> None:
     Raises:
         ConfigError: The file cannot be written; the message names the option.
     """
-    require_local(path, option)
     try:
         target = Path(os.path.realpath(path))
         if target.exists() and not target.is_file():

@@ -1,5 +1,6 @@
 """What a user sets, for both programs: TOML tables, `--set` overrides, flags, in this order."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,21 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests.foundation.errors import ConfigError
+from manifests.foundation.files import read_regular
+from manifests.foundation.messages import MAX_CHARS, one_line
 from manifests.foundation.plugins import did_you_mean
+
+MAX_BYTES = 1_000_000
+"""Largest recipe, and longest value of `--set`."""
+MAX_DEPTH = 32
+"""Tables and arrays inside each other, and parts of a dotted key."""
+
+_PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
+# The TOML parser of Python needs memory that grows with the square of the parts of a key, so long
+# keys are looked for before it runs. The quantifiers are possessive: one pass, no backtracking.
+_LONG_KEY = re.compile(
+    rf"(?:^|(?<=[\s\[{{,])){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_DEPTH}}}", re.MULTILINE
+)
 
 
 class Table(BaseModel):
@@ -20,55 +35,96 @@ class Table(BaseModel):
 def read_settings(
     *, recipe: Path | None, overrides: Sequence[str], flags: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Merge file, overrides and flags; not checked yet.
+    """Merge the file, the overrides and the flags. The values are not checked yet.
 
     Args:
         recipe: TOML file, or None.
-        overrides: `a.b=value` with a TOML value (bare words are text).
-        flags: Dotted key to value; None is not given.
+        overrides: `a.b=value` with a TOML value; what is no TOML value is taken as text.
+        flags: Dotted key to value; None means that the flag was not given.
 
     Raises:
-        ConfigError: No such file, not TOML, or a key that goes through a value.
+        ConfigError: The file is missing or is not TOML, it or an override is beyond the bounds
+            above, or a key goes through a value.
     """
-    tree: dict[str, Any] = {}
-    if recipe is not None:
-        try:
-            tree = tomllib.loads(recipe.read_text("utf-8"))
-        except FileNotFoundError as exc:
-            raise ConfigError(f"{recipe}: no such file; give --recipe FILE.toml") from exc
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
-            raise ConfigError(f"{recipe}: not a TOML file ({exc})") from exc
+    tree = {} if recipe is None else _read_recipe(recipe)
     for override in overrides:
+        origin = f"--set {_shortened(override)}"
         key, equals, text = override.partition("=")
-        if not equals or not key.strip():
-            raise ConfigError(f"--set {override}: expected table.key=value")
-        _put(tree, key.strip(), _toml_value(text.strip()), f"--set {override}")
+        if not equals or not all(part.strip() for part in key.split(".")):
+            raise ConfigError(f"{origin}: expected table.key=value")
+        _put(tree, key.strip(), _toml_value(text.strip(), origin), origin)
     for key, value in flags.items():
         if value is not None:
             _put(tree, key, value, f"--{key}")
     return tree
 
 
+def _read_recipe(recipe: Path) -> dict[str, Any]:
+    if re.search(r"[A-Za-z][\w+.-]+:/", str(recipe)):  # not repeated: `Path` has taken it apart
+        raise ConfigError("--recipe: is a URL, expected the path of a TOML file on this machine")
+    try:
+        return _parse(read_regular(recipe, max_bytes=MAX_BYTES).decode(), str(recipe))
+    except FileNotFoundError as exc:
+        raise ConfigError(f"{recipe}: no such file; give --recipe FILE.toml") from exc
+    except OSError as exc:
+        raise ConfigError(f"{recipe}: {exc.strerror}; give --recipe FILE.toml") from exc
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as exc:
+        raise ConfigError(f"{recipe}: not a TOML file ({one_line(exc)})") from exc
+
+
+def _parse(text: str, origin: str) -> dict[str, Any]:
+    """TOML in bounded time and memory. Raises ConfigError beyond the bounds, TOMLDecodeError."""
+    if len(text) > MAX_BYTES:
+        raise ConfigError(f"{origin}: is longer than {MAX_BYTES:,} characters; shorten it")
+    if _LONG_KEY.search(text):
+        raise ConfigError(f"{origin}: a key of more than {MAX_DEPTH} parts; shorten it")
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError:
+        raise
+    except RecursionError as exc:
+        raise ConfigError(f"{origin}: {_TOO_DEEP}") from exc
+    except ValueError as exc:  # an integer of thousands of digits
+        raise ConfigError(f"{origin}: a number cannot be read ({one_line(exc)})") from exc
+
+
+_TOO_DEEP = f"tables and arrays lie more than {MAX_DEPTH} deep inside each other; flatten them"
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 
 def check(model: type[Model], values: Mapping[str, Any], *, origin: str, table: str = "") -> Model:
-    """Values as a model; the first error as one line that names the key and the nearest one.
+    """Values as a model.
+
+    Args:
+        model: The table that the values must fit.
+        values: As TOML or JSON gave them.
+        origin: File or option that they come from, for messages.
+        table: Name of the table in the recipe, for messages.
 
     Raises:
-        ConfigError: An unknown key or a wrong type; names origin, key and nearest name.
+        ConfigError: An unknown key, a wrong type, tables more than MAX_DEPTH deep, or an integer
+            of more than 64 bits. The message names the origin, the first wrong key, and the nearest
+            known name.
     """
     try:
-        return model.model_validate(_tuples(values))
+        return model.model_validate(_tuples(values, origin, MAX_DEPTH))
     except ValidationError as exc:
         raise ConfigError(_explain(exc, model, origin, table)) from exc
 
 
-def _tuples(value: Any) -> Any:
-    """TOML's arrays as tuples: frozen, as the tables are."""
+def _tuples(value: Any, origin: str, depth: int) -> Any:
+    """TOML's arrays as tuples, because the tables are frozen. Raises ConfigError for extremes."""
+    if isinstance(value, int) and value.bit_length() > 64:
+        raise ConfigError(f"{origin}: a whole number of more than 64 bits, expected a smaller one")
+    if not isinstance(value, Mapping | list):
+        return value
+    if not depth:
+        raise ConfigError(f"{origin}: {_TOO_DEEP}")
     if isinstance(value, Mapping):
-        return {key: _tuples(each) for key, each in value.items()}
-    return tuple(map(_tuples, value)) if isinstance(value, list) else value
+        return {key: _tuples(inner, origin, depth - 1) for key, inner in value.items()}
+    return tuple(_tuples(inner, origin, depth - 1) for inner in value)
 
 
 def _explain(exc: ValidationError, model: type[BaseModel], origin: str, table: str) -> str:
@@ -80,19 +136,25 @@ def _explain(exc: ValidationError, model: type[BaseModel], origin: str, table: s
         annotation = getattr(inner, "annotation", None)
         known = getattr(annotation, "model_fields", {})
     path += [str(step) for step in error["loc"] if not str(step).startswith("literal[")]
-    key = ".".join(path)
+    key = _shortened(".".join(path))
     if error["type"] == "extra_forbidden":
         name = str(error["loc"][-1])
         return f"{origin}: unknown key {key}{did_you_mean(name, known)}; known: {', '.join(known)}"
-    told = error["msg"].removeprefix("Value error, ")
-    told = f"{told[0].lower()}{told[1:]}"
+    reason = error["msg"].removeprefix("Value error, ")
+    reason = f"{reason[0].lower()}{reason[1:]}"
     if not key:
-        return f"{origin}: {told}"
-    return f"{origin}: {key} is {error['input']!r}: {told}"
+        return f"{origin}: {reason}"
+    return f"{origin}: {key} is {_shortened(repr(error['input']))}: {reason}"
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}..."
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
     *tables, name = key.split(".")
+    if len(tables) >= MAX_DEPTH:
+        raise ConfigError(f"{origin}: a key of more than {MAX_DEPTH} parts; shorten it")
     node = tree
     for table in tables:
         node = node.setdefault(table, {})
@@ -101,8 +163,9 @@ def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
     node[name] = value
 
 
-def _toml_value(text: str) -> Any:
+def _toml_value(text: str, origin: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
+        tree = _parse(f"value = {text}", origin)
     except tomllib.TOMLDecodeError:
         return text
+    return tree["value"] if len(tree) == 1 else text

@@ -1,14 +1,12 @@
 """`synth show`: one view and its row."""
 
-from pathlib import Path
-
 import click
 
 
 @click.command()
 @click.argument("url")
 @click.argument("key")
-@click.option("--save", type=click.Path(path_type=Path), help="File for the stored image.")
+@click.option("--save", help="File for the stored image.")
 @click.option("--render", is_flag=True, help="Render the view again and compare the bytes.")
 @click.option("--model", help="Where the model is on this machine, if not where it was.")
 @click.option(
@@ -17,22 +15,21 @@ import click
     help="Allow a renderer outside of this package to run; its dotted path as the set names it.",
 )
 def show(
-    url: str, key: str, save: Path | None, render: bool, model: str | None, renderer: str
+    url: str, key: str, save: str | None, render: bool, model: str | None, renderer: str
 ) -> None:
     """Show the row and the picture of the view KEY (such as 000000012_003)."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    from manifests.foundation.files import require_local, write_output
+    from manifests.foundation.files import local_path, write_output
     from manifests.foundation.messages import printable
     from manifests.schema import manifest_columns
     from manifests.shard_set import ShardSet
     from pipeline.encoding import decode
     from pipeline.showing import find_view, half_blocks, render_again
 
-    if save is not None:
-        require_local(save, "--save")
+    output = None if save is None else local_path(save, option="--save")
     shards = ShardSet.open(url)
     shard, row = find_view(shards, key)
     table = Table(show_header=False)
@@ -44,8 +41,8 @@ def show(
     console.print(table)
     if row.is_ok:
         image = shards.image(shard, row)
-        if save is not None:
-            write_output(save, image, option="--save")
+        if output is not None:
+            write_output(output, image, option="--save")
         if console.is_terminal:
             console.print(half_blocks(decode(image, where=key), width=min(64, console.width)))
     if render:

@@ -34,14 +34,18 @@ class CaptionFile:
 
     def subjects(self, columns: Sequence[DeclaredColumn]) -> Iterator[Subject]:
         """The captions of the file, in its order."""
-        for prompt in read_prompts(self.config.file, caption_column=self.config.caption_column):
+        for prompt in read_prompts(
+            self.config.file,
+            caption_column=self.config.caption_column,
+            value_columns=[column.name for column in columns],
+        ):
             yield Subject(
                 text=prompt.caption,
                 label=prompt.label,
                 licence=prompt.licence,
                 source=prompt.source,
                 values={
-                    column.name: _value(column, getattr(prompt, column.name, ""), prompt.where)
+                    column.name: _value(column, prompt.values[column.name], prompt.where)
                     for column in columns
                 },
                 where=prompt.where,

@@ -52,14 +52,33 @@ def test_import_contract_is_kept(contract: str) -> None:
     assert run.returncode == 0, run.stdout
 
 
+PLUGINS = {
+    "pipeline/renderers": "text_to_image",
+    "pipeline/execution": "inline",
+    "trainer/evaluations": "knn",
+    "trainer/frozen_encoders": "pixels",
+    "trainer/labelled_sets": "wds",
+}
+"""A plug-in of each folder of plug-ins, for a planted sibling to import."""
+
+
 @pytest.mark.parametrize("contract", VIOLATIONS)
 def test_planted_violation_is_caught(contract: str, tmp_path: Path) -> None:
+    assert_caught(contract, *VIOLATIONS[contract], tmp_path)
+
+
+@pytest.mark.parametrize("folder", PLUGINS)
+def test_plugin_that_imports_a_sibling_is_caught(folder: str, tmp_path: Path) -> None:
+    code = f"import {folder.replace('/', '.')}.{PLUGINS[folder]}"
+    assert_caught("plugins-are-independent", f"{folder}/planted.py", code, tmp_path)
+
+
+def assert_caught(contract: str, path: str, code: str, tmp_path: Path) -> None:
     for name in ("manifests", "prompts", "pipeline", "trainer"):
         shutil.copytree(
             ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors", "*.json")
         )
     shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    path, code = VIOLATIONS[contract]
     with (tmp_path / path).open("a") as file:
         file.write(f"\n{code}\n")
     run = lint(contract, tmp_path)

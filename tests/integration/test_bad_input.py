@@ -49,6 +49,12 @@ BAD_PROMPTS = {
     "not UTF-8": ("captions.txt", b"a fox\n\xff\xfe\n", "line 2: not UTF-8"),
     "no caption column": ("captions.csv", b"captoin,label\na,b\n", "did you mean 'captoin'"),
     "too long": ("captions.txt", b"a fox\n" + b"x" * 2001, "row 2: the caption has 2,001"),
+    "NUL in JSON": (
+        "captions.jsonl",
+        b'{"caption": "a\\u0000"}\n',
+        "row 1: the caption holds a NUL",
+    ),
+    "two columns of one name": ("captions.csv", b"caption,caption\na,b\n", "two columns are named"),
     "unknown suffix": ("captions.docx", b"a fox", "captions are read from"),
 }
 
@@ -100,6 +106,9 @@ BAD_OPTIONS = {
     "unknown table": (["--set", "view.seed=3"], "unknown key view; did you mean 'views'"),
     "wrong type": (["--set", "views.seed=abc"], "views.seed is 'abc'"),
     "no value": (["--set", "views.seed"], "expected table.key=value"),
+    "key with an empty part": (["--set", "views..seed=1"], "expected table.key=value"),
+    "key without an end": (["--set", f"{'a.' * 100_000}a=1"], "a key of more than 32 parts"),
+    "deep value": (["--set", f"views.seed={'[' * 100_000}"], "more than 32 deep"),
     "size that the model cannot render": (["--size", "33"], "multiples of 4 px"),
     "store size above size": (["--store-size", "64"], "only ever shrunk"),
     "silenced negative prompt": (
@@ -139,6 +148,25 @@ def test_recipe_that_is_missing_or_not_toml(captions: Path, out: Path, tmp_path:
     refused(generate(captions, out, "--recipe", recipe), recipe, "not a TOML file")
     recipe.write_text("[views]\nsead = 3\n")
     refused(generate(captions, out, "--recipe", recipe), recipe, "views.sead", "'seed'")
+
+
+HOSTILE_RECIPES = {
+    "deep": ("a = " + "[" * 100_000, "more than 32 deep"),
+    "digits": ("a = " + "9" * 100_000, "a number cannot be read"),
+    "key": (".".join("a" * 100_000) + " = 1", "a key of more than 32 parts"),
+    "large": ("#" * 1_000_001, "is larger than 1,000,000 bytes"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE_RECIPES)
+@pytest.mark.parametrize("command", ["generate", "train"])
+def test_hostile_recipe(command: str, case: str, captions: Path, out: Path, tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    text, words = HOSTILE_RECIPES[case]
+    recipe.write_text(text)
+    given = ["--prompts", captions] if command == "generate" else [tmp_path]
+    refused(run(command, *given, "--out", out, "--recipe", recipe), recipe, words)
+    assert not out.exists()
 
 
 def test_no_prompts(out: Path) -> None:

@@ -1,6 +1,7 @@
 """Whatever is wrong with a training is told in one line, before anything is written."""
 
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
@@ -461,6 +462,10 @@ def test_exported_encoder_of_another_architecture(url: str, tmp_path: Path) -> N
     weights = tmp_path / "run" / "encoder.safetensors"
     tensors = load_file(weights)
     save_file({f"other.{name}": each for name, each in tensors.items()}, weights)
+    description = tmp_path / "run" / "encoder.json"
+    document = json.loads(description.read_text())
+    document["sha256"] = sha256(weights.read_bytes()).hexdigest()
+    description.write_text(json.dumps(document))
     folder = tmp_path / "images"
     for split in ("train", "test"):
         for label in ("a", "b"):

@@ -1,10 +1,10 @@
 from prompts.lists import EMBEDDED_LIST
-from prompts.merging import merge_prompts
-from prompts.reading import read_prompts
+from prompts.merging import merge_subjects
+from prompts.sources.file import CaptionFile, CaptionFileConfig
 
 
 def test_embedded_list_has_96_captions_with_their_licence() -> None:
-    rows = merge_prompts(read_prompts(str(EMBEDDED_LIST)))
+    rows = merge_subjects(CaptionFile(CaptionFileConfig(file=str(EMBEDDED_LIST))).subjects(()))
     assert [row.num_merged for row in rows] == [1] * 96
     assert {row.licence for row in rows} == {"CC0-1.0"}
     assert all(row.label and row.source for row in rows)

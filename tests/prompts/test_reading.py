@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from prompts import reading
 from prompts.errors import BadPromptError, UnreadablePromptsError
 from prompts.prompt import Prompt
-from prompts.reading import read_prompts
 from tests.sets import refused
 
 ROWS: list[dict[str, Any]] = [
@@ -60,6 +60,10 @@ def put(folder: Path, name: str, data: bytes | str) -> str:
     return str(path)
 
 
+def read_prompts(url: str, **options: Any) -> list[Prompt]:
+    return list(reading.read_prompts(url, **options))
+
+
 def captions(url: str) -> list[str]:
     return [prompt.caption for prompt in read_prompts(url)]
 
@@ -67,10 +71,14 @@ def captions(url: str) -> list[str]:
 @pytest.mark.parametrize("name", TABLES)
 def test_every_table_gives_the_same_prompts(tmp_path: Path, name: str) -> None:
     path = put(tmp_path, name, TABLES[name])
-    assert read_prompts(path) == [
-        Prompt(**ROWS[0], where=f"{path}, row 1"),
-        Prompt(caption='a "blue" café', source=name, where=f"{path}, row 2"),
-    ]
+    fox, door = read_prompts(path, value_columns=["negative_prompt", "mood"])
+    columns = {key: value for key, value in ROWS[0].items() if key != "negative_prompt"}
+    values = {"negative_prompt": "blurred", "mood": ""}
+    assert fox == Prompt(**columns, values=values, where=f"{path}, row 1")
+    values = {"negative_prompt": "", "mood": ""}
+    where = f"{path}, row 2"
+    assert door == Prompt(caption='a "blue" café', source=name, values=values, where=where)
+    assert [prompt.values for prompt in read_prompts(path)] == [{}, {}]
 
 
 def test_a_text_file_has_a_caption_a_line(tmp_path: Path) -> None:
@@ -168,7 +176,9 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
 def test_a_folder_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "list.csv").mkdir()
-    with refused(UnreadablePromptsError, f"{tmp_path}/list.csv: Is a directory", "look at"):
+    with refused(
+        UnreadablePromptsError, f"{tmp_path}/list.csv: is a folder, expected a file", "look at"
+    ):
         read_prompts(str(tmp_path / "list.csv"))
 
 

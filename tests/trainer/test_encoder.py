@@ -1,6 +1,7 @@
 """An exported encoder is what was trained, for us and for timm alone."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -75,3 +76,80 @@ def test_missing_encoder_is_refused(tmp_path: Path) -> None:
     (tmp_path / "encoder.json").write_text('{"spec": {"model": 3}}')
     with refused(CheckpointError, "encoder.json", "not the description"):
         load_encoder(tmp_path)
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    """A folder with a small encoder."""
+    save_encoder(tmp_path, build_encoder(SPECS["small"]), SPECS["small"], {})
+    return tmp_path
+
+
+@pytest.mark.parametrize("position", [0, 9, 400, -1])
+def test_a_flipped_bit_in_the_weights_is_refused(position: int, exported: Path) -> None:
+    weights = exported / "encoder.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[position] ^= 1
+    weights.write_bytes(data)
+    for path in (exported, weights):
+        with refused(CheckpointError, f"{weights}: its SHA-256 is not the one in encoder.json"):
+            load_encoder(path)
+
+
+def test_weights_of_another_run_are_refused(exported: Path) -> None:
+    other = exported / "other"
+    other.mkdir()
+    save_encoder(other, build_encoder(SPECS["small"]), SPECS["small"], {})
+    (other / "encoder.safetensors").replace(exported / "encoder.safetensors")
+    with refused(CheckpointError, "its SHA-256 is not the one in encoder.json"):
+        load_encoder(exported)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *("[" * 100_000, '{"spec":' * 100_000, "9" * 100_000, "[]", "3", "null", "", "\0"),
+        *("{}", '{"spec": []}', '{"spec": null, "sha256": ""}', '{"spec": {}}', "x" * (1 << 21)),
+        '{"sha256": "", "spec": {"args": ' + '{"a":' * 100 + "1" + "}" * 102,
+        '{"sha256": "", "spec": {"input_px": ' + "9" * 1000 + "}}",
+    ],
+    ids=lambda text: text[:20],
+)
+def test_a_hostile_description_is_refused_in_one_line(change: str, exported: Path) -> None:
+    (exported / "encoder.json").write_text(change)
+    with pytest.raises(CheckpointError, match=r"encoder\.json: not the description") as caught:
+        load_encoder(exported)
+    assert len(str(caught.value)) < 1000
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "args",
+    [{"widths": "abc"}, {"widths": [[[1]]]}, {"nowhere": 1}, {"widths": [-1]}, {"widths": {}}],
+    ids=str,
+)
+def test_arguments_that_timm_does_not_take_are_refused_with_the_file(
+    args: dict[str, object], exported: Path
+) -> None:
+    path = exported / "encoder.json"
+    document = json.loads(path.read_text())
+    document["spec"]["args"] = args
+    path.write_text(json.dumps(document))
+    with pytest.raises(
+        CheckpointError, match=r"encoder\.safetensors: not the weights of"
+    ) as caught:
+        load_encoder(exported)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_pipes_and_folders_in_place_of_an_encoder_are_refused(exported: Path) -> None:
+    (exported / "encoder.safetensors").unlink()
+    with refused(CheckpointError, "encoder.safetensors: no such file; train the run to its end"):
+        load_encoder(exported)
+    (exported / "encoder.safetensors").mkdir()
+    with refused(CheckpointError, "encoder.safetensors: cannot be read (is a folder"):
+        load_encoder(exported)
+    (exported / "encoder.json").unlink()
+    os.mkfifo(exported / "encoder.json")
+    with refused(CheckpointError, "encoder.json: not the description", "is a pipe or a device"):
+        load_encoder(exported)

@@ -119,7 +119,7 @@ def test_test_images_that_are_in_train_are_told(tmp_path: Path) -> None:
     on = make_folder(tmp_path / "set", train={"x": 3, "y": 3}, val={"x": 1, "y": 1})
     result = run("pixels:8", "--on", on, "--with", "knn", *QUICK[:2])
     assert result.exit_code == 0, result.output
-    assert "note: 2 test images are in train too" in result.output
+    assert "note: 2 test images are also in train, byte for byte" in result.output
 
 
 def _rank(number: int, world: int, folder: str, on: str) -> None:

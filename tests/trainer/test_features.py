@@ -12,9 +12,10 @@ from torch import Tensor
 
 from tests.labelled_sets import encoded, labelled_members, make_folder, make_tars, png, write_tar
 from tests.sets import refused
-from trainer.data.labelled import open_labelled
 from trainer.errors import CorruptViewError, DataError
 from trainer.features import Features, evaluation_crop, extract
+from trainer.frozen_encoders import Encode, FrozenEncoder
+from trainer.labelled_sets import open_labelled
 
 BATCH = 4
 
@@ -27,6 +28,10 @@ def encoder() -> torch.nn.Module:
         )
 
 
+def frozen(encode: Encode) -> FrozenEncoder:
+    return FrozenEncoder(name="toy", encode=encode, input_px=8, facts={})
+
+
 def features_of(on: str, split: str = "train", *, batch_size: int = BATCH) -> Features:
     net = encoder()
 
@@ -35,9 +40,7 @@ def features_of(on: str, split: str = "train", *, batch_size: int = BATCH) -> Fe
         found: Tensor = net(images / 255)
         return found
 
-    return extract(
-        open_labelled(on).split(split), encode, input_px=8, crop_fraction=1.0, batch_size=batch_size
-    )
+    return extract(open_labelled(on).split(split), frozen(encode), batch_size=batch_size)
 
 
 def make_set(root: Path) -> str:
@@ -141,7 +144,7 @@ def test_features_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         return torch.where(images.float().mean((2, 3)) > 0, torch.inf, 0.0)
 
     with refused(DataError, "train: 000000/0001: the encoder gives features that are not finite"):
-        extract(split, encode, input_px=8, crop_fraction=1.0, batch_size=2)
+        extract(split, frozen(encode), batch_size=2)
 
 
 @pytest.mark.parametrize("size", [(40, 30), (33, 61), (256, 256), (24, 24), (20, 300)])

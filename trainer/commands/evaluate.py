@@ -1,13 +1,12 @@
 """`synth evaluate`: an encoder and a labelled set in, accuracies out."""
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 
 def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
-    names = [each.strip() for each in text.split(",") if each.strip()]
+    names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise click.BadParameter("expected names separated by commas, such as knn,linear")
     return names
@@ -15,27 +14,37 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
 
 @click.command()
 @click.argument("encoder")
-@click.option("--on", required=True, help="imagefolder:DIR or wds:URL, with train and test or val.")
+@click.option(
+    "--on",
+    required=True,
+    help="Labelled set, imagefolder:DIR or wds:URL, with train and test or val.",
+)
 @click.option(
     "--with",
     "names",
     callback=_names,
     default="knn,linear",
     show_default=True,
-    help="knn, linear, zero-shot.",
+    help="Evaluations, separated by commas: knn, linear, zero-shot.",
 )
-@click.option("--test-split", help="[default: test or val, whichever is there]")
-@click.option("--out", type=click.Path(path_type=Path), help="[default: RUN/scores/SET-SPLIT.json]")
+@click.option("--test-split", help="Split to test on.  [default: test, or val if there is no test]")
+@click.option("--out", help="File of the scores.  [default: RUN/scores/SET-SPLIT.json]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
-@click.option("--seed", type=click.IntRange(0), help="Of the weights of untrained:RUN.")
-@click.option("--set", "overrides", multiple=True, metavar="NAME.KEY=VALUE", help="linear.epochs=9")
+@click.option("--seed", type=click.IntRange(0), help="Seed of the weights of untrained:RUN.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="NAME.KEY=VALUE",
+    help="A setting of an evaluation, such as linear.epochs=9.",
+)
 def evaluate(
     encoder: str,
     on: str,
     names: list[str],
     test_split: str | None,
-    out: Path | None,
+    out: str | None,
     device: str,
     batch_size: int,
     seed: int | None,
@@ -49,36 +58,37 @@ def evaluate(
     """
     from rich.console import Console
 
+    from manifests.foundation.files import local_path
     from manifests.foundation.settings import read_settings
-    from trainer import evaluating
-    from trainer.data.labelled import open_labelled
     from trainer.distributed import local_device, process_group
+    from trainer.evaluations import choose_evaluations
+    from trainer.frozen_encoders import open_encoder
+    from trainer.labelled_sets import open_labelled
+    from trainer.score_file import read_scores, scores_path, write_scores
+    from trainer.scoring import score_encoder
 
+    path = None if out is None else local_path(out, option="--out")
     settings = read_settings(recipe=None, overrides=overrides, flags={})
-    evaluations = evaluating.open_evaluations(names, settings)
+    evaluations = choose_evaluations(names, settings)
     labelled = open_labelled(on)
     split = test_split or labelled.test_split()
     labelled.split(split)
-    place = local_device(device)
-    examinee = evaluating.open_encoder(encoder, device=place, seed=seed)
-    path = out or evaluating.scores_path(examinee, labelled, split)
-    if path is not None:  # before hours are spent
-        evaluating.read_scores(path, set_name=labelled.name, test_split=split)
-    with process_group(place):
-        document = evaluating.evaluate(
-            examinee, labelled, evaluations, test_split=split, batch_size=batch_size
+    torch_device = local_device(device)
+    frozen = open_encoder(encoder, device=torch_device, seed=seed)
+    path = path or scores_path(frozen.run, labelled.name, split)
+    if path is not None:  # refuse a file of something else now, not after hours of work
+        read_scores(path, set_name=labelled.name, test_split=split)
+    with process_group(torch_device):
+        document = score_encoder(
+            frozen, labelled, evaluations, test_split=split, batch_size=batch_size
         )
     if document is None:
         return
     if path is not None:
-        evaluating.write_scores(path, document)
+        write_scores(path, document)
     Console().print(_table(document))
-    about = document["set"]
-    if about["num_test_in_train"]:
-        click.echo(
-            f"note: {about['num_test_in_train']:,} test images are in train too, to the byte",
-            err=True,
-        )
+    if count := document["set"]["num_test_in_train"]:
+        click.echo(f"note: {count:,} test images are also in train, byte for byte", err=True)
     if path is not None:
         click.echo(str(path))
 
@@ -86,10 +96,10 @@ def evaluate(
 def _table(document: dict[str, Any]) -> Any:
     from rich.table import Table
 
-    about = document["set"]
+    scored, test = document["set"], document["set"]["test"]
     table = Table(
-        title=f"{document['encoder']['name']} on {about['name']}, {about['test_split']}",
-        caption=f"{about['test']['num_images']:,} images of {about['test']['num_groups']:,} groups",
+        title=f"{document['encoder']['name']} on {scored['name']}, {scored['test_split']}",
+        caption=f"{test['num_images']:,} images of {test['num_groups']:,} groups",
     )
     table.add_column("evaluation")
     table.add_column("accuracy %", justify="right")

@@ -1,8 +1,8 @@
 """WebDataset tars that no manifest describes, read through the webdataset library.
 
-Nothing in them is executed: members are handed on as bytes, `.decode()` is never called, and tars
-are opened by the store, never by URL handlers that start programs. Stock readers end without a
-word at a changed header, or at a cut between two members; so the headers are checked on the way.
+Nothing in them is executed: members stay bytes, `.decode()` is never called, and tars are opened
+by the store, never by URL handlers that start programs. Stock readers end silently at a changed
+header or at a cut between two members, so the headers are checked while they read.
 """
 
 import os
@@ -27,18 +27,18 @@ _CHECKSUM_AS_SPACES = 8 * ord(" ")
 def read_groups(
     store: Store, path: str, *, on_bytes: Callable[[int], None] = lambda count: None
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
-    """Key and members by suffix (lower case, no first dot) of each group of files of one tar.
+    """Key, and members by suffix (lower case, without its dot), of each group of files of one tar.
 
-    A fault may be found after groups before it were handed on; so whoever reads must not keep
-    results of a tar that raised.
+    A fault is raised when the reading reaches it, after the groups before it were given out. So
+    callers must drop what they have read of a tar that raised.
 
     Args:
         store: Where the tar is.
         path: Of the tar, in the store.
-        on_bytes: Told how many bytes were read since the last call.
+        on_bytes: Called with the number of bytes that were read since the last call.
 
     Raises:
-        DataError: Cut, changed, compressed, or a key that comes twice.
+        DataError: The tar is cut, changed or compressed, or a key comes twice.
         StoreError: The storage refuses.
     """
     tar = CheckedTar(store, path, on_bytes=on_bytes)
@@ -51,7 +51,7 @@ def read_groups(
                 f"{tar.where}: {key} comes twice; the files of one key have to be adjacent"
             )
         keys.add(key)
-        yield key, {name: each for name, each in group.items() if not name.startswith("__")}
+        yield key, {name: data for name, data in group.items() if not name.startswith("__")}
     tar.finish()
 
 
@@ -60,32 +60,32 @@ def _groups(tar: "CheckedTar") -> Iterator[dict[str, Any]]:
     import webdataset.utils
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
-    webdataset.utils.enforce_security = True  # if somebody imported it before
-    found: Iterator[dict[str, Any]] = group_by_keys(
+    webdataset.utils.enforce_security = True  # if it was imported before, by anybody
+    groups: Iterator[dict[str, Any]] = group_by_keys(
         tar_file_expander([{"url": tar.where, "stream": tar}])
     )
-    return found
+    return groups
 
 
 def _next(groups: Iterator[dict[str, Any]], tar: "CheckedTar") -> dict[str, Any] | None:
-    """The next group; a fault that the tar has seen comes before what webdataset makes of it."""
-    told = ""
+    """The next group. A fault of the tar is raised rather than what webdataset makes of it."""
+    reason = ""
     try:
         group = next(groups, None)
     except Exception as exc:  # webdataset appends objects of its own to the arguments
-        told = " ".join(str(exc.args[0] if exc.args else type(exc).__name__).split())
+        reason = " ".join(str(exc.args[0] if exc.args else type(exc).__name__).split())
     if tar.fault is not None:
         raise tar.fault
-    if told:
-        raise DataError(f"{tar.where}: not a tar that webdataset can read ({told})")
+    if reason:
+        raise DataError(f"{tar.where}: not a tar that webdataset can read ({reason})")
     return group
 
 
 class CheckedTar:
-    """A tar as an open file that follows headers and sizes while somebody else reads it.
+    """A tar as an open file that checks headers and sizes while webdataset reads it.
 
-    After a fault, kept in `fault`, nothing more is read: an exception from here would not come
-    through webdataset as it was.
+    A fault is kept in `fault` and ends the reading, because webdataset would change an exception
+    that is raised here.
     """
 
     def __init__(

@@ -1,11 +1,37 @@
-"""From a URL to a source."""
+"""From an address to a source to train on: a sealed shard set, or tars of somebody else."""
 
-from trainer.data.sources import ShardSetSource, Source
-from trainer.data.tars import TarSource
+from collections.abc import Mapping
+from typing import Protocol
 
-TARS = "wds:"
+from manifests.foundation.plugins import Entry
+from trainer.addresses import resolve
+from trainer.data.sources import Source
 
 
-def open_source(url: str) -> Source:
-    """A sealed shard set, or with the prefix `wds:` a folder of WebDataset tars."""
-    return TarSource(url.removeprefix(TARS)) if url.startswith(TARS) else ShardSetSource(url)
+class SourceKind(Protocol):
+    """A class whose instances are sources. What those have is set when they are made."""
+
+    def __init__(self, url: str) -> None:
+        """Open the source at a URL. Raises DataError if there is none."""
+
+
+SOURCES: Mapping[str, Entry] = {
+    "shards": Entry("trainer.data.sources:ShardSetSource", "trainer"),
+    "wds": Entry("trainer.data.tars:TarSource", "trainer"),
+}
+
+
+def open_source(address: str) -> Source:
+    """The source behind an address.
+
+    Args:
+        address: Path or URL of a sealed shard set, `wds:URL` for a folder of WebDataset tars, or
+            `package.module:Class:PLACE`.
+
+    Raises:
+        ConfigError: The address has an unknown kind.
+        DataError: There is no source, or not one that can be trained on.
+    """
+    kind, place = resolve("source", SOURCES, address, SourceKind, default="shards")
+    source: Source = kind(place)
+    return source

@@ -1,41 +1,30 @@
-"""Evaluations turn frozen features into an accuracy. This folder holds only evaluations.
+"""Evaluations predict the class of each test image from frozen features.
 
-Laws, tested for every entry of the table (tests/conformance):
+This folder holds only evaluations.
+
+Laws, tested for every entry of the table (trainer.testing.evaluations is the public kit):
 
 1. Test labels are never seen: `predict` is given the features of the test images and nothing else
    of them, so no choice and no prediction can depend on a test label.
 2. One prediction per test image, in their order; each test image counts once.
-3. Perfect on separable features, at chance on features that say nothing of the labels.
+3. Perfect on separable features, at chance on features that do not depend on the labels.
 4. The same arguments give the same predictions; the global random state is not touched.
 5. What cannot be evaluated is refused in one line.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-import torch
 from jaxtyping import Float, Int
+from pydantic import BaseModel
 from torch import Tensor
 
-from manifests.foundation.plugins import Entry, load_plugin
-from manifests.foundation.settings import Table
-from trainer.classifiers import accuracy_interval
-from trainer.errors import DataError
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.plugins import Entry, did_you_mean, load_plugin
+from manifests.foundation.settings import Table, check
 from trainer.features import Features
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Subject:
-    """The encoder that is evaluated, besides its features."""
-
-    name: str
-    device: str = "cpu"
-    """Where classifiers are computed."""
-    text: Callable[[list[str]], Tensor] | None = None
-    """Unit text embeddings [texts, embed_dim], for an encoder that was trained with text."""
-    project: Callable[[Tensor], Tensor] | None = None
-    """Features to unit image embeddings [images, embed_dim], in the space of the texts."""
+from trainer.frozen_encoders import FrozenEncoder
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,10 +32,11 @@ class Classes:
     """What the labels of a set mean."""
 
     num: int
+    """Number of classes; 0 while only a set that does not name them was opened."""
     names: tuple[str, ...] = ()
-    """By label; empty where the set does not name them."""
+    """By label; empty if the set does not name them."""
     templates: tuple[str, ...] = ()
-    """Texts with `{c}` in the place of a name; empty where the set has none."""
+    """Texts with `{c}` where the name of a class belongs; empty if the set has none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +46,6 @@ class Prediction:
     labels: Int[Tensor, " images"]
     details: Mapping[str, Any] = field(default_factory=dict)
     """What was chosen on the way, as JSON."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Score:
-    """Top-1 accuracy, from 0 to 1, with its 95 % interval (trainer.classifiers)."""
-
-    name: str
-    accuracy: float
-    low: float
-    high: float
-    num_test: int
-    details: dict[str, Any]
-    """`mean_per_class`: accuracy, each class counted alike; and what the evaluation tells."""
 
 
 class Evaluation(Protocol):
@@ -82,17 +59,27 @@ class Evaluation(Protocol):
     def __init__(self, config: Any) -> None:
         """Keep an instance of Config."""
 
-    def check(self, subject: Subject, classes: Classes) -> None:
+    def check(self, encoder: FrozenEncoder, classes: Classes) -> None:
         """Refuse, before any feature is made, what cannot be evaluated. Raises DataError."""
 
     def predict(
         self,
-        subject: Subject,
+        encoder: FrozenEncoder,
         train: Features | None,
         test_values: Float[Tensor, "images features"],
         classes: Classes,
     ) -> Prediction:
-        """Class of each test image. Raises DataError."""
+        """Class of each test image.
+
+        Args:
+            encoder: Made the features; its `device` is where classifiers compute.
+            train: Features and labels to learn from; None only if `needs_train` is false.
+            test_values: Features of the test images, on the CPU.
+            classes: What the labels mean.
+
+        Raises:
+            DataError: There is nothing to learn from, or nothing to choose by.
+        """
 
 
 EVALUATIONS: Mapping[str, Entry] = {
@@ -103,55 +90,51 @@ EVALUATIONS: Mapping[str, Entry] = {
 
 
 def evaluation_class(name: str) -> type[Evaluation]:
-    """The evaluation behind a name."""
-    found: type[Evaluation] = load_plugin("evaluation", EVALUATIONS, name, Evaluation)
-    return found
+    """The evaluation behind a name of the table or a dotted path. Raises PluginError."""
+    evaluation: type[Evaluation] = load_plugin("evaluation", EVALUATIONS, name, Evaluation)
+    return evaluation
 
 
-def run(
-    name: str,
-    evaluation: Evaluation,
-    subject: Subject,
-    *,
-    train: Features | None,
-    test: Features,
-    classes: Classes,
-) -> Score:
-    """Predict, and only then look at the labels of the test images.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChosenEvaluation:
+    """An evaluation as the user wants it."""
+
+    evaluation: Evaluation
+    settings: dict[str, Any]
+    """All of them as JSON, defaults included."""
+
+
+def choose_evaluations(
+    names: Sequence[str], settings: Mapping[str, Any]
+) -> dict[str, ChosenEvaluation]:
+    """Evaluations by name, each with all its settings.
+
+    Args:
+        names: Of the table, or dotted paths; a path is named by the part after its colon.
+        settings: A table for each of them, not checked yet.
 
     Raises:
-        DataError: The evaluation refuses, or the labels of test are not those of train.
+        ConfigError: A table that belongs to none of them, a wrong key or value in one, or two
+            evaluations of one name.
+        PluginError: An unknown name.
     """
-    require_known_classes(train, test, classes)
-    found = evaluation.predict(subject, train, test.values, classes)
-    assert found.labels.shape == test.labels.shape
-    correct = found.labels.cpu() == test.labels
-    interval = accuracy_interval(correct, test.group_ids())
-    present = torch.bincount(test.labels, minlength=classes.num).double()
-    hits = torch.bincount(test.labels[correct], minlength=classes.num).double()
-    per_class = (hits / present)[present > 0]
-    return Score(
-        name=name,
-        accuracy=interval.accuracy,
-        low=interval.low,
-        high=interval.high,
-        num_test=len(correct),
-        details={"mean_per_class": float(per_class.mean())} | dict(found.details),
-    )
-
-
-def require_known_classes(train: Features | None, test: Features, classes: Classes) -> None:
-    """Refuse labels that nobody could predict, and a set with one class. Raises DataError."""
-    if train is None:
-        return
-    known = set(train.labels.tolist())
-    if len(known) < 2:
-        raise DataError(f"train has one class, {known.pop()}; expected at least two")
-    unknown = sorted(set(test.labels.tolist()) - known)
-    if unknown:
-        row = test.labels.tolist().index(unknown[0])
-        name = f" ({classes.names[unknown[0]]})" if classes.names else ""
-        raise DataError(
-            f"test image {test.keys[row]} has class {unknown[0]}{name}, which train does not have; "
-            "nobody can learn it"
+    chosen: dict[str, ChosenEvaluation] = {}
+    for name in names:
+        short = name.rpartition(":")[2]
+        kind = evaluation_class(name)
+        values = settings.get(short, {})
+        if short in chosen:
+            raise ConfigError(f"--with {name}: two evaluations are named {short}; give one")
+        if not isinstance(values, Mapping):
+            raise ConfigError(f"--set {short}: a table, expected {short}.key=value")
+        config: BaseModel = check(kind.Config, values, origin="--set", table=short)
+        chosen[short] = ChosenEvaluation(
+            evaluation=kind(config), settings=config.model_dump(mode="json")
         )
+    for table in settings:
+        if table not in chosen:
+            raise ConfigError(
+                f"--set {table}: not an evaluation that runs, those of --with are "
+                f"{', '.join(chosen)}{did_you_mean(table, chosen)}"
+            )
+    return chosen

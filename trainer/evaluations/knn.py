@@ -7,8 +7,9 @@ from torch import Tensor
 from manifests.foundation.settings import Table
 from trainer.classifiers import predict_knn
 from trainer.errors import DataError
-from trainer.evaluations import Classes, Prediction, Subject
+from trainer.evaluations import Classes, Prediction
 from trainer.features import Features
+from trainer.frozen_encoders import FrozenEncoder
 
 
 class Knn:
@@ -26,12 +27,12 @@ class Knn:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def check(self, subject: Subject, classes: Classes) -> None:
+    def check(self, encoder: FrozenEncoder, classes: Classes) -> None:
         """Every encoder has neighbours."""
 
     def predict(
         self,
-        subject: Subject,
+        encoder: FrozenEncoder,
         train: Features | None,
         test_values: Float[Tensor, "images features"],
         classes: Classes,
@@ -45,9 +46,9 @@ class Knn:
                 "set it lower"
             )
         labels = predict_knn(
-            test_values.to(subject.device),
-            train.values.to(subject.device),
-            train.labels.to(subject.device),
+            test_values.to(encoder.device),
+            train.values.to(encoder.device),
+            train.labels.to(encoder.device),
             num_classes=classes.num,
             num_neighbours=neighbours,
             temperature=self.config.temperature,

@@ -1,4 +1,4 @@
-"""The linear probe of the paper: ten rates at once, but chosen on a held-out part of train."""
+"""The linear probe of StableRep, but with the learning rate chosen on a held-out part of train."""
 
 from typing import Annotated
 
@@ -10,8 +10,9 @@ from manifests.foundation.progress import progress
 from manifests.foundation.settings import Table
 from trainer.classifiers import PAPER_RATES, ProbeRecipe, choose_rate, fit_probe
 from trainer.errors import DataError
-from trainer.evaluations import Classes, Prediction, Subject
+from trainer.evaluations import Classes, Prediction
 from trainer.features import Features
+from trainer.frozen_encoders import FrozenEncoder
 
 Rate = Annotated[float, Field(gt=0)]
 
@@ -23,7 +24,7 @@ class Linear:
         """Table [linear]."""
 
         rates: tuple[Rate, ...] = Field(default=PAPER_RATES, min_length=1)
-        """Base learning rates, x batch / 256; with a single one nothing is chosen."""
+        """Base learning rates, for a batch of 256. A single one is used without a choice."""
         epochs: int = Field(default=90, ge=1)
         batch_size: int = Field(default=1024, ge=1)
         batch_norm: bool = True
@@ -35,12 +36,12 @@ class Linear:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def check(self, subject: Subject, classes: Classes) -> None:
+    def check(self, encoder: FrozenEncoder, classes: Classes) -> None:
         """Every encoder can be probed."""
 
     def predict(
         self,
-        subject: Subject,
+        encoder: FrozenEncoder,
         train: Features | None,
         test_values: Float[Tensor, "images features"],
         classes: Classes,
@@ -49,7 +50,7 @@ class Linear:
         assert train is not None
         config = self.config
         recipe = ProbeRecipe(**config.model_dump(exclude={"rates"}))
-        values, labels = train.values.to(subject.device), train.labels.to(subject.device)
+        values, labels = train.values.to(encoder.device), train.labels.to(encoder.device)
         passes = 1 if len(config.rates) == 1 else 2
         with progress("linear probe", "epochs", passes * config.epochs) as advance:
             rate, details = config.rates[0], {}
@@ -57,7 +58,7 @@ class Linear:
                 choice = choose_rate(
                     values,
                     labels,
-                    train.group_ids().to(subject.device),
+                    train.group_ids().to(encoder.device),
                     num_classes=classes.num,
                     rates=config.rates,
                     recipe=recipe,
@@ -81,5 +82,5 @@ class Linear:
                 recipe=recipe,
                 on_epoch=lambda: advance(1),
             )
-        found = probe.predict(test_values.to(subject.device))[:, 0].cpu()
-        return Prediction(labels=found, details={"rate": rate, **details})
+        labels_of_test = probe.predict(test_values.to(encoder.device))[:, 0].cpu()
+        return Prediction(labels=labels_of_test, details={"rate": rate, **details})

@@ -8,8 +8,9 @@ from torch.nn import functional as F
 
 from manifests.foundation.settings import Table
 from trainer.errors import DataError
-from trainer.evaluations import Classes, Prediction, Subject
+from trainer.evaluations import Classes, Prediction
 from trainer.features import Features
+from trainer.frozen_encoders import FrozenEncoder
 
 DEFAULT_TEMPLATES = ("a photo of a {c}",)
 _CHUNK = 4096
@@ -25,14 +26,14 @@ class ZeroShot:
         """Table [zero-shot]."""
 
         templates: tuple[str, ...] = ()
-        """Texts with `{c}`; those of the set if none are given, else `a photo of a {c}`."""
+        """Texts with `{c}`. Empty means those of the set, or `a photo of a {c}` if it has none."""
 
         @field_validator("templates")
         @classmethod
         def _have_a_place(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
             for template in templates:
                 if "{c}" not in template:
-                    raise ValueError(f"{template!r} has no {{c}}, the place of the class name")
+                    raise ValueError(f"{template!r} has no {{c}}, which stands for a name")
             return templates
 
     needs_train = False
@@ -40,11 +41,11 @@ class ZeroShot:
     def __init__(self, config: Config) -> None:
         self.config = config
 
-    def check(self, subject: Subject, classes: Classes) -> None:
-        """Names and texts are needed."""
-        if subject.text is None or subject.project is None:
+    def check(self, encoder: FrozenEncoder, classes: Classes) -> None:
+        """Refuse an encoder without texts and a set without names of classes."""
+        if encoder.embed_texts is None or encoder.embed_features is None:
             raise DataError(
-                f"zero-shot: {subject.name} was not trained with text; leave zero-shot out of "
+                f"zero-shot: {encoder.name} was not trained with text; leave zero-shot out of "
                 "--with, or take an encoder of stablerep-plus or clip"
             )
         if len(classes.names) < 2:
@@ -52,26 +53,27 @@ class ZeroShot:
 
     def predict(
         self,
-        subject: Subject,
+        encoder: FrozenEncoder,
         train: Features | None,
         test_values: Float[Tensor, "images features"],
         classes: Classes,
     ) -> Prediction:
         """See Evaluation."""
-        self.check(subject, classes)
-        assert subject.text is not None
-        assert subject.project is not None
+        self.check(encoder, classes)
+        embed_texts, embed_features = encoder.embed_texts, encoder.embed_features
+        assert embed_texts is not None
+        assert embed_features is not None
         templates = self.config.templates or classes.templates or DEFAULT_TEMPLATES
         with torch.inference_mode():
             names = torch.stack(
                 [
-                    subject.text([each.replace("{c}", name) for each in templates]).mean(dim=0)
+                    embed_texts([text.replace("{c}", name) for text in templates]).mean(dim=0)
                     for name in classes.names
                 ]
             )
             unit_names = F.normalize(names.float(), dim=1)  # [C, D]
-            found = [
-                (subject.project(part.to(subject.device)).float() @ unit_names.T).argmax(dim=1)
+            nearest = [
+                (embed_features(part.to(encoder.device)).float() @ unit_names.T).argmax(dim=1)
                 for part in torch.split(test_values, _CHUNK)
             ]
-        return Prediction(labels=torch.cat(found).cpu(), details={"templates": list(templates)})
+        return Prediction(labels=torch.cat(nearest).cpu(), details={"templates": list(templates)})

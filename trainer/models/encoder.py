@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from manifests.foundation.errors import ConfigError
-from manifests.foundation.files import write_whole
+from manifests.foundation.files import read_regular, write_whole
 from manifests.foundation.messages import one_line
 from manifests.foundation.plugins import did_you_mean
 from manifests.foundation.settings import Table, check
@@ -22,6 +23,10 @@ from trainer.models import small_conv  # noqa: F401 (makes its tower known to ti
 
 WEIGHTS = "encoder.safetensors"
 SPEC = "encoder.json"
+MAX_SPEC_BYTES = 1 << 20
+"""Largest description that is read."""
+MAX_WEIGHTS_BYTES = 1 << 40
+"""Largest file of weights that is read."""
 
 
 _Positive = Annotated[float, Field(gt=0)]
@@ -37,7 +42,7 @@ _REFUSED_ARGS = {
     "pretrained_cfg_overlay",
     "scriptable",
 }
-"""Arguments of timm that read other files, or that make something else than an encoder."""
+"""Arguments of timm that read other files, or that make a model which is no encoder."""
 
 
 class EncoderSpec(Table):
@@ -64,20 +69,15 @@ def build_encoder(spec: EncoderSpec) -> nn.Module:
         near = did_you_mean(spec.model, timm.list_models())
         raise ConfigError(f"model.model: timm {timm.__version__} has no {spec.model!r}{near}")
     if refused := _REFUSED_ARGS & spec.args.keys():
-        raise ConfigError(f"model.args.{min(refused)}: is not taken; leave it out")
+        raise ConfigError(f"model.args.{min(refused)}: is not allowed here; leave it out")
     try:
         encoder: nn.Module = timm.create_model(
             spec.model, pretrained=False, num_classes=0, **spec.args
         )
-    except (
-        TypeError,
-        ValueError,
-        RuntimeError,
-        LookupError,
-        AttributeError,
-        AssertionError,
-    ) as exc:
-        raise ConfigError(f"model.args: timm refuses {spec.args} for {spec.model}: {exc}") from exc
+    except Exception as exc:  # whatever comes to the code of a tower when it meets odd arguments
+        raise ConfigError(
+            f"model.args: timm refuses {spec.args} for {spec.model}: {one_line(exc)}"
+        ) from exc
     return encoder
 
 
@@ -89,7 +89,7 @@ def num_features(encoder: nn.Module, spec: EncoderSpec) -> int:
     """
     training = encoder.training
     try:
-        with torch.no_grad():  # inference mode would poison what a tower caches
+        with torch.no_grad():  # not inference mode: a tower may cache tensors
             features = encoder.eval()(torch.zeros(1, 3, spec.input_px, spec.input_px))
     except (AssertionError, RuntimeError) as exc:
         raise ConfigError(
@@ -109,7 +109,7 @@ def normalize(
     images: UInt8[Tensor, "images 3 height width"] | Float[Tensor, "images 3 height width"],
     spec: EncoderSpec,
 ) -> Float[Tensor, "images 3 height width"]:
-    """Levels of 255 to what the tower was trained on: (x / 255 - mean) / std."""
+    """Pixels from 0 to 255 as the tower was trained on them: (x / 255 - mean) / std."""
     mean = torch.tensor(spec.mean, device=images.device).view(1, 3, 1, 1)
     std = torch.tensor(spec.std, device=images.device).view(1, 3, 1, 1)
     return (images.float() / 255 - mean) / std
@@ -122,7 +122,7 @@ def save_encoder(folder: Path, encoder: nn.Module, spec: EncoderSpec, made: dict
         made: Where it comes from; kept in `encoder.json`.
     """
     tensors = {
-        name: each.detach().cpu().contiguous() for name, each in encoder.state_dict().items()
+        name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()
     }
     data = save(tensors, metadata={"format": "pt"})
     document = {
@@ -134,8 +134,17 @@ def save_encoder(folder: Path, encoder: nn.Module, spec: EncoderSpec, made: dict
     write_whole(folder / SPEC, f"{json.dumps(document, indent=2)}\n".encode())
 
 
-def read_spec(path: Path) -> EncoderSpec:
-    """The spec of an exported encoder.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EncoderDescription:
+    """What `encoder.json` says of the weights beside it."""
+
+    spec: EncoderSpec
+    sha256: str
+    """Of `encoder.safetensors`."""
+
+
+def read_description(path: Path) -> EncoderDescription:
+    """The description of an exported encoder.
 
     Args:
         path: Folder of a run, or the `encoder.safetensors` in it.
@@ -145,15 +154,20 @@ def read_spec(path: Path) -> EncoderSpec:
     """
     file = (path if path.is_dir() else path.parent) / SPEC
     try:
-        document = json.loads(file.read_text("utf-8"))
-        return check(EncoderSpec, document["spec"], origin=str(file))
+        document = json.loads(read_regular(file, max_bytes=MAX_SPEC_BYTES))
+        spec = check(EncoderSpec, document["spec"], origin=str(file))
+        return EncoderDescription(spec=spec, sha256=str(document["sha256"]))
     except FileNotFoundError as exc:
         raise CheckpointError(
             f"{file}: no exported encoder here; give a run that `synth train` finished, or its "
             f"{WEIGHTS}"
         ) from exc
-    except (OSError, ValueError, KeyError, TypeError, ConfigError) as exc:
-        raise CheckpointError(f"{file}: not the description of an encoder ({exc})") from exc
+    except KeyError as exc:
+        raise CheckpointError(f"{file}: not the description of an encoder (no {exc})") from exc
+    except (OSError, ValueError, TypeError, RecursionError, ConfigError) as exc:
+        raise CheckpointError(
+            f"{file}: not the description of an encoder ({one_line(exc)})"
+        ) from exc
 
 
 def load_encoder(path: Path) -> tuple[nn.Module, EncoderSpec]:
@@ -163,16 +177,25 @@ def load_encoder(path: Path) -> tuple[nn.Module, EncoderSpec]:
         path: Folder of a run, or the `encoder.safetensors` in it.
 
     Raises:
-        CheckpointError: Missing, broken, or of another architecture than its description.
+        CheckpointError: Missing, damaged, or of another architecture than its description.
     """
-    spec = read_spec(path)
+    description = read_description(path)
+    spec = description.spec
     weights = path / WEIGHTS if path.is_dir() else path
-    encoder = build_encoder(spec)
     try:
-        data = weights.read_bytes()
-        encoder.load_state_dict(load(data), strict=True)
+        data = read_regular(weights, max_bytes=MAX_WEIGHTS_BYTES)
     except FileNotFoundError as exc:
         raise CheckpointError(f"{weights}: no such file; train the run to its end") from exc
+    except OSError as exc:
+        raise CheckpointError(f"{weights}: cannot be read ({exc.strerror})") from exc
+    if hashlib.sha256(data).hexdigest() != description.sha256:
+        raise CheckpointError(
+            f"{weights}: its SHA-256 is not the one in {SPEC} beside it: one of them was changed "
+            "or damaged; restore both, or export the run again"
+        )
+    try:
+        encoder = build_encoder(spec)
+        encoder.load_state_dict(load(data), strict=True)
     except Exception as exc:  # safetensors has an error type of its own
         raise CheckpointError(
             f"{weights}: not the weights of {spec.model} as {SPEC} beside it says ({one_line(exc)})"

@@ -5,7 +5,14 @@ from threading import Thread
 import pytest
 
 from manifests.foundation.errors import ConfigError
-from manifests.foundation.files import whole_file, write_output, write_whole
+from manifests.foundation.files import (
+    local_path,
+    read_regular,
+    whole_file,
+    write_output,
+    write_whole,
+)
+from tests.sets import refused
 
 
 def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
@@ -39,7 +46,6 @@ def test_an_output_goes_through_links_and_into_pipes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
-        ("s3:/KEY:SECRET@bucket/x", "--out s3:/bucket/x: is a URL"),
         ("{folder}", "Is a directory"),
         ("{folder}/none/x", "No such file or directory"),
     ],
@@ -50,3 +56,33 @@ def test_an_output_that_cannot_be_written_is_one_line(
     with pytest.raises(ConfigError, match=reason):
         write_output(Path(path.format(folder=tmp_path)), b"", option="--out")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_is_read_up_to_its_bound_and_no_further(tmp_path: Path) -> None:
+    path = tmp_path / "notes"
+    path.write_bytes(b"12345")
+    assert read_regular(path, max_bytes=5) == b"12345"
+    with pytest.raises(OSError, match="is larger than 4 bytes"):
+        read_regular(path, max_bytes=4)
+    os.truncate(path, 1 << 40)
+    with pytest.raises(OSError, match="is larger than 1,000 bytes"):
+        read_regular(path, max_bytes=1000)
+
+
+def test_pipes_devices_and_folders_are_not_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path, words in {
+        tmp_path / "pipe": "is a pipe or a device",
+        Path("/dev/zero"): "is a pipe or a device",
+        tmp_path: "is a folder, expected a file",
+    }.items():
+        with pytest.raises(OSError, match=words):
+            read_regular(path, max_bytes=10)
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "none", max_bytes=10)
+
+
+def test_a_url_is_no_local_path_and_keeps_its_secrets() -> None:
+    assert local_path("runs/a:b", option="--out") == Path("runs/a:b")
+    with refused(ConfigError, "--out https://host/x: is a URL, expected a path on this machine"):
+        local_path("https://user:SECRET@host/x?sig=SECRET", option="--out")

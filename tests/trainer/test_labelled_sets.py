@@ -12,13 +12,14 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from manifests.foundation.errors import ConfigError
 from manifests.storage.errors import StoreError
 from tests.labelled_sets import labelled_members, make_folder, make_tars, png, write_tar
 from tests.running import environment
 from tests.sets import refused
 from trainer.data.foreign_tars import MAX_MEMBER_BYTES
-from trainer.data.labelled import LabelledImage, open_labelled, share
 from trainer.errors import DataError
+from trainer.labelled_sets import LabelledImage, open_labelled, share
 
 
 def read(on: str, split: str = "train", **options: int) -> list[LabelledImage]:
@@ -95,7 +96,7 @@ def test_ranks_share_the_images_exactly(tmp_path: Path, world: int) -> None:
 
 
 def test_unknown_kind_is_refused() -> None:
-    with refused(DataError, "expected imagefolder:DIR or wds:URL", "did you mean 'imagefolder'?"):
+    with refused(ConfigError, "KIND is imagefolder, wds or", "did you mean 'imagefolder'?"):
         open_labelled("imagefolders:/x")
 
 
@@ -311,7 +312,7 @@ def test_nothing_in_a_tar_is_executed(tmp_path: Path, suffix: str) -> None:
 def test_webdataset_is_secured_before_it_is_imported(tmp_path: Path) -> None:
     on = make_tars(tmp_path, train=[[0]])
     code = (
-        "from trainer.data.labelled import open_labelled\n"
+        "from trainer.labelled_sets import open_labelled\n"
         "import sys; assert 'webdataset' not in sys.modules\n"
         f"list(open_labelled({on!r}).split('train').images())\n"
         "import webdataset; print(webdataset.utils.enforce_security)"

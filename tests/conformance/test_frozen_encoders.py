@@ -1,0 +1,118 @@
+"""The laws of trainer.frozen_encoders, for every entry of the table."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from manifests.foundation.errors import ConfigError, SynthError
+from tests.sets import refused
+from trainer.frozen_encoders import FROZEN_ENCODERS, FrozenEncoder, open_encoder
+from trainer.models.encoder import EncoderSpec, build_encoder, save_encoder
+from trainer.models.text import ImageText, TextSpec, save_text
+
+CPU = torch.device("cpu")
+SPEC = EncoderSpec(model="synth_small_conv", input_px=16, crop_fraction=0.5)
+PLACES = {"run": "run:{run}", "untrained": "untrained:{run}", "pixels": "pixels:8"}
+"""Address of each entry; a new entry has to be added here."""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("run")
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        save_encoder(folder, build_encoder(SPEC), SPEC, {})
+    return folder
+
+
+def features(encoder: FrozenEncoder, count: int = 4) -> torch.Tensor:
+    size = (count, 3, encoder.input_px, encoder.input_px)
+    images = torch.randint(0, 256, size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        return encoder.encode(images.to(torch.uint8))
+
+
+def test_every_entry_is_tested() -> None:
+    assert set(PLACES) == set(FROZEN_ENCODERS)
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_an_encoder_gives_a_vector_an_image_and_the_same_ones_again(kind: str, run: Path) -> None:
+    address = PLACES[kind].format(run=run)
+    before = torch.get_rng_state()
+    one, two = (open_encoder(address, device=CPU, seed=None) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert one.facts == two.facts
+    assert one.facts["name"] == one.name == address
+    values = features(one)
+    assert values.dtype == torch.float32
+    assert values.ndim == 2
+    assert len(values) == 4
+    assert torch.equal(values, features(two))
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_an_encoder_that_is_not_there_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
+    with pytest.raises(SynthError) as caught:
+        open_encoder(f"{kind}:{tmp_path / 'nowhere'}", device=CPU, seed=None)
+    assert str(tmp_path) in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("kind", [*PLACES, ""])
+def test_a_url_is_refused_without_its_secrets(kind: str) -> None:
+    url = "https://user:SECRET@127.0.0.1:1/x?sig=SECRET"
+    with pytest.raises(ConfigError) as caught:
+        open_encoder(f"{kind}:{url}" if kind else url, device=CPU, seed=None)
+    assert "SECRET" not in str(caught.value)
+
+
+def test_a_run_is_opened_by_its_folder_or_its_weights(run: Path) -> None:
+    folder = open_encoder(str(run), device=CPU, seed=None)
+    file = open_encoder(str(run / "encoder.safetensors"), device=CPU, seed=None)
+    assert torch.equal(features(folder), features(file))
+    assert (folder.run, file.run) == (run, None)
+    assert folder.crop_fraction == 0.5
+    assert folder.embed_texts is None
+
+
+def test_a_run_with_texts_embeds_them(run: Path, tmp_path: Path) -> None:
+    save_encoder(tmp_path, build_encoder(SPEC), SPEC, {})
+    width = features(open_encoder(str(run), device=CPU, seed=None)).shape[1]
+    spec = TextSpec(context_length=16, width=8, heads=1, layers=1, embed_dim=8)
+    save_text(tmp_path, ImageText(spec, width))
+    encoder = open_encoder(str(tmp_path), device=CPU, seed=None)
+    assert encoder.embed_texts is not None
+    assert encoder.embed_features is not None
+    with torch.inference_mode():
+        assert encoder.embed_texts(["a fox"]).norm().item() == pytest.approx(1, abs=1e-5)
+        assert encoder.embed_features(features(encoder)).shape == (4, 8)
+
+
+def test_only_kinds_that_draw_weights_take_a_seed(run: Path) -> None:
+    one, two = (open_encoder(f"untrained:{run}", device=CPU, seed=seed) for seed in (1, 2))
+    assert not torch.equal(features(one), features(two))
+    for address in (str(run), "pixels:8"):
+        with refused(ConfigError, "--seed: only untrained:RUN draws weights"):
+            open_encoder(address, device=CPU, seed=1)
+
+
+class Gray:
+    """A kind that somebody else might write."""
+
+    draws_weights = False
+
+    @staticmethod
+    def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
+        return FrozenEncoder(
+            name=name,
+            encode=lambda images: images.float().mean((2, 3)),
+            input_px=int(place),
+            facts={"name": name, "kind": "gray"},
+        )
+
+
+def test_a_kind_of_somebody_else_is_opened_by_its_dotted_path() -> None:
+    encoder = open_encoder(f"{__name__}:Gray:4", device=CPU, seed=None)
+    assert features(encoder).shape == (4, 3)

@@ -1,0 +1,41 @@
+"""The encoder that a finished run exported, with its text half if there is one."""
+
+import torch
+
+from manifests.foundation.files import local_path
+from trainer.frozen_encoders import FrozenEncoder
+from trainer.models.encoder import load_encoder, normalize, read_description
+from trainer.models.text import load_text
+
+
+class Run:
+    """A run folder, or the encoder.safetensors of one. See trainer.frozen_encoders."""
+
+    draws_weights = False
+
+    @staticmethod
+    def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
+        """See EncoderKind."""
+        path = local_path(place, option="encoder")
+        is_run = path.is_dir()
+        with torch.random.fork_rng(devices=[]):  # towers draw weights before they are loaded
+            tower, spec = load_encoder(path)
+            text = load_text(path if is_run else path.parent)
+        tower = tower.to(device)
+        text = None if text is None else text.to(device)
+        return FrozenEncoder(
+            name=name,
+            encode=lambda images: tower(normalize(images, spec)),
+            input_px=spec.input_px,
+            crop_fraction=spec.crop_fraction,
+            device=str(device),
+            facts={
+                "name": name,
+                "kind": "trained",
+                "sha256": read_description(path).sha256,
+                "spec": spec.model_dump(mode="json"),
+            },
+            run=path if is_run else None,
+            embed_texts=None if text is None else text.embed_texts,
+            embed_features=None if text is None else text.embed_features,
+        )

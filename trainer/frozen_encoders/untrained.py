@@ -1,0 +1,34 @@
+"""The tower of a run with fresh weights: what the architecture alone is worth."""
+
+import torch
+
+from manifests.foundation.files import local_path
+from trainer.frozen_encoders import FrozenEncoder
+from trainer.models.encoder import build_encoder, normalize, read_description
+
+
+class Untrained:
+    """`untrained:RUN`. See trainer.frozen_encoders."""
+
+    draws_weights = True
+
+    @staticmethod
+    def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
+        """See EncoderKind."""
+        spec = read_description(local_path(place, option="encoder")).spec
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            tower = build_encoder(spec).eval().to(device)
+        return FrozenEncoder(
+            name=name,
+            encode=lambda images: tower(normalize(images, spec)),
+            input_px=spec.input_px,
+            crop_fraction=spec.crop_fraction,
+            device=str(device),
+            facts={
+                "name": name,
+                "kind": "untrained",
+                "seed": seed,
+                "spec": spec.model_dump(mode="json"),
+            },
+        )

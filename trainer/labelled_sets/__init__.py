@@ -1,0 +1,132 @@
+"""Labelled sets: images with a class each, to evaluate on. This folder holds only kinds of them.
+
+Laws, tested for every entry of the table (trainer.testing.labelled_sets is the public kit):
+
+1. To open a set lists its files and decodes none of them; a place without a set is refused in one
+   line that names it.
+2. The images of a split come in one order that never changes, each key once.
+3. Rank r of w reads images r, r + w, ... : over all ranks each image exactly once.
+4. Bytes are handed on as they are stored, with the label that was stored with them, from 0 and
+   below the number of classes.
+5. The bytes that are reported while a split is read add up to its `num_bytes`, on any rank.
+6. Neither the set nor a message shows what is secret in a URL.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import Protocol, TypeVar, runtime_checkable
+
+from manifests.foundation.plugins import Entry, did_you_mean
+from trainer.addresses import resolve
+from trainer.errors import DataError
+
+SUFFIXES = ("jpg", "jpeg", "png", "webp")
+"""Of the files that are images, in lower case."""
+TEST_SPLITS = ("test", "val")
+"""Splits that are tested on if the user names none, the first one that is there."""
+
+OnBytes = Callable[[int], None]
+"""Called with the number of bytes that were read since the last call."""
+_Item = TypeVar("_Item")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledImage:
+    """One image as it is stored, not decoded."""
+
+    key: str
+    """Unique in its split."""
+    data: bytes
+    label: int
+    group: str
+    """Images of one group depict one physical thing; the key if the set does not say."""
+
+
+@runtime_checkable
+class Split(Protocol):
+    """One split of a set, read in one order that never changes."""
+
+    @property
+    def name(self) -> str:
+        """`train`, `test`, ..."""
+
+    @property
+    def where(self) -> str:
+        """Folder or URL, for messages."""
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all its files: what `on_bytes` adds up to."""
+
+    def images(
+        self, *, rank: int = 0, world: int = 1, on_bytes: OnBytes = lambda count: None
+    ) -> Iterator[LabelledImage]:
+        """Images `rank`, `rank + world`, ... of the split.
+
+        Raises:
+            DataError: A file or a label is not as the layout says.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelledSet:
+    """A set that an encoder can be evaluated on."""
+
+    name: str
+    """The address that it was opened by, without the secrets of a URL."""
+    splits: Mapping[str, Split]
+    classes: tuple[str, ...] = ()
+    """Names by label; empty if the set does not name its classes."""
+    templates: tuple[str, ...] = ()
+    """Texts with `{c}` where the name of a class belongs; empty if the set has none."""
+
+    def split(self, name: str) -> Split:
+        """A split by name. Raises DataError."""
+        if name not in self.splits:
+            raise DataError(
+                f"{self.name}: no split {name!r}, there are {', '.join(self.splits)}"
+                f"{did_you_mean(name, self.splits)}"
+            )
+        return self.splits[name]
+
+    def test_split(self) -> str:
+        """Name of the split to test on if the user names none. Raises DataError."""
+        for name in TEST_SPLITS:
+            if name in self.splits:
+                return name
+        raise DataError(
+            f"{self.name}: no split {' or '.join(TEST_SPLITS)}, there are "
+            f"{', '.join(self.splits)}; name one with --test-split"
+        )
+
+
+class LabelledSetKind(Protocol):
+    """See the laws above."""
+
+    @staticmethod
+    def open(place: str) -> LabelledSet:
+        """The set at a folder or URL. Raises DataError if its layout is another one."""
+
+
+LABELLED_SETS: Mapping[str, Entry] = {
+    "imagefolder": Entry("trainer.labelled_sets.imagefolder:ImageFolder", "trainer"),
+    "wds": Entry("trainer.labelled_sets.wds:WebDatasetTars", "trainer"),
+}
+
+
+def open_labelled(address: str) -> LabelledSet:
+    """The set behind `imagefolder:DIR`, `wds:URL` or `package.module:Class:PLACE`.
+
+    Raises:
+        ConfigError: An address of no known kind.
+        DataError: No set is there, or its layout is another one.
+    """
+    kind, place = resolve("labelled set", LABELLED_SETS, address, LabelledSetKind)
+    labelled: LabelledSet = kind.open(place)
+    return labelled
+
+
+def share(items: Iterable[_Item], rank: int, world: int) -> Iterator[_Item]:
+    """Every world-th item from the rank-th on: over all ranks each item once."""
+    return islice(items, rank, None, world)

@@ -1,0 +1,152 @@
+"""From a frozen encoder and a labelled set to scores: features first, then every evaluation."""
+
+import os
+import platform
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from trainer.classifiers import accuracy_interval
+from trainer.distributed import rank, world_size
+from trainer.errors import DataError
+from trainer.evaluations import ChosenEvaluation, Classes, Evaluation
+from trainer.features import Features, extract
+from trainer.frozen_encoders import FrozenEncoder
+from trainer.labelled_sets import LabelledSet
+from trainer.score_file import FORMAT_VERSION
+
+MAX_THREADS = 8
+"""Threads of a rank that decode and resize images."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """Top-1 accuracy, from 0 to 1, with its 95 % interval (trainer.classifiers)."""
+
+    name: str
+    accuracy: float
+    low: float
+    high: float
+    num_test: int
+    details: dict[str, Any]
+    """`mean_per_class`, the accuracy with each class counted alike, and the evaluation's own."""
+
+
+def score(
+    name: str,
+    evaluation: Evaluation,
+    encoder: FrozenEncoder,
+    *,
+    train: Features | None,
+    test: Features,
+    classes: Classes,
+) -> Score:
+    """Predict, and only then look at the labels of the test images.
+
+    Raises:
+        DataError: The evaluation refuses, or the labels of test are not those of train.
+    """
+    require_known_classes(train, test, classes)
+    prediction = evaluation.predict(encoder, train, test.values, classes)
+    assert prediction.labels.shape == test.labels.shape
+    correct = prediction.labels.cpu() == test.labels
+    interval = accuracy_interval(correct, test.group_ids())
+    present = torch.bincount(test.labels, minlength=classes.num).double()
+    hits = torch.bincount(test.labels[correct], minlength=classes.num).double()
+    per_class = (hits / present)[present > 0]
+    return Score(
+        name=name,
+        accuracy=interval.accuracy,
+        low=interval.low,
+        high=interval.high,
+        num_test=len(correct),
+        details={"mean_per_class": float(per_class.mean())} | dict(prediction.details),
+    )
+
+
+def require_known_classes(train: Features | None, test: Features, classes: Classes) -> None:
+    """Refuse labels that nobody could predict, and a set with one class. Raises DataError."""
+    if train is None:
+        return
+    known = set(train.labels.tolist())
+    if len(known) < 2:
+        raise DataError(f"train has one class, {known.pop()}; expected at least two")
+    unknown = sorted(set(test.labels.tolist()) - known)
+    if unknown:
+        row = test.labels.tolist().index(unknown[0])
+        name = f" ({classes.names[unknown[0]]})" if classes.names else ""
+        raise DataError(
+            f"test image {test.keys[row]} has class {unknown[0]}{name}, which train does not have; "
+            "nobody can learn it"
+        )
+
+
+def score_encoder(
+    encoder: FrozenEncoder,
+    labelled: LabelledSet,
+    evaluations: Mapping[str, ChosenEvaluation],
+    *,
+    test_split: str,
+    batch_size: int,
+) -> dict[str, Any] | None:
+    """Make features and scores.
+
+    Collective: every rank makes features, rank 0 alone scores.
+
+    Returns:
+        The document that `write_scores` keeps; None on the other ranks.
+
+    Raises:
+        DataError: The set or one of its images cannot be evaluated on.
+    """
+    if test_split == "train":
+        raise DataError(f"{labelled.name}: test on another split than train")
+    known = Classes(num=len(labelled.classes), names=labelled.classes, templates=labelled.templates)
+    for chosen in evaluations.values():
+        chosen.evaluation.check(encoder, known)
+    needs_train = any(chosen.evaluation.needs_train for chosen in evaluations.values())
+    features = {
+        split: extract(
+            labelled.split(split),
+            encoder,
+            batch_size=batch_size,
+            num_threads=max(1, min(MAX_THREADS, (os.cpu_count() or 1) // world_size())),
+        )
+        for split in (["train", test_split] if needs_train else [test_split])
+    }
+    if rank():
+        return None
+    train, test = features.get("train"), features[test_split]
+    num_classes = known.num or 1 + max(int(split.labels.max()) for split in features.values())
+    classes = Classes(num=num_classes, names=known.names, templates=known.templates)
+    scores = []
+    for name, chosen in evaluations.items():
+        result = score(name, chosen.evaluation, encoder, train=train, test=test, classes=classes)
+        scores.append({**asdict(result), "settings": chosen.settings})
+    train_digests = set(() if train is None else train.digests)
+    return {
+        "format_version": FORMAT_VERSION,
+        "encoder": dict(encoder.facts),
+        "set": {
+            "name": labelled.name,
+            "test_split": test_split,
+            "num_classes": num_classes,
+            "train": None if train is None else _counts(train),
+            "test": _counts(test),
+            "num_test_in_train": sum(digest in train_digests for digest in test.digests),
+        },
+        "scores": scores,
+        "versions": {"python": platform.python_version()}
+        | {name: version(name) for name in ("synth-rep", "torch", "timm", "pillow")},
+    }
+
+
+def _counts(features: Features) -> dict[str, Any]:
+    return {
+        "num_images": len(features.keys),
+        "num_groups": len(set(features.groups)),
+        "fingerprint": features.fingerprint(),
+    }

@@ -1,0 +1,126 @@
+"""The laws of kinds of labelled sets (`trainer.labelled_sets`), for one kind each."""
+
+import io
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from manifests.foundation.errors import SynthError
+from trainer.labelled_sets import LabelledImage, LabelledSet, open_labelled
+
+NUM_CLASSES = 3
+SPLITS = {"train": 7, "test": 5}
+"""Number of images of each split: no number of ranks divides both."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """What a set is made from: the bytes of a PNG and a label from 0 to NUM_CLASSES - 1."""
+
+    data: bytes
+    label: int
+
+
+def make_images(count: int, *, seed: int) -> list[StoredImage]:
+    """Images of noise, none like another; every class has one."""
+    rng = np.random.default_rng(seed)
+    images = []
+    for position in range(count):
+        buffer = io.BytesIO()
+        pixels = rng.integers(0, 256, (8, 8, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(buffer, "png")
+        images.append(StoredImage(data=buffer.getvalue(), label=position % NUM_CLASSES))
+    return images
+
+
+class LabelledSetLaws:
+    """Set `kind` and write `write` in a subclass whose name begins with `Test`."""
+
+    kind: ClassVar[str]
+    """Of the table, or a dotted path."""
+
+    def write(self, folder: Path, splits: Mapping[str, Sequence[StoredImage]]) -> str:
+        """Write a set of these splits into an empty folder, and return its place."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def stored(self) -> dict[str, list[StoredImage]]:
+        """The splits that are written."""
+        return {name: make_images(count, seed=count) for name, count in SPLITS.items()}
+
+    @pytest.fixture
+    def address(self, tmp_path: Path, stored: Mapping[str, Sequence[StoredImage]]) -> str:
+        """The address of the set."""
+        return f"{self.kind}:{self.write(tmp_path, stored)}"
+
+    def open(self, address: str) -> LabelledSet:
+        """The set under test."""
+        return open_labelled(address)
+
+    def read(self, address: str, split: str, *, rank: int = 0, world: int = 1) -> list[str]:
+        """Keys that a rank reads."""
+        images = self.open(address).split(split).images(rank=rank, world=world)
+        return [image.key for image in images]
+
+    def test_every_split_is_there_and_one_is_tested_on(self, address: str) -> None:
+        labelled = self.open(address)
+        assert set(labelled.splits) == set(SPLITS)
+        assert labelled.test_split() == "test"
+        for name, split in labelled.splits.items():
+            assert split.name == name
+            assert split.where
+
+    def test_bytes_and_labels_come_as_they_were_stored(
+        self, address: str, stored: Mapping[str, Sequence[StoredImage]]
+    ) -> None:
+        labelled = self.open(address)
+        assert len(labelled.classes) in (0, NUM_CLASSES)
+        for name, split in labelled.splits.items():
+            images: list[LabelledImage] = list(split.images())
+            assert Counter((image.data, image.label) for image in images) == Counter(
+                (image.data, image.label) for image in stored[name]
+            )
+            assert all(image.group for image in images)
+
+    def test_images_come_in_one_order_each_key_once(self, address: str) -> None:
+        keys = self.read(address, "train")
+        assert keys == self.read(address, "train")
+        assert len(set(keys)) == len(keys) == SPLITS["train"]
+
+    @pytest.mark.parametrize("world", [1, 2, 3, 9])
+    def test_ranks_share_the_images_exactly(self, address: str, world: int) -> None:
+        whole = self.read(address, "train")
+        for rank in range(world):
+            assert self.read(address, "train", rank=rank, world=world) == whole[rank::world]
+
+    def test_all_bytes_are_reported(self, address: str) -> None:
+        for split in self.open(address).splits.values():
+            counts: list[int] = []
+            assert list(split.images(on_bytes=counts.append))
+            assert sum(counts) == split.num_bytes
+
+    def test_images_are_not_decoded(self, tmp_path: Path) -> None:
+        broken = [StoredImage(data=b"no image", label=label) for label in range(NUM_CLASSES)]
+        place = self.write(tmp_path, {"train": broken, "test": broken})
+        images = list(self.open(f"{self.kind}:{place}").split("train").images())
+        assert {sha256(image.data).digest() for image in images} == {sha256(b"no image").digest()}
+
+    def test_a_place_without_a_set_is_refused_in_one_line(self, tmp_path: Path) -> None:
+        place = f"{tmp_path / 'nowhere'}"
+        with pytest.raises(SynthError) as caught:
+            self.open(f"{self.kind}:{place}")
+        assert place in str(caught.value)
+        assert len(str(caught.value).splitlines()) == 1
+
+    def test_no_secret_of_a_url_is_shown(self) -> None:
+        url = "https://user:SECRET@127.0.0.1:1/x?sig=SECRET"
+        with pytest.raises(SynthError) as caught:
+            self.open(f"{self.kind}:{url}")
+        assert "SECRET" not in str(caught.value)
