@@ -52,19 +52,39 @@ def test_import_contract_is_kept(contract: str) -> None:
     assert run.returncode == 0, run.stdout
 
 
-@pytest.mark.parametrize("contract", VIOLATIONS)
-def test_planted_violation_is_caught(contract: str, tmp_path: Path) -> None:
+def plant(folder: Path, path: str, code: str) -> None:
+    """Copy the packages into a folder and add a line to one of their modules."""
     for name in ("manifests", "prompts", "pipeline", "trainer"):
         shutil.copytree(
-            ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("*.safetensors", "*.json")
+            ROOT / name, folder / name, ignore=shutil.ignore_patterns("*.safetensors", "*.json")
         )
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
-    path, code = VIOLATIONS[contract]
-    with (tmp_path / path).open("a") as file:
+    shutil.copy(ROOT / "pyproject.toml", folder)
+    with (folder / path).open("a") as file:
         file.write(f"\n{code}\n")
+
+
+@pytest.mark.parametrize("contract", VIOLATIONS)
+def test_planted_violation_is_caught(contract: str, tmp_path: Path) -> None:
+    plant(tmp_path, *VIOLATIONS[contract])
     run = lint(contract, tmp_path)
     assert run.returncode == 1, run.stdout
     assert "BROKEN" in run.stdout
+
+
+SIBLINGS = {
+    "trainer/objectives/clip.py": "import trainer.objectives.contrastive",
+    "trainer/exports/text_half.py": "import trainer.exports.timm_encoder",
+    "trainer/evaluations/knn.py": "import trainer.evaluations.linear",
+    "pipeline/execution/inline.py": "import pipeline.execution.ray_executor",
+}
+
+
+@pytest.mark.parametrize("path", SIBLINGS)
+def test_plugin_that_imports_another_is_caught_in_every_table(path: str, tmp_path: Path) -> None:
+    plant(tmp_path, path, SIBLINGS[path])
+    run = lint("plugins-are-independent", tmp_path)
+    assert run.returncode == 1, run.stdout
+    assert path.removesuffix(".py").replace("/", ".") in run.stdout
 
 
 def test_every_contract_has_a_planted_violation() -> None:

@@ -17,9 +17,9 @@ from tests.running import start, synth
 from trainer.metrics import read_metrics
 
 OPTIONS = (
-    *("--model", "synth_small_conv", "--set", "model.input_px=16", "--batch-prompts", "8"),
+    *("--model", "synth_small_conv", "--set", "model.input_px=16", "--batch-groups", "8"),
     *("--set", "objective.head_hidden=16", "--set", "objective.head_out=8", "--steps", "24"),
-    *("--views-per-prompt", "3", "--set", "run.log_every=1", "--set", "run.checkpoint_every=5"),
+    *("--views-per-group", "3", "--set", "run.log_every=1", "--set", "run.checkpoint_every=5"),
     *("--set", "optimizer.lr_per_256=0.005"),
 )
 
@@ -161,7 +161,7 @@ def test_bad_view_that_one_rank_reads_ends_all_and_is_named(tmp_path: Path) -> N
     tar.write_bytes(data)
     start_s = time.monotonic()
     output = synth(
-        "train", tmp_path / "set", "--out", tmp_path / "run", *OPTIONS, "--views-per-prompt", "4",
+        "train", tmp_path / "set", "--out", tmp_path / "run", *OPTIONS, "--views-per-group", "4",
         "--nproc", "2", status=1,
     )  # fmt: skip
     lines = [each for each in output.splitlines() if "Error" in each]

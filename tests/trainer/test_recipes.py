@@ -30,7 +30,7 @@ def test_recipe_is_valid(name: str) -> None:
 @pytest.mark.parametrize("name", ["stablerep-cc12m", "stablerep-plus-cc12m"])
 def test_published_recipe_has_the_published_values(name: str) -> None:
     config = load_config(recipe=find_recipe(name), overrides=[], flags={})
-    images = config.batch.prompts * (config.batch.views_per_prompt or 0)
+    images = config.batch.groups * (config.batch.views_per_group or 0)
     assert images == 8256
     assert config.optimizer.lr_per_256 * images / 256 == pytest.approx(3.225e-3)
     assert config.optimizer.betas == (0.9, 0.98)

@@ -1,6 +1,7 @@
 """From a URL to a source."""
 
-from trainer.data.sources import ShardSetSource, Source
+from trainer.data.shard_sets import ShardSetSource
+from trainer.data.sources import Source
 from trainer.data.tars import TarSource
 
 TARS = "wds:"

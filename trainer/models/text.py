@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from manifests.foundation.files import write_whole
 from manifests.foundation.messages import one_line
 from manifests.foundation.settings import Table, check
-from trainer.distributed import gather
+from trainer.collectives import gather
 from trainer.errors import CheckpointError
 from trainer.losses import multi_positive_loss, unit
 
