@@ -1,6 +1,8 @@
 """Ranks: the process group that they form, and the device of each."""
 
+import gc
 import os
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -31,6 +33,9 @@ def world_size() -> int:
 def process_group(device: torch.device) -> Iterator[None]:
     """Join the ranks that `--nproc`, torchrun or srun started; a single process joins nothing.
 
+    When the block ends, with or without an error, no thread of the group is left. One that outlived
+    the interpreter would abort the process, and hide its exit status.
+
     Raises:
         TrainerError: srun started ranks that do not know where to meet.
     """
@@ -58,8 +63,19 @@ def process_group(device: torch.device) -> Iterator[None]:
     )
     try:
         yield
+    except BaseException as exc:
+        _forget_locals(exc)
+        raise
     finally:
         dist.destroy_process_group()
+        gc.collect()  # DistributedDataParallel, which keeps the group, is part of a cycle
+
+
+def _forget_locals(exc: BaseException | None) -> None:
+    """Clear the frames of a traceback, which keep the trained module and with it the group."""
+    while exc is not None:
+        traceback.clear_frames(exc.__traceback__)
+        exc = exc.__cause__ or exc.__context__
 
 
 def local_device(name: str) -> torch.device:

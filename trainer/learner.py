@@ -70,6 +70,10 @@ class Learner(nn.Module):
             labels=loaded.labels if "labels" in reads else None,
         )
 
+    def after_step(self, step: int, num_steps: int) -> None:
+        """Let the objective follow a step that the optimizer took; see `Objective.after_step`."""
+        self.objective.after_step(self._towers, step, num_steps)
+
     def exports(self) -> Mapping[str, Any]:
         """The modules that a finished run keeps, by part."""
         return {"image": self.encoder, **self.objective.exports()}

@@ -73,7 +73,7 @@ class Stepper:
         norm = self._clipped_norm()
         if math.isfinite(norm):
             state.optimizer.step()
-            state.learner.objective.after_step(step, plan.num_steps)
+            state.learner.after_step(step, plan.num_steps)
         else:  # the statistics of batch norms are not finite either
             for buffer, before in buffers:
                 buffer.copy_(before)

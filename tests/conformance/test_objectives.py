@@ -59,7 +59,7 @@ def test_scale_is_kept_in_the_papers_range(name: str) -> None:
     assert text.scale().item() == pytest.approx(1 / 0.07, abs=1e-4)
     for far, expected in ((9.0, 100.0), (-3.0, 1.0)):
         text.log_scale.data.fill_(far)
-        learner.objective.after_step(0, 1)
+        learner.after_step(0, 1)
         assert text.scale().item() == pytest.approx(expected, rel=1e-5)
 
 

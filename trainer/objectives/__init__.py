@@ -140,10 +140,11 @@ class Objective(Protocol):
         """The mean loss over this rank's rows, in float32."""
         ...
 
-    def after_step(self, step: int, num_steps: int) -> None:
+    def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
         """Called on every rank after each step that the optimizer took.
 
         Args:
+            towers: With the parameters that the step has changed.
             step: The step that was taken, counted from 0. A step with gradients that are not
                 finite is skipped, so there may be gaps.
             num_steps: Steps of the whole run.
@@ -169,7 +170,7 @@ class ObjectiveModule(nn.Module):
         """One crop of each view."""
         return Arrangement()
 
-    def after_step(self, step: int, num_steps: int) -> None:
+    def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
         """Nothing follows the parameters."""
 
     def exports(self) -> Mapping[str, nn.Module]:

@@ -45,7 +45,7 @@ class Clip(ObjectiveModule):
         }
         return LossTerms(total=(image_to_text + text_to_image) / 2, parts=parts)
 
-    def after_step(self, step: int, num_steps: int) -> None:
+    def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
         self.image_text.clamp_scale()
 
     def exports(self) -> Mapping[str, nn.Module]:

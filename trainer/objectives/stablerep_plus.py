@@ -56,7 +56,7 @@ class StableRepPlus(ObjectiveModule):
         }
         return LossTerms(total=total, parts=parts)
 
-    def after_step(self, step: int, num_steps: int) -> None:
+    def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
         self.image_text.clamp_scale()
 
     def exports(self) -> Mapping[str, nn.Module]:

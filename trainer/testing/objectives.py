@@ -105,7 +105,7 @@ class ObjectiveLaws:
             for parameter in learner.parameters():
                 if parameter.grad is not None:
                     parameter.sub_(parameter.grad)
-        learner.objective.after_step(0, NUM_STEPS)
+        learner.after_step(0, NUM_STEPS)
         moved = [n for n, tensor in _teacher(learner).items() if not torch.equal(tensor, before[n])]
         assert moved
 
@@ -212,7 +212,7 @@ def _learn(learner: Learner, module: nn.Module, groups: Tensor | None) -> dict[s
         for parameter in learner.parameters():
             if parameter.grad is not None:
                 parameter.sub_(0.1 * parameter.grad)
-    learner.objective.after_step(0, NUM_STEPS)
+    learner.after_step(0, NUM_STEPS)
     return {
         "loss": loss.item(),
         "gradients": gradients,

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-TIMEOUT_S = 60.0
+TIMEOUT_S = 300.0
 
 
 class RankPool:
