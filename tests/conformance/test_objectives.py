@@ -31,6 +31,10 @@ class TestStableRepPlus(ObjectiveLaws):
     settings = HEAD | TEXT
 
 
+class TestSupervised(ObjectiveLaws):
+    name = "supervised"
+
+
 def test_every_objective_of_the_table_is_tested() -> None:
     assert {laws.name for laws in ObjectiveLaws.__subclasses__()} == set(OBJECTIVES)
 
