@@ -31,6 +31,11 @@ class TestStableRepPlus(ObjectiveLaws):
     settings = HEAD | TEXT
 
 
+class TestByol(ObjectiveLaws):
+    name = "byol"
+    settings = HEAD
+
+
 class TestSupervised(ObjectiveLaws):
     name = "supervised"
 

@@ -27,6 +27,7 @@ OBJECTIVES = {
     "stablerep-plus": Entry("trainer.objectives.stablerep_plus:StableRepPlus", "trainer"),
     "simclr": Entry("trainer.objectives.contrastive:SimCLR", "trainer"),
     "clip": Entry("trainer.objectives.clip:Clip", "trainer"),
+    "byol": Entry("trainer.objectives.byol:Byol", "trainer"),
     "supervised": Entry("trainer.objectives.supervised:Supervised", "trainer"),
 }
 
