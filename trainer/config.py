@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from manifests.foundation.settings import Table, check, read_settings
+from trainer.recipes import merged, read_recipe
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -91,10 +92,14 @@ def load_config(
 ) -> TrainConfig:
     """Merge file, overrides and flags, and check the whole; arguments as of `read_settings`.
 
+    The recipe may extend another one; see `trainer.recipes`.
+
     Raises:
         ConfigError: Not TOML, an unknown key, a wrong type; names file, key and nearest name.
     """
-    tree = read_settings(recipe=recipe, overrides=overrides, flags=flags)
+    tree = {} if recipe is None else read_recipe(recipe)
+    given = read_settings(recipe=None, overrides=overrides, flags=flags)
+    tree = merged(tree, given, origin="--set or a flag")
     schedule = tree.get("schedule")
     if isinstance(schedule, dict):  # a flag replaces what the recipe says in the other unit
         for flag, other in (("steps", "epochs"), ("epochs", "steps")):

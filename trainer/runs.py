@@ -48,7 +48,8 @@ def enter_run(
             message names the keys that differ.
     """
     path = run / FILE
-    if fresh and path.exists():
+    was_run = path.exists()
+    if fresh and was_run:
         read_run(run)  # removes nothing from a folder that is not a run
         _remove(run, exports)
     session = {**facts, "started": datetime.now(UTC).isoformat(timespec="seconds")}
@@ -57,7 +58,7 @@ def enter_run(
             raise CheckpointError(f"{run}: is a file; give an empty folder as --out")
         names = [path.name for path in run.iterdir()] if run.exists() else []
         foreign = sorted(name for name in names if not name.startswith(TEMPORARY_PREFIX))
-        if foreign:
+        if foreign and not was_run:
             raise CheckpointError(
                 f"{run}: holds {foreign[0]} but no {FILE}; give an empty folder as --out"
             )
