@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 
 import synth
 from manifests.seal_writer import seal_set
-from tests.picture_sets import make_picture_set, picture, png
+from tests.picture_sets import make_picture_set, make_tars, picture, png
 from tests.sets import begin, commit, views_of
 from trainer.checkpointing import load_checkpoint
 from trainer.metrics import read_metrics
@@ -124,28 +124,10 @@ def test_picture_of_another_size_than_its_manifest_says(tmp_path: Path) -> None:
     )  # fmt: skip
 
 
-def tars(folder: Path, *, captions: bool = False, count: int = 6) -> str:
-    import io
-    import tarfile
-
-    import numpy as np
-
-    folder.mkdir()
-    with tarfile.open(folder / "0.tar", "w") as tar:
-        for index in range(count):
-            data = png(np.random.default_rng(index).integers(0, 256, (16, 16, 3), dtype=np.uint8))
-            members = {"png": data} | ({"txt": f"thing {index}".encode()} if captions else {})
-            for suffix, content in members.items():
-                info = tarfile.TarInfo(f"{index:03d}.{suffix}")
-                info.size = len(content)
-                tar.addfile(info, io.BytesIO(content))
-    return f"wds:{folder}"
-
-
 def test_text_objective_on_a_set_without_captions(tmp_path: Path) -> None:
     refused(
-        "train", tars(tmp_path / "tars"), "--out", tmp_path / "run", *SMALL[:6], "--steps", "2",
-        "--objective", "clip",
+        "train", make_tars(tmp_path / "tars"), "--out", tmp_path / "run", *SMALL[:6],
+        "--steps", "2", "--objective", "clip",
         told=("has no captions", "stablerep or simclr"),
         out=tmp_path / "run",
     )  # fmt: skip
@@ -153,13 +135,13 @@ def test_text_objective_on_a_set_without_captions(tmp_path: Path) -> None:
 
 def test_stablerep_on_single_images(tmp_path: Path) -> None:
     refused(
-        "train", tars(tmp_path / "tars"), "--out", tmp_path / "run", *SMALL,
+        "train", make_tars(tmp_path / "tars"), "--out", tmp_path / "run", *SMALL,
         told=("no group has 2 good views", "the largest has 1"), out=tmp_path / "run",
     )  # fmt: skip
 
 
 def test_simclr_learns_from_foreign_tars_and_clip_from_their_captions(tmp_path: Path) -> None:
-    url = tars(tmp_path / "tars", captions=True)
+    url = make_tars(tmp_path / "tars", captions=True)
     status, output = run("train", url, "--out", tmp_path / "a", *SMALL, "--objective", "simclr")
     assert status == 0, output
     text = "{context_length=8, width=16, heads=2, layers=1, embed_dim=8}"
@@ -172,7 +154,7 @@ def test_simclr_learns_from_foreign_tars_and_clip_from_their_captions(tmp_path: 
 
 
 def test_cut_foreign_tar(tmp_path: Path) -> None:
-    url = tars(tmp_path / "tars")
+    url = make_tars(tmp_path / "tars")
     file = tmp_path / "tars" / "0.tar"
     file.write_bytes(file.read_bytes()[:2048])
     refused(
@@ -395,8 +377,8 @@ def test_budget_may_be_raised_for_a_run_that_met_a_bad_view(tmp_path: Path) -> N
 
 
 def test_half_captioned_tars_lose_what_has_no_caption(tmp_path: Path) -> None:
-    url = tars(tmp_path / "tars", captions=True)
-    bare = tars(tmp_path / "bare")
+    url = make_tars(tmp_path / "tars", captions=True)
+    bare = make_tars(tmp_path / "bare")
     (tmp_path / "tars" / "1.tar").write_bytes((Path(bare[4:]) / "0.tar").read_bytes())
     text = "{context_length=8, width=16, heads=2, layers=1, embed_dim=8}"
     status, output = run(

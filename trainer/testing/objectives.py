@@ -43,8 +43,8 @@ class ObjectiveLaws:
         return make_learner(self.name, self.settings, self.tower)
 
     def objective(self) -> type[Objective]:
-        found: type[Objective] = objective_class(self.name)
-        return found
+        objective: type[Objective] = objective_class(self.name)
+        return objective
 
     def test_two_ranks_equal_one_process(self, tmp_path: Path) -> None:
         arguments = (self.name, dict(self.settings), dict(self.tower))
@@ -69,7 +69,7 @@ class ObjectiveLaws:
     def test_other_ids_are_another_loss_exactly_if_ids_are_used(self) -> None:
         batch = self._batch()
         other = _replaced(batch, ids=torch.tensor([11, 5, 8, 5, 2, 7]))
-        losses = [self.make_learner()(each).total.item() for each in (batch, other)]
+        losses = [self.make_learner()(batch).total.item() for batch in (batch, other)]
         assert (abs(losses[0] - losses[1]) > 1e-4) == self.objective().uses_ids
 
     def test_it_is_finite_when_all_images_are_equal(self) -> None:
@@ -241,6 +241,6 @@ def _learn_in_rank(
 def _require_near(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     assert tensors.keys() == expected.keys()
     flat = torch.cat([expected[name].double().flatten() for name in expected])
-    found = torch.cat([tensors[name].double().flatten() for name in expected])
-    assert float((found - flat).norm()) <= 1e-5 * float(flat.norm())
-    torch.testing.assert_close(found, flat, atol=2e-5 * float(flat.abs().max()), rtol=1e-4)
+    actual = torch.cat([tensors[name].double().flatten() for name in expected])
+    assert float((actual - flat).norm()) <= 1e-5 * float(flat.norm())
+    torch.testing.assert_close(actual, flat, atol=2e-5 * float(flat.abs().max()), rtol=1e-4)
