@@ -140,15 +140,15 @@ def trained(work: Path, cell: Cell, seed: int) -> Path:
     overrides = [f"run.seed={seed}"]
     if not is_simclr:
         overrides += [
-            f"batch.prompts={CROPS // cell.views_per_step}",
-            f"batch.views_per_prompt={cell.views_per_step}",
+            f"batch.groups={CROPS // cell.views_per_step}",
+            f"batch.views_per_group={cell.views_per_step}",
         ]
     recipe = find_recipe(RECIPES[cell.objective])
     flags = {"schedule.steps": cell.steps or None}
     config = load_training(recipe=recipe, overrides=overrides, flags=flags)
     source = open_source(url)
     plan = make_plan(config, source, world=1)
-    assert train(plan, source, out, device=torch.device("cpu"))
+    assert train(plan, out, device=torch.device("cpu"))
     return out
 
 

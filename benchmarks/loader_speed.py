@@ -33,10 +33,11 @@ from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage import open_store
 from manifests.tars import View, write_tar
-from trainer.data.batches import BatchConfig, Batches
+from trainer.data.batches import Batches, CropSet
 from trainer.data.colours import colour
 from trainer.data.crops import AugmentConfig
-from trainer.data.sources import ShardSetSource
+from trainer.data.shard_sets import ShardSetSource
+from trainer.data.sources import Demand
 
 PROMPTS, VIEWS, SIZE_PX, INPUT_PX = 20, 10, 256, 224
 WEAK = AugmentConfig(jitter_prob=0, grey_prob=0, blur_prob=0)
@@ -139,18 +140,10 @@ def plain(folder: Path, augment: AugmentConfig) -> Iterator[torch.Tensor]:
 
 def ours(folder: Path, augment: AugmentConfig, views: int) -> Batches:
     """The trainer's loader: two groups a batch."""
-    source = ShardSetSource(str(folder))
-    config = BatchConfig(
-        num_groups=2,
-        views_per_group=views,
-        crops_per_view=1,
-        reads_captions=False,
-        input_px=INPUT_PX,
-        seed=0,
-        augment=augment,
-        allows_bad_groups=False,
-    )
-    return Batches(source, source.table(), config, rank=0, world=1)
+    demand = Demand(seed=0, num_groups=2, views_per_group=views)
+    stream = ShardSetSource(str(folder)).stream(demand)
+    crops = CropSet(count=1, input_px=INPUT_PX, augment=augment)
+    return Batches(stream, [crops], seed=0, rank=0, world=1)
 
 
 def rate_plain(folder: Path, augment: AugmentConfig, used: float = 1.0) -> float:
@@ -174,9 +167,9 @@ def rates_ours(folder: Path, augment: AugmentConfig, views: int = VIEWS) -> tupl
         host += time.process_time() - start
         assert not isinstance(batch, Exception)
         start = time.process_time()
-        (colour(batch.images, batch.colours) - mean) / std
+        (colour(batch.images[0], batch.colours[0]) - mean) / std
         device += time.process_time() - start
-        count += len(batch.images)
+        count += len(batch.images[0])
     return count / host, count / (host + device)
 
 

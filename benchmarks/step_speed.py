@@ -24,13 +24,14 @@ from trainer.config import load_config
 from trainer.data.opening import open_source
 from trainer.learner import Learner
 from trainer.loop import train
-from trainer.objectives import Groups
+from trainer.models.encoder import num_features
+from trainer.objectives import Batch, Crops, Towers
 from trainer.optimization import make_optimizer
 from trainer.planning import Plan, make_plan
 
 SETTINGS = (
-    "batch.prompts=8",
-    "batch.views_per_prompt=4",
+    "batch.groups=8",
+    "batch.views_per_group=4",
     "run.log_every=1",
     "run.checkpoint_every=100000",
     "data.workers=1",
@@ -56,19 +57,16 @@ def make(url: str, model: str, augment: tuple[str, ...], steps: int) -> Plan:
 def bare(plan: Plan, steps: int) -> float:
     """Seconds a step by hand."""
     torch.manual_seed(0)
-    learner = Learner(plan.spec, plan.objective, plan.objective_config, None).train()
+    learner = Learner(plan.spec, plan.objective, plan.objective_config).train()
     optimizer = make_optimizer(learner, plan.config.optimizer)
-    groups = Groups(
-        ids=torch.arange(plan.batch.num_groups),
-        rows_per_group=plan.batch.views_per_group,
-        captions=[""] * plan.batch.num_groups,
-    )
     pixels = torch.randn(plan.crops_per_step, 3, plan.spec.input_px, plan.spec.input_px)
+    crops = Crops(images=pixels, per_group=plan.demand.views_per_group)
+    batch = Batch(crops=(crops,), ids=torch.arange(plan.demand.num_groups))
+    towers = Towers(image=learner.encoder, num_features=num_features(learner.encoder, plan.spec))
     times = []
     for _ in range(steps + 1):
         start = time.perf_counter()
-        features: torch.Tensor = learner.encoder(pixels)
-        loss = learner.objective(features, groups).total
+        loss = learner.objective(towers, batch).total
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -76,7 +74,7 @@ def bare(plan: Plan, steps: int) -> float:
     return statistics.median(times[1:])
 
 
-def whole(plan: Plan, url: str, folder: Path) -> tuple[float, float]:
+def whole(plan: Plan, folder: Path) -> tuple[float, float]:
     """Seconds a step of the trainer, and the part of it that data was waited for."""
     marks, waits = [], []
 
@@ -84,7 +82,7 @@ def whole(plan: Plan, url: str, folder: Path) -> tuple[float, float]:
         marks.append(time.perf_counter())
         waits.append(values["data_wait"])
 
-    train(plan, open_source(url), folder, device=torch.device("cpu"), fresh=True, on_step=mark)
+    train(plan, folder, device=torch.device("cpu"), fresh=True, on_step=mark)
     times = [after - before for before, after in pairwise(marks)]
     return statistics.median(times), statistics.median(waits[1:])
 
@@ -109,7 +107,7 @@ def main(model: str, rounds: int, steps: int) -> None:
             rows = []
             for _ in range(rounds):
                 first = bare(plan, steps)
-                step, wait = whole(plan, url, folder / "run")
+                step, wait = whole(plan, folder / "run")
                 rows.append((first, step, bare(plan, steps), wait))
             print(_line(name, rows), flush=True)
 

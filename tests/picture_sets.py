@@ -1,6 +1,7 @@
 """Sealed shard sets of small real PNG pictures, for the trainer: no renderer is needed."""
 
 import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -48,3 +49,17 @@ def make_picture_set(
         commit(shards, shard, views=views_of(shards, shard, picture))
     seal_set(shards)
     return shards
+
+
+def make_tars(folder: Path, *, captions: bool = False, count: int = 6) -> str:
+    """Plain tars, each image its own key; the URL as `synth train` takes it."""
+    folder.mkdir()
+    with tarfile.open(folder / "0.tar", "w") as tar:
+        for index in range(count):
+            data = png(np.random.default_rng(index).integers(0, 256, (16, 16, 3), dtype=np.uint8))
+            members = {"png": data} | ({"txt": f"thing {index}".encode()} if captions else {})
+            for suffix, content in members.items():
+                info = tarfile.TarInfo(f"{index:03d}.{suffix}")
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+    return f"wds:{folder}"

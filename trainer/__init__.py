@@ -1,1 +1,4 @@
-"""The trainer: comes next. Declared now, so that what it may import is settled before it exists."""
+"""Learns an image encoder from a shard set and scores it.
+
+Imports neither `pipeline` nor `prompts`, Ray or diffusers.
+"""

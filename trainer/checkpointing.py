@@ -1,4 +1,4 @@
-"""Checkpoints of a run: whole or not there, and nothing executable in them."""
+"""Checkpoints of a run: each is there whole or not at all, and nothing in one is executed."""
 
 from pathlib import Path
 from typing import Any
@@ -13,20 +13,27 @@ FOLDER = "checkpoints"
 
 
 def checkpoint_path(run: Path, step: int) -> Path:
-    """Where the state after a step is kept."""
+    """Path of the checkpoint with the state after a step."""
     return run / FOLDER / f"step-{step:09d}.pt"
 
 
 def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -> None:
-    """Write a checkpoint under its name at once, then drop all but the newest `keep`."""
+    """Write a checkpoint, then remove all but the newest ones.
+
+    Args:
+        run: Folder of the run.
+        step: Number of steps that are done.
+        state: Tensors and plain values only.
+        keep: Number of checkpoints that stay.
+    """
     path = checkpoint_path(run, step)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         torch.save(state, file)
     for old in checkpoints(run)[:-keep]:
         old.unlink(missing_ok=True)
-    for left in path.parent.glob(f"{TEMPORARY_PREFIX}*"):
-        left.unlink(missing_ok=True)
+    for abandoned in path.parent.glob(f"{TEMPORARY_PREFIX}*"):  # by a run that was killed
+        abandoned.unlink(missing_ok=True)
 
 
 def checkpoints(run: Path) -> list[Path]:
@@ -38,11 +45,11 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """The state in a checkpoint, on the CPU.
 
     Raises:
-        CheckpointError: It cannot be read, or holds more than tensors and plain values.
+        CheckpointError: It cannot be read, or it holds more than tensors and plain values.
     """
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as exc:  # pickle, zip and torch each have errors of their own
+    except Exception as exc:  # a damaged file fails in pickle, in zip or in torch
         raise CheckpointError(
             f"{path}: not a readable checkpoint ({one_line(exc)}); remove it to resume from the "
             "one before, or start over with --fresh"

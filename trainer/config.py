@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from manifests.foundation.settings import Table, check, read_settings
+from trainer.recipes import merged, read_recipe
 
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 
@@ -14,29 +15,29 @@ _Beta = Annotated[float, Field(ge=0, lt=1)]
 class BatchTable(Table):
     """Table [batch]. Counts are global: over all ranks."""
 
-    prompts: int = Field(default=64, ge=1)
+    groups: int = Field(default=64, ge=1)
     """Groups of a step."""
-    views_per_prompt: int | None = Field(default=None, ge=1)
-    """Views of each group in a step; default is the fewest that the objective can use."""
+    views_per_group: int | None = Field(default=None, ge=1)
+    """Views of each group in a step; the default is the fewest that the objective takes."""
 
 
 class DataTable(Table):
-    """Table [data]. Nothing here but the budget changes what is learned."""
+    """Table [data]. No value changes what is learned, unless groups are unreadable."""
 
     workers: int = Field(default=0, ge=0)
     """Loader processes of each rank; 0 loads in the training process."""
     max_bad_groups: int = Field(default=0, ge=0)
-    """Groups that may fail to be read before the run ends; each is replaced and named."""
+    """Distinct groups that may be unreadable before the run ends; each is replaced and named."""
 
 
 class OptimizerTable(Table):
     """Table [optimizer]: AdamW. Defaults of StableRep."""
 
     lr_per_256: float = Field(default=1e-4, gt=0)
-    """Learning rate for 256 crops a step; it grows with the batch."""
+    """Learning rate for 256 crops a step; it grows in proportion to the crops of a step."""
     betas: tuple[_Beta, _Beta] = (0.9, 0.98)
     weight_decay: float = Field(default=0.1, ge=0)
-    """Not on biases and norms."""
+    """Applied to neither biases nor norms."""
     clip_norm: float | None = Field(default=None, gt=0)
 
 
@@ -45,7 +46,7 @@ class ScheduleTable(Table):
 
     steps: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0)
-    """Passes over the groups; steps is the other way to say it."""
+    """Passes over the groups; give this or steps."""
     warmup_steps: int | None = Field(default=None, ge=0)
     warmup_epochs: float | None = Field(default=None, ge=0)
 
@@ -59,7 +60,7 @@ class ScheduleTable(Table):
 
 
 class RunTable(Table):
-    """Table [run]."""
+    """Table [run]. Only seed and precision change what is learned."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] = "fp32"
@@ -69,6 +70,8 @@ class RunTable(Table):
     checkpoint_every: int = Field(default=1000, ge=1)
     """Steps."""
     keep_checkpoints: int = Field(default=2, ge=1)
+    exports: tuple[str, ...] = ("timm", "text")
+    """Exports of a finished run; one whose part the objective does not have is left out."""
 
 
 class TrainConfig(Table):
@@ -89,10 +92,14 @@ def load_config(
 ) -> TrainConfig:
     """Merge file, overrides and flags, and check the whole; arguments as of `read_settings`.
 
+    The recipe may extend another one; see `trainer.recipes`.
+
     Raises:
         ConfigError: Not TOML, an unknown key, a wrong type; names file, key and nearest name.
     """
-    tree = read_settings(recipe=recipe, overrides=overrides, flags=flags)
+    tree = {} if recipe is None else read_recipe(recipe)
+    given = read_settings(recipe=None, overrides=overrides, flags=flags)
+    tree = merged(tree, given, origin="--set or a flag")
     schedule = tree.get("schedule")
     if isinstance(schedule, dict):  # a flag replaces what the recipe says in the other unit
         for flag, other in (("steps", "epochs"), ("epochs", "steps")):

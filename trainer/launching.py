@@ -1,4 +1,7 @@
-"""Start the ranks of one machine: the same command again, once for each, told who it is."""
+"""Start the ranks of one machine: the same command again, once for each of them.
+
+Imports no torch, so that the process which only waits for the ranks stays small.
+"""
 
 import os
 import signal
@@ -9,17 +12,25 @@ import time
 from pathlib import Path
 
 from manifests.foundation.errors import ConfigError
-from trainer.rendezvous import STORE_VARIABLE
+
+STORE_VARIABLE = "SYNTH_STORE"
+"""Environment variable that names the file in which the ranks meet, so that no port is taken."""
+
+GRACE_S = 20.0
+"""Time that the other ranks have to end by themselves when one has failed."""
 
 
 def launch(nproc: int) -> int | None:
-    """Run this very command in `nproc` processes and wait for all.
+    """Run this very command in `nproc` processes and wait for all of them.
 
-    The ranks meet in a file: no port is taken. When one fails the others are ended. Signals that
-    stop a run are handed on.
+    When one fails the others are ended. SIGTERM and SIGUSR1 are passed on to the ranks.
 
     Returns:
-        Exit status of the first rank that failed, else 0; None in a rank, and for a single one.
+        Exit status of the first rank that failed, 0 if none did; None if this process is to train
+        itself, because it is a rank or the only one.
+
+    Raises:
+        ConfigError: torchrun has started this process.
     """
     if STORE_VARIABLE in os.environ:
         return None
@@ -32,24 +43,24 @@ def launch(nproc: int) -> int | None:
         for kind in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(kind, lambda number, frame: _send(ranks, number))
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to the ranks itself
-        for number in range(nproc):
-            ranks.append(_start(number, nproc, Path(scratch)))
+        for rank in range(nproc):
+            ranks.append(_start(rank, nproc, Path(scratch)))
         failed = _wait(ranks)
         status = failed.returncode if failed else 0
-        if status < 0:  # as a shell tells of a signal
+        if status < 0:  # ended by a signal: say so as a shell does
             status = 128 - status
-        # Ranks that leave together say the same, and rank 0 was heard.
-        first = next((number for number in range(nproc) if ranks[number] is failed), 0)
+        # Rank 0 writes to this terminal. Of the others only the one that failed first is quoted.
+        first = next((rank for rank in range(nproc) if ranks[rank] is failed), 0)
         if first:
-            sys.stderr.write(_last_words(Path(scratch), first))
+            sys.stderr.write(_last_line(Path(scratch), first))
     return status
 
 
-def _start(number: int, nproc: int, scratch: Path) -> "subprocess.Popen[bytes]":
+def _start(rank: int, nproc: int, scratch: Path) -> "subprocess.Popen[bytes]":
     threads = max((os.cpu_count() or 1) // nproc, 1)
     ours = {
-        "RANK": str(number),
-        "LOCAL_RANK": str(number),
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(nproc),
         STORE_VARIABLE: str(scratch / "store"),
     }
@@ -57,50 +68,50 @@ def _start(number: int, nproc: int, scratch: Path) -> "subprocess.Popen[bytes]":
     if not sys.platform.startswith("linux"):
         del default["GLOO_SOCKET_IFNAME"]
     command = [sys.executable, *sys.orig_argv[1:]]
-    with (scratch / f"{number}.log").open("wb") as log:
+    with (scratch / f"{rank}.log").open("wb") as log:
         return subprocess.Popen(
             command,
             env={**default, **os.environ, **ours},
-            stdout=None if number == 0 else log,
-            stderr=None if number == 0 else log,
-            preexec_fn=_hear_signals,
+            stdout=None if rank == 0 else log,
+            stderr=None if rank == 0 else log,
+            preexec_fn=_heed_interrupts,
         )
 
 
-def _hear_signals() -> None:
-    """A process inherits what its parent ignores."""
+def _heed_interrupts() -> None:
+    """A process inherits which signals its parent ignores; a rank is to be stopped by SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _send(ranks: "list[subprocess.Popen[bytes]]", number: int) -> None:
-    for each in ranks:
-        if each.poll() is None:
-            each.send_signal(number)
+    for rank in ranks:
+        if rank.poll() is None:
+            rank.send_signal(number)
 
 
 def _wait(ranks: "list[subprocess.Popen[bytes]]") -> "subprocess.Popen[bytes] | None":
-    """The first that failed; the others are ended then."""
+    """The rank that failed first; all have ended then."""
     while True:
-        running = [each for each in ranks if each.poll() is None]
-        if failed := [each for each in ranks if each.returncode]:
-            _grace(ranks)
-            for each in running:
-                if each.poll() is None:
-                    each.kill()
-                    each.wait()
+        running = [rank for rank in ranks if rank.poll() is None]
+        if failed := [rank for rank in ranks if rank.returncode]:
+            _wait_for_others(ranks)
+            for rank in running:
+                if rank.poll() is None:
+                    rank.kill()
+                    rank.wait()
             return failed[0]
         if not running:
             return None
         time.sleep(0.05)
 
 
-def _grace(ranks: "list[subprocess.Popen[bytes]]", grace_s: float = 20.0) -> None:
-    """Ranks that stop for the same reason do so by themselves, with their last words."""
-    end = time.monotonic() + grace_s
-    while time.monotonic() < end and any(each.poll() is None for each in ranks):
+def _wait_for_others(ranks: "list[subprocess.Popen[bytes]]") -> None:
+    """Ranks that stop for the same reason end by themselves and say so."""
+    end = time.monotonic() + GRACE_S
+    while time.monotonic() < end and any(rank.poll() is None for rank in ranks):
         time.sleep(0.05)
 
 
-def _last_words(scratch: Path, number: int) -> str:
-    text = (scratch / f"{number}.log").read_text("utf-8", "replace").strip()
-    return f"rank {number}: {text.splitlines()[-1] if text else 'said nothing'}\n"
+def _last_line(scratch: Path, rank: int) -> str:
+    text = (scratch / f"{rank}.log").read_text("utf-8", "replace").strip()
+    return f"rank {rank}: {text.splitlines()[-1] if text else 'said nothing'}\n"

@@ -1,40 +1,79 @@
-"""What is trained: a tower and an objective, as one module."""
+"""What is trained: an image tower and an objective, as one module."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
-from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from trainer.data.batches import LoadedBatch
 from trainer.data.colours import colour
-from trainer.distributed import synchronize_batch_norms
+from trainer.models.batch_norms import synchronize_batch_norms
 from trainer.models.encoder import EncoderSpec, build_encoder, normalize, num_features
-from trainer.objectives import Groups, LossTerms, Objective
+from trainer.objectives import Batch, Crops, LossTerms, Objective, Towers
 
 
 class Learner(nn.Module):
-    """Crops as they come from the loader in, loss out.
+    """From a loaded batch to the loss of this rank's rows.
 
     Args:
+        spec: What makes the image tower.
+        objective: Class of the objective.
+        config: Instance of its `Config`.
+        classes: Names of the classes that labels are indices into.
         dtype: What autocast computes in; None for float32 throughout.
+
+    Raises:
+        ConfigError: There is no such tower, or it does not take the crops of the objective.
     """
 
     def __init__(
-        self, spec: EncoderSpec, objective: type, config: object, dtype: torch.dtype | None
+        self,
+        spec: EncoderSpec,
+        objective: type,
+        config: object,
+        *,
+        classes: Sequence[str] = (),
+        dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
         self.encoder = synchronize_batch_norms(build_encoder(spec))
-        self.objective: Objective = objective(config, num_features(self.encoder, spec))
+        self._towers = Towers(image=self.encoder, num_features=num_features(self.encoder, spec))
+        self.objective: Objective = objective(config, self._towers, classes)
+        self.arrangement = self.objective.arrangement(config)
         self._dtype = dtype
+        for crops in self.arrangement.crops:
+            side_px = crops.side_px(spec.input_px)
+            if side_px != spec.input_px:
+                num_features(self.encoder, spec.model_copy(update={"input_px": side_px}))
 
-    def forward(
-        self,
-        images: UInt8[Tensor, "crops 3 height width"],
-        colours: Float[Tensor, "crops fields"],
-        groups: Groups,
-    ) -> LossTerms:
-        """The loss of this rank's rows; colours are changed here, on the device."""
-        with torch.no_grad():
-            pixels = normalize(colour(images, colours), self.spec)
-        with torch.autocast(images.device.type, self._dtype, enabled=self._dtype is not None):
-            features = self.encoder(pixels)
-            return self.objective(features, groups)
+    def forward(self, loaded: LoadedBatch) -> LossTerms:
+        """The mean loss of this rank's rows; the crops are coloured here, on the device."""
+        batch = self._batch(loaded)
+        device = loaded.ids.device.type
+        with torch.autocast(device, self._dtype, enabled=self._dtype is not None):
+            return self.objective(self._towers, batch)
+
+    def _batch(self, loaded: LoadedBatch) -> Batch:
+        reads, num_groups = self.arrangement.reads, len(loaded.ids)
+        crops = []
+        for images, colours, boxes in zip(loaded.images, loaded.colours, loaded.boxes, strict=True):
+            draws = torch.cat([boxes, colours], dim=1) if "draws" in reads else None
+            with torch.no_grad():
+                pixels: Tensor = normalize(colour(images, colours), self.spec)
+            crops.append(Crops(images=pixels, per_group=len(images) // num_groups, draws=draws))
+        return Batch(
+            crops=tuple(crops),
+            ids=loaded.ids,
+            captions=loaded.captions if "captions" in reads else (),
+            labels=loaded.labels if "labels" in reads else None,
+        )
+
+    def after_step(self, step: int, num_steps: int) -> None:
+        """Let the objective follow a step that the optimizer took; see `Objective.after_step`."""
+        self.objective.after_step(self._towers, step, num_steps)
+
+    def exports(self) -> Mapping[str, Any]:
+        """The modules that a finished run keeps, by part."""
+        return {"image": self.encoder, **self.objective.exports()}

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -10,27 +9,39 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from manifests.foundation.files import write_whole
+from trainer.errors import CheckpointError
 
 FILE = "metrics.jsonl"
 BOARD = "tensorboard"
 
 
 class Metrics:
-    """Appends; whatever a killed run wrote after the step it is resumed from is dropped.
+    """Appends to the numbers of a run, in a context that ends with `close`.
+
+    Lines and events after the step that the run is resumed from are dropped: they will come again.
 
     Args:
-        step: The step that the run goes on from, 0 for a new one.
+        run: Folder of the run.
+        step: Number of steps that are done, 0 for a new run.
+
+    Raises:
+        CheckpointError: The numbers of the run are damaged.
     """
 
     def __init__(self, run: Path, *, step: int) -> None:
         path = run / FILE
-        kept = [line for line in _lines(path) if line["step"] <= step]
+        kept = [line for line in read_metrics(run) if line["step"] <= step]
         write_whole(path, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / BOARD), purge_step=step + 1 if step else None)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """One line; on disk when this returns, as far as the system tells."""
+        """Append one line, which the operating system has when this returns.
+
+        Args:
+            step: Number of steps that are done.
+            values: Numbers by name; one that is not finite becomes null in the file.
+        """
         line = {"step": step} | {n: v if isfinite(v) else None for n, v in values.items()}
         self._file.write(f"{json.dumps(line)}\n")
         self._file.flush()
@@ -38,22 +49,38 @@ class Metrics:
             self._board.add_scalar(name, value, step)
 
     def close(self) -> None:
-        """Write out what TensorBoard holds back."""
+        """Write out what TensorBoard still keeps in memory, and end its thread."""
         self._file.close()
         self._board.close()
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """Whole lines only: a killed run may have left a part of one."""
-    found = []
-    for text in path.read_text("utf-8").splitlines() if path.exists() else ():
-        with suppress(ValueError):
-            line = json.loads(text)
-            if isinstance(line, dict) and isinstance(line.get("step"), int):
-                found.append(line)
-    return found
-
-
 def read_metrics(run: Path) -> list[dict[str, Any]]:
-    """All lines of a run's `metrics.jsonl`; a value that was not finite is None."""
-    return _lines(run / FILE)
+    """All lines of a run's `metrics.jsonl`; a value that was not finite is None.
+
+    The last line may be cut, because the run may have been killed while it wrote; it is left out.
+
+    Raises:
+        CheckpointError: Another line is not an object with a step.
+    """
+    path = run / FILE
+    try:
+        lines = path.read_bytes().split(b"\n")
+    except FileNotFoundError:
+        return []
+    parsed = [
+        _parsed(line) for line in lines[:-1]
+    ]  # what follows the last line end is cut or empty
+    if None in parsed:
+        raise CheckpointError(
+            f"{path}: line {parsed.index(None) + 1} is not a JSON object with a step; restore the "
+            "file from a copy, or remove it"
+        )
+    return [line for line in parsed if line is not None]
+
+
+def _parsed(text: bytes) -> dict[str, Any] | None:
+    try:
+        line = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) and type(line.get("step")) is int else None

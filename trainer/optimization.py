@@ -1,4 +1,4 @@
-"""AdamW and its schedule, as StableRep has them."""
+"""AdamW and its learning rate, as in StableRep."""
 
 from math import cos, pi
 from typing import Any
@@ -11,7 +11,13 @@ from trainer.config import OptimizerTable
 
 
 def learning_rate(step: int, *, peak: float, warmup_steps: int, num_steps: int) -> float:
-    """From 0 up in a line, then half a cosine down to 0; `step` counts from 0.
+    """Linear warm-up from 0 to the peak, then half a cosine down to 0.
+
+    Args:
+        step: Counted from 0.
+        peak: Rate at the end of the warm-up.
+        warmup_steps: Steps of the warm-up.
+        num_steps: Steps of the whole run.
 
     Source: util/lr_sched.py of google-research/syn-rep-learn.
     Example: learning_rate(5, peak=1.0, warmup_steps=10, num_steps=110) == 0.5.
@@ -23,14 +29,14 @@ def learning_rate(step: int, *, peak: float, warmup_steps: int, num_steps: int) 
 
 
 def make_optimizer(module: nn.Module, config: OptimizerTable) -> AdamW:
-    """AdamW that leaves biases, norms and scalars without decay.
+    """AdamW over the parameters that require a gradient; biases, norms and scalars do not decay.
 
     The position embedding and the class token of a ViT are decayed, as in the reference.
     """
-    parameters = [each for each in module.parameters() if each.requires_grad]
+    parameters = [p for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [each for each in parameters if each.ndim > 1]},
-        {"params": [each for each in parameters if each.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim > 1]},
+        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
     ]
     return AdamW(
         [group for group in groups if group["params"]],
@@ -42,6 +48,6 @@ def make_optimizer(module: nn.Module, config: OptimizerTable) -> AdamW:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
-    """For the next step, in every parameter group."""
+    """Set the rate of the next step in every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate

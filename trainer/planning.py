@@ -1,50 +1,68 @@
-"""A recipe made definite for one set: what is trained on what, for how many steps."""
+"""A recipe made definite for one source: what is trained on what, for how many steps."""
 
 import math
 from dataclasses import dataclass
 from typing import Any
 
-from manifests.foundation.errors import ConfigError
+from manifests.foundation.errors import ConfigError, PluginError
 from manifests.foundation.settings import check
 from trainer.config import TrainConfig
-from trainer.data.batches import BatchConfig
+from trainer.data.batches import CropSet
 from trainer.data.crops import AugmentConfig
-from trainer.data.groups import GroupTable
-from trainer.data.sources import Source
+from trainer.data.sources import Demand, GroupStream, Source
 from trainer.errors import DataError
 from trainer.models.encoder import EncoderSpec
-from trainer.objectives import Arrangement, objective_class
+from trainer.objectives import READABLE, Arrangement, objective_class
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """A recipe made definite for one set."""
+    """All that a run does, settled before its first step."""
 
     config: TrainConfig
+    source: Source
+    stream: GroupStream
+    """The groups of the source, as the objective wants them."""
+    demand: Demand
     spec: EncoderSpec
     objective: type
     objective_config: Any
-    batch: BatchConfig
-    table: GroupTable
-    num_left_out: int
-    """Groups with too few good views."""
+    reads: frozenset[str]
+    """What the objective reads of a batch besides images and ids."""
+    crops: tuple[CropSet, ...]
     num_steps: int
     warmup_steps: int
     peak_rate: float
+    """Learning rate after the warm-up."""
     identity: dict[str, Any]
+    """All that decides what is learned, as JSON: a run is resumed only under an equal one."""
 
     @property
     def crops_per_step(self) -> int:
-        """Images that pass the tower in one step, over all ranks."""
-        return self.batch.num_groups * self.batch.views_per_group * self.batch.crops_per_view
+        """Crops of one step, over all ranks."""
+        per_view = sum(crops.count for crops in self.crops)
+        return self.demand.num_groups * self.demand.views_per_group * per_view
+
+    def epochs_after(self, num_steps: int) -> float | None:
+        """Passes over the groups that so many steps make; None if the stream is endless."""
+        if self.stream.num_groups is None:
+            return None
+        return num_steps * self.demand.num_groups / self.stream.num_groups
 
 
 def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = "recipe") -> Plan:
-    """Check a recipe against a set.
+    """Check a recipe against a source.
+
+    Args:
+        config: The recipe.
+        source: What it is to be trained on.
+        world: Number of ranks.
+        origin: File of the recipe, for messages.
 
     Raises:
         ConfigError: A key is wrong, or another one silences it.
-        DataError: The set has not what the recipe asks for.
+        DataError: The source has not what the recipe asks for.
+        PluginError: There is no such objective, or it breaks the protocol.
     """
     name = config.objective["name"]
     if not isinstance(name, str):
@@ -53,52 +71,43 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
     objective_config = check(objective.Config, config.objective, origin=origin, table="objective")
     spec = check(EncoderSpec, config.model, origin=origin, table="model")
     augment = check(AugmentConfig, config.augment, origin=origin, table="augment")
-    arrangement: Arrangement = objective.arrangement
-    whole = source.table()
-    table, num_views = _arrange(whole, arrangement, config)
-    num_groups = config.batch.prompts
-    if num_groups % world:
+    arrangement: Arrangement = objective.arrangement(objective_config)
+    if unknown := arrangement.reads - READABLE:
+        raise PluginError(
+            f"objective {name}: reads {min(unknown)!r} of a batch, expected only "
+            f"{', '.join(sorted(READABLE))}"
+        )
+    demand = _demand(config, arrangement)
+    if demand.num_groups % world:
         raise ConfigError(
-            f"batch.prompts is {num_groups}, which {world} ranks do not divide; give a multiple of "
-            f"{world} as --batch-prompts"
+            f"batch.groups is {demand.num_groups}, which {world} ranks do not divide; give a "
+            f"multiple of {world} as --batch-groups"
         )
-    if len(table) < num_groups:
-        most = len(table) // world * world
-        advice = f"give --batch-prompts {most} or less" if most else "train on fewer ranks"
-        raise DataError(
-            f"{source.url}: {len(table)} groups with at least {num_views} good views, a step takes "
-            f"{num_groups}; {advice}"
-        )
-    if num_groups < 2:
-        raise ConfigError("batch.prompts is 1: nothing is negative; give at least 2")
-    steps, warmup = _steps(config, len(table))
-    crops = num_groups * num_views * arrangement.crops_per_view
+    stream = source.stream(demand)
+    _require_groups(source, stream, demand, world)
+    steps, warmup = _steps(config, source, stream)
+    crops = _crop_sets(config, arrangement, spec, origin)
+    crops_per_view = sum(crop_set.count for crop_set in crops)
+    crops_per_step = demand.num_groups * demand.views_per_group * crops_per_view
     return Plan(
         config=config,
+        source=source,
+        stream=stream,
+        demand=demand,
         spec=spec,
         objective=objective,
         objective_config=objective_config,
-        batch=BatchConfig(
-            num_groups=num_groups,
-            views_per_group=num_views,
-            crops_per_view=arrangement.crops_per_view,
-            reads_captions=arrangement.reads_captions,
-            input_px=spec.input_px,
-            seed=config.run.seed,
-            augment=augment,
-            allows_bad_groups=config.data.max_bad_groups > 0,
-        ),
-        table=table,
-        num_left_out=0 if arrangement.splits_groups else len(whole) - len(table),
+        reads=arrangement.reads,
+        crops=crops,
         num_steps=steps,
         warmup_steps=warmup,
-        peak_rate=config.optimizer.lr_per_256 * crops / 256,
+        peak_rate=config.optimizer.lr_per_256 * crops_per_step / 256,
         identity={
             "set": {"root_sha256": source.root},
             "objective": objective_config.model_dump(mode="json"),
             "model": spec.model_dump(mode="json"),
             "augment": augment.model_dump(mode="json"),
-            "batch": {"prompts": num_groups, "views_per_prompt": num_views},
+            "batch": {"groups": demand.num_groups, "views_per_group": demand.views_per_group},
             "optimizer": config.optimizer.model_dump(mode="json"),
             "schedule": {"steps": steps, "warmup_steps": warmup},
             "run": {"seed": config.run.seed, "precision": config.run.precision},
@@ -106,37 +115,81 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
     )
 
 
-def _arrange(
-    whole: GroupTable, arrangement: Arrangement, config: TrainConfig
-) -> tuple[GroupTable, int]:
-    """The groups that a step may take, and how many views of each."""
-    asked = config.batch.views_per_prompt
-    if arrangement.reads_captions:
-        whole = whole.with_captions()
+def _demand(config: TrainConfig, arrangement: Arrangement) -> Demand:
+    name, asked = config.objective["name"], config.batch.views_per_group
+    if config.batch.groups < 2:
+        raise ConfigError("batch.groups is 1: nothing is negative; give at least 2")
+    num_views = asked or max(arrangement.min_views, 1)
     if arrangement.splits_groups:
         if asked not in (None, 1):
             raise ConfigError(
-                f"batch.views_per_prompt is {asked}: {config.objective['name']} takes each view as "
-                "a group of its own; leave it out"
+                f"batch.views_per_group is {asked}: {name} takes each view as a group of its own; "
+                "leave it out"
             )
-        return whole.with_views(1).split(), 1
-    num_views = asked or max(arrangement.min_views, 1)
-    if num_views < arrangement.min_views:
+        num_views = 1
+    elif num_views < arrangement.min_views:
         raise ConfigError(
-            f"batch.views_per_prompt is {num_views}: {config.objective['name']} needs at least "
-            f"{arrangement.min_views} views of each prompt"
+            f"batch.views_per_group is {num_views}: {name} needs at least "
+            f"{arrangement.min_views} views of each group"
         )
-    return whole.with_views(num_views), num_views
+    return Demand(
+        seed=config.run.seed,
+        num_groups=config.batch.groups,
+        views_per_group=num_views,
+        splits_groups=arrangement.splits_groups,
+        reads=arrangement.reads - {"draws"},
+        replaces_unreadable=config.data.max_bad_groups > 0,
+    )
 
 
-def _steps(config: TrainConfig, num_groups: int) -> tuple[int, int]:
-    schedule, per_epoch = config.schedule, num_groups / config.batch.prompts
+def _require_groups(source: Source, stream: GroupStream, demand: Demand, world: int) -> None:
+    """Refuse a step that would hold a group twice in one epoch."""
+    available = stream.num_groups
+    if available is not None and available < demand.num_groups:
+        most = available // world * world
+        advice = f"give --batch-groups {most} or less" if most else "train on fewer ranks"
+        raise DataError(
+            f"{source.url}: {available} groups with at least {demand.views_per_group} good views, "
+            f"a step takes {demand.num_groups}; {advice}"
+        )
+
+
+def _crop_sets(
+    config: TrainConfig, arrangement: Arrangement, spec: EncoderSpec, origin: str
+) -> tuple[CropSet, ...]:
+    return tuple(
+        CropSet(
+            count=crops.count,
+            input_px=crops.side_px(spec.input_px),
+            augment=check(
+                AugmentConfig,
+                config.augment | dict(crops.augment),
+                origin=f"{origin}, crops of {config.objective['name']}",
+                table="augment",
+            ),
+        )
+        for crops in arrangement.crops
+    )
+
+
+def _steps(config: TrainConfig, source: Source, stream: GroupStream) -> tuple[int, int]:
+    """Steps of the run, and how many of them are warm-up."""
+    schedule = config.schedule
     if schedule.steps is None and schedule.epochs is None:
         raise ConfigError("schedule: neither steps nor epochs; give --steps or --epochs")
-    steps = schedule.steps or max(math.ceil((schedule.epochs or 0) * per_epoch), 1)
+    if stream.num_groups is None:
+        for key in ("epochs", "warmup_epochs"):
+            if getattr(schedule, key) is not None:
+                other = key.replace("epochs", "steps")
+                raise ConfigError(
+                    f"schedule.{key}: {source.url} is endless and has no epochs; give "
+                    f"schedule.{other}"
+                )
+    steps_per_epoch = (stream.num_groups or 0) / config.batch.groups
+    steps = schedule.steps or max(math.ceil((schedule.epochs or 0) * steps_per_epoch), 1)
     warmup = schedule.warmup_steps
     if warmup is None:
-        warmup = round((schedule.warmup_epochs or 0) * per_epoch)
+        warmup = round((schedule.warmup_epochs or 0) * steps_per_epoch)
     if warmup > steps:
         raise ConfigError(f"schedule: {warmup} steps of warm-up are more than all {steps} steps")
     return steps, warmup

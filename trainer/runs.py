@@ -1,10 +1,10 @@
-"""The folder of a run: what it was begun with, where it ran, and that it is gone on with alike."""
+"""The run folder: records recipe and surroundings, and refuses to resume under another recipe."""
 
 import json
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -14,27 +14,33 @@ import torch
 
 from manifests.foundation.differences import differing_keys
 from manifests.foundation.files import TEMPORARY_PREFIX, write_whole
+from manifests.foundation.messages import one_line
 from trainer import checkpointing, metrics
 from trainer.errors import CheckpointError
-from trainer.models.encoder import SPEC, WEIGHTS
-from trainer.models.text import SPEC as TEXT_SPEC
-from trainer.models.text import WEIGHTS as TEXT_WEIGHTS
 
 FILE = "run.json"
 SCORES = "scores"
 
-_OWN_FILES = (metrics.FILE, WEIGHTS, SPEC, TEXT_WEIGHTS, TEXT_SPEC, FILE)
+_RESTORE = "restore it from a copy, or remove the folder to start over"
+
 _OWN_FOLDERS = (checkpointing.FOLDER, metrics.BOARD, SCORES)
 
 
 def enter_run(
-    run: Path, identity: Mapping[str, Any], facts: Mapping[str, Any], *, fresh: bool
+    run: Path,
+    identity: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    *,
+    exports: Sequence[str],
+    fresh: bool,
 ) -> None:
-    """Begin a run, or go on with the one that is there.
+    """Begin a run, or resume the one that is in the folder.
 
     Args:
+        run: The folder; it is made if it is not there.
         identity: All that decides what is learned, as JSON.
-        facts: What is only recorded.
+        facts: What is only recorded about this start.
+        exports: Names of the files that the run will export.
         fresh: Remove what an earlier run left here first.
 
     Raises:
@@ -42,16 +48,17 @@ def enter_run(
             message names the keys that differ.
     """
     path = run / FILE
-    if fresh and path.exists():
-        read_run(run)  # refuses what is no run of ours
-        _remove(run)
+    was_run = path.exists()
+    if fresh and was_run:
+        read_run(run)  # removes nothing from a folder that is not a run
+        _remove(run, exports)
     session = {**facts, "started": datetime.now(UTC).isoformat(timespec="seconds")}
     if not path.exists():
         if run.exists() and not run.is_dir():
             raise CheckpointError(f"{run}: is a file; give an empty folder as --out")
-        there = run.iterdir() if run.exists() else ()
-        foreign = sorted(e.name for e in there if not e.name.startswith(TEMPORARY_PREFIX))
-        if foreign:
+        names = [path.name for path in run.iterdir()] if run.exists() else []
+        foreign = sorted(name for name in names if not name.startswith(TEMPORARY_PREFIX))
+        if foreign and not was_run:
             raise CheckpointError(
                 f"{run}: holds {foreign[0]} but no {FILE}; give an empty folder as --out"
             )
@@ -62,9 +69,13 @@ def enter_run(
         _write(path, {"identity": identity, "sessions": [session]})
         return
     document = read_run(run)
-    if not checkpointing.checkpoints(run):  # nothing is learned yet: the recipe may still be mended
+    if not checkpointing.checkpoints(run):  # nothing is learned yet, so the recipe may still change
         document["identity"] = identity
-    if keys := differing_keys(document["identity"], identity):
+    try:
+        keys = differing_keys(document["identity"], identity)
+    except RecursionError as exc:
+        raise CheckpointError(f"{path}: is nested too deep; {_RESTORE}") from exc
+    if keys:
         raise CheckpointError(
             f"{run}: was begun with another recipe or set; these differ: {', '.join(keys)}. Give "
             "the old values, another --out, or --fresh to start over"
@@ -74,7 +85,7 @@ def enter_run(
 
 
 def read_run(run: Path) -> dict[str, Any]:
-    """`run.json` of a run. Raises CheckpointError if there is none or it is broken."""
+    """The document `run.json` of a run. Raises CheckpointError if it is missing or damaged."""
     path = run / FILE
     try:
         document = json.loads(path.read_text("utf-8"))
@@ -82,13 +93,13 @@ def read_run(run: Path) -> dict[str, Any]:
             return dict(document)
     except FileNotFoundError as exc:
         raise CheckpointError(f"{run}: no run here (no {FILE}); give the --out of a run") from exc
-    except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise CheckpointError(f"{path}: cannot be read ({exc}); restore it, or --fresh") from exc
-    raise CheckpointError(f"{path}: not of this program; give another --out")
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
+        raise CheckpointError(f"{path}: cannot be read ({one_line(exc)}); {_RESTORE}") from exc
+    raise CheckpointError(f"{path}: not written by `synth train`; give another --out")
 
 
 def surroundings(world: int, device: torch.device) -> dict[str, Any]:
-    """Where a run takes place: code, versions, hardware."""
+    """What a run was made with: code, versions of libraries, hardware."""
     names = ("synth-rep", "torch", "torchvision", "timm", "open_clip_torch", "numpy", "webdataset")
     hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
     return {
@@ -105,33 +116,29 @@ def surroundings(world: int, device: torch.device) -> dict[str, Any]:
 
 
 def _revision() -> str:
-    """Commit of the checkout that this code runs from; "+changes" if it is not clean."""
-    here = Path(__file__).parent
+    """Commit of the checkout that this code runs from, with "+changes" if it is not clean.
+
+    Empty if this file is not under version control, as in an installed package that lies somewhere
+    inside another checkout.
+    """
     try:
-        told = [
-            subprocess.run(
-                ["git", "-C", str(here), *arguments], capture_output=True, text=True, check=True
-            ).stdout.strip()
-            for arguments in (
-                (
-                    "ls-files",
-                    "--error-unmatch",
-                    Path(__file__).name,
-                ),  # not installed in another one
-                ("rev-parse", "HEAD"),
-                ("status", "--porcelain", "-uno"),
-            )
-        ]
+        _git("ls-files", "--error-unmatch", Path(__file__).name)
+        changes = _git("status", "--porcelain", "-uno")
+        return _git("rev-parse", "HEAD") + ("+changes" if changes else "")
     except (OSError, subprocess.CalledProcessError):
         return ""
-    return told[1] + ("+changes" if told[2] else "")
 
 
-def _remove(run: Path) -> None:
-    """What runs write, `run.json` last: a removal that was killed is gone on with."""
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(Path(__file__).parent), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _remove(run: Path, exports: Sequence[str]) -> None:
+    """Remove what runs write; `run.json` last, so that a removal that is killed can be repeated."""
     for name in _OWN_FOLDERS:
         shutil.rmtree(run / name, ignore_errors=True)
-    for name in _OWN_FILES:
+    for name in (metrics.FILE, *exports, FILE):
         (run / name).unlink(missing_ok=True)
 
 

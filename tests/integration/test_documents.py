@@ -73,7 +73,7 @@ def test_contributed_objective_works_as_shown(tmp_path: Path) -> None:
     make_picture_set(tmp_path / "set")
     train = (
         "synth train set --out run --objective uniform:Uniform --model synth_small_conv "
-        "--set model.input_px=16 --batch-prompts 6 --views-per-prompt 3 --steps 3"
+        "--set model.input_px=16 --batch-groups 6 --views-per-group 3 --steps 3"
     )
     shell(train, tmp_path, tmp_path)
     last = (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()[-1]

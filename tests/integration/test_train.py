@@ -1,25 +1,31 @@
-"""`synth train` from the outside: real processes, really killed, on one rank and on two."""
+"""`synth train`: real processes that are really killed, on one rank and on two.
+
+What is compared with them runs in this process, which saves the start of an interpreter with torch.
+"""
 
 import json
 import os
 import random
 import signal
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 import fsspec
 import pytest
 import torch
+from click.testing import CliRunner
 
+from synth import main
 from tests.object_store import s3_clients_of, s3_server
 from tests.picture_sets import make_picture_set
 from tests.running import start, synth
 from trainer.metrics import read_metrics
 
 OPTIONS = (
-    *("--model", "synth_small_conv", "--set", "model.input_px=16", "--batch-prompts", "8"),
+    *("--model", "synth_small_conv", "--set", "model.input_px=16", "--batch-groups", "8"),
     *("--set", "objective.head_hidden=16", "--set", "objective.head_out=8", "--steps", "24"),
-    *("--views-per-prompt", "3", "--set", "run.log_every=1", "--set", "run.checkpoint_every=5"),
+    *("--views-per-group", "3", "--set", "run.log_every=1", "--set", "run.checkpoint_every=5"),
     *("--set", "optimizer.lr_per_256=0.005"),
 )
 
@@ -34,9 +40,16 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def undisturbed(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "undisturbed"
-    output = synth("train", url, "--out", run, *OPTIONS)
+    output = train_here(url, "--out", run, *OPTIONS)
     assert "24 steps of 24 images" in output
     return run
+
+
+def train_here(*arguments: object) -> str:
+    """`synth train` to its end in this process; what it printed."""
+    found = CliRunner().invoke(main, ["train", *map(str, arguments)])
+    assert found.exit_code == 0, found.output
+    return found.output
 
 
 def losses(run: Path) -> list[float]:
@@ -73,9 +86,7 @@ def test_run_leaves_what_it_should(url: str, undisturbed: Path) -> None:
     assert document["identity"]["set"]["root_sha256"] == seal["root_sha256"]
     assert document["identity"]["schedule"] == {"steps": 24, "warmup_steps": 0}
     (session,) = document["sessions"]
-    assert (
-        session["versions"]["torch"] == torch.__version__.partition("+")[0] or session["versions"]
-    )
+    assert session["versions"]["torch"] == version("torch")
     assert session["hardware"]["device"]
     lines = read_metrics(undisturbed)
     assert [line["step"] for line in lines] == list(range(1, 25))
@@ -103,7 +114,7 @@ def test_vit_of_timm_is_trained_and_loaded_strictly(url: str, tmp_path: Path) ->
 
     args = "{img_size=16,patch_size=4,embed_dim=24,depth=1,num_heads=2}"
     options = [each.replace("synth_small_conv", "vit_tiny_patch16_224") for each in OPTIONS]
-    synth("train", url, "--out", tmp_path, *options, "--set", f"model.args={args}", "--steps", "2")
+    train_here(url, "--out", tmp_path, *options, "--set", f"model.args={args}", "--steps", "2")
     model = timm.create_model(
         "vit_tiny_patch16_224",
         num_classes=0, img_size=16, patch_size=4, embed_dim=24, depth=1, num_heads=2,
@@ -113,7 +124,7 @@ def test_vit_of_timm_is_trained_and_loaded_strictly(url: str, tmp_path: Path) ->
 
 def test_finished_run_is_left_as_it_is(url: str, undisturbed: Path) -> None:
     before = weights(undisturbed), losses(undisturbed)
-    synth("train", url, "--out", undisturbed, *OPTIONS)
+    train_here(url, "--out", undisturbed, *OPTIONS)
     assert (weights(undisturbed), losses(undisturbed)) == before
 
 
@@ -122,7 +133,7 @@ def test_killed_run_resumes_to_the_same_bits(url: str, undisturbed: Path, tmp_pa
     step = random.randrange(6, 20)
     assert kill_after(run, step, url, kind=signal.SIGKILL) == -signal.SIGKILL
     assert not (run / "encoder.safetensors").exists()
-    synth("train", url, "--out", run, *OPTIONS)
+    train_here(url, "--out", run, *OPTIONS)
     assert losses(run) == losses(undisturbed), f"killed after step {step}"
     assert weights(run) == weights(undisturbed)
     assert len(json.loads((run / "run.json").read_text())["sessions"]) == 2
@@ -136,7 +147,7 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
     done = len(read_metrics(run))
     state = torch.load(sorted((run / "checkpoints").iterdir())[-1], weights_only=True)
     assert state["step"] == done
-    synth("train", url, "--out", run, *OPTIONS)
+    train_here(url, "--out", run, *OPTIONS)
     assert losses(run) == losses(undisturbed)
     assert weights(run) == weights(undisturbed)
 
@@ -148,7 +159,7 @@ def test_sigterm_to_all_processes_at_once_writes_a_checkpoint_too(
     run = tmp_path / "run"
     status = kill_after(run, 4, url, "--workers", "2", kind=signal.SIGTERM, whole_group=True)
     assert status == 143
-    synth("train", url, "--out", run, *OPTIONS)
+    train_here(url, "--out", run, *OPTIONS)
     assert losses(run) == losses(undisturbed)
 
 
@@ -159,15 +170,13 @@ def test_bad_view_that_one_rank_reads_ends_all_and_is_named(tmp_path: Path) -> N
     data = bytearray(tar.read_bytes())
     data[row.offset + 30] ^= 1
     tar.write_bytes(data)
-    start_s = time.monotonic()
     output = synth(
-        "train", tmp_path / "set", "--out", tmp_path / "run", *OPTIONS, "--views-per-prompt", "4",
+        "train", tmp_path / "set", "--out", tmp_path / "run", *OPTIONS, "--views-per-group", "4",
         "--nproc", "2", status=1,
     )  # fmt: skip
     lines = [each for each in output.splitlines() if "Error" in each]
     assert len(lines) in (1, 2)  # of rank 0, and of the rank that read it if it ended first
     assert all("data/000002.tar" in line and row.key in line for line in lines)
-    assert time.monotonic() - start_s < 60
 
 
 def test_loader_workers_read_from_a_bucket(url: str, undisturbed: Path, tmp_path: Path) -> None:
@@ -187,7 +196,7 @@ def test_two_ranks_have_the_losses_of_one_and_resume_on_one(
     assert status == 143
     done = len(read_metrics(run))
     assert 8 <= done < 24
-    synth("train", url, "--out", run, *OPTIONS)
+    train_here(url, "--out", run, *OPTIONS)
     expected = losses(undisturbed)
     found = losses(run)
     assert len(found) == 24
@@ -222,21 +231,20 @@ def test_two_ranks_train_to_the_end_under_torchrun(
 
 
 def test_fresh_starts_over(url: str, undisturbed: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
-    kill_after(run, 3, url, kind=signal.SIGTERM)
-    synth("train", url, "--out", run, *OPTIONS, "--seed", "5", "--fresh")
-    assert losses(run) != losses(undisturbed)
-    assert len(losses(run)) == 24
+    train_here(url, "--out", tmp_path, *OPTIONS, "--steps", "3")
+    train_here(url, "--out", tmp_path, *OPTIONS, "--seed", "5", "--fresh")
+    assert losses(tmp_path) != losses(undisturbed)
+    assert len(losses(tmp_path)) == 24
 
 
 def test_loader_workers_change_nothing(url: str, undisturbed: Path, tmp_path: Path) -> None:
-    synth("train", url, "--out", tmp_path, *OPTIONS, "--workers", "2")
+    train_here(url, "--out", tmp_path, *OPTIONS, "--workers", "2")
     assert losses(tmp_path) == losses(undisturbed)
     assert weights(tmp_path) == weights(undisturbed)
 
 
 def test_bf16_trains(url: str, undisturbed: Path, tmp_path: Path) -> None:
-    synth("train", url, "--out", tmp_path, *OPTIONS, "--set", "run.precision=bf16")
+    train_here(url, "--out", tmp_path, *OPTIONS, "--set", "run.precision=bf16")
     assert losses(tmp_path) != losses(undisturbed)
     assert losses(tmp_path)[0] == pytest.approx(losses(undisturbed)[0], abs=0.1)
 

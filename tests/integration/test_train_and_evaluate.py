@@ -40,8 +40,8 @@ def test_text_objectives_are_scored_zero_shot_too(objective: str, tmp_path: Path
     head = ("--set", "objective.head_hidden=8", "--set", "objective.head_out=4")
     synth(
         "train", tmp_path / "set", "--out", run, "--objective", objective, "--steps", 3,
-        "--model", "synth_small_conv", "--set", "model.input_px=16", "--batch-prompts", 6,
-        "--views-per-prompt", 2, "--set", f"objective.text={TEXT}",
+        "--model", "synth_small_conv", "--set", "model.input_px=16", "--batch-groups", 6,
+        "--views-per-group", 2, "--set", f"objective.text={TEXT}",
         *(head if objective == "stablerep-plus" else ()),
     )  # fmt: skip
     on = labelled(tmp_path / "labelled")
@@ -64,7 +64,7 @@ def test_encoder_without_text_is_refused_zero_shot(tmp_path: Path) -> None:
     make_picture_set(tmp_path / "set")
     run = tmp_path / "run"
     synth(
-        "train", tmp_path / "set", "--out", run, "--steps", 2, "--batch-prompts", 6,
+        "train", tmp_path / "set", "--out", run, "--steps", 2, "--batch-groups", 6,
         "--model", "synth_small_conv", "--set", "model.input_px=16",
         "--set", "objective.head_hidden=8", "--set", "objective.head_out=4",
     )  # fmt: skip

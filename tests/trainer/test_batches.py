@@ -10,12 +10,14 @@ import torch
 from manifests.shard_set import ShardSet
 from tests.picture_sets import make_picture_set
 from tests.sets import refused
-from trainer.data.batches import Batch, BatchConfig, Batches, load
-from trainer.data.crops import AugmentConfig
-from trainer.data.sources import ShardSetSource
+from trainer.data.batches import Batches, CropSet, LoadedBatch, load
+from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS, AugmentConfig
+from trainer.data.shard_sets import ShardSetSource
+from trainer.data.sources import Demand
 from trainer.errors import CorruptViewError
 
 NUM_STEPS = 7
+CAPTIONS = frozenset({"captions"})
 
 
 @pytest.fixture(scope="module")
@@ -26,29 +28,21 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def batches(url: str, *, rank: int = 0, world: int = 1, views: int = 3, **changes: Any) -> Batches:
-    source = ShardSetSource(url)
-    values = {
-        "num_groups": 8,
-        "views_per_group": views,
-        "crops_per_view": 1,
-        "reads_captions": True,
-        "input_px": 12,
-        "seed": 3,
-        "augment": AugmentConfig(),
-        "allows_bad_groups": False,
-    }
-    config = BatchConfig(**values | changes)  # type: ignore[arg-type]
-    return Batches(source, source.table().with_views(views), config, rank=rank, world=world)
+    values = {"seed": 3, "num_groups": 8, "views_per_group": views, "reads": CAPTIONS}
+    demand = Demand(**values | changes)
+    stream = ShardSetSource(url).stream(demand)
+    crops = CropSet(count=1, input_px=12, augment=AugmentConfig())
+    return Batches(stream, [crops], seed=demand.seed, rank=rank, world=world)
 
 
-def joined(parts: list[Batch]) -> dict[str, Any]:
+def joined(parts: list[LoadedBatch]) -> dict[str, Any]:
     """One step over all ranks."""
     return {
         "ids": torch.cat([part.ids for part in parts]).tolist(),
         "views": np.concatenate([part.views for part in parts]).tolist(),
         "captions": [each for part in parts for each in part.captions],
-        "images": torch.cat([part.images for part in parts]).numpy().tobytes(),
-        "colours": torch.cat([part.colours for part in parts]).numpy().tobytes(),
+        "images": torch.cat([part.images[0] for part in parts]).numpy().tobytes(),
+        "colours": torch.cat([part.colours[0] for part in parts]).numpy().tobytes(),
     }
 
 
@@ -116,11 +110,39 @@ def test_split_groups_are_single_good_views(url: str) -> None:
     table = ShardSetSource(url).table().with_views(1).split()
     assert len(table) == 47  # one of 48 failed
     assert len(set(table.ids.tolist())) == 47
-    found = batches(url, views=1)
-    found._table = table
-    batch = found[0]
-    assert isinstance(batch, Batch)
+    batch = batches(url, views=1, splits_groups=True)[0]
+    assert isinstance(batch, LoadedBatch)
     assert batch.views.shape == (8, 1)
+    assert set(batch.ids.tolist()) <= set(table.ids.tolist())
+
+
+def test_crop_sets_differ_in_number_size_and_colours(url: str) -> None:
+    stream = ShardSetSource(url).stream(Demand(seed=3, num_groups=4, views_per_group=2))
+    grey = AugmentConfig(grey_prob=1.0, crop_scale=(0.1, 0.2))
+    crops = [
+        CropSet(count=2, input_px=12, augment=AugmentConfig()),
+        CropSet(count=3, input_px=8, augment=grey),
+    ]
+    batch = Batches(stream, crops, seed=3, rank=0, world=1)[0]
+    assert isinstance(batch, LoadedBatch)
+    assert [tuple(images.shape) for images in batch.images] == [(16, 3, 12, 12), (24, 3, 8, 8)]
+    is_grey = COLOUR_FIELDS.index("grey")
+    assert bool((batch.colours[1][:, is_grey] == 1).all())
+    width, height = (BOX_FIELDS.index(side) for side in ("width", "height"))
+    areas = batch.boxes[1][:, width] * batch.boxes[1][:, height]
+    assert 0.05 < float(areas.min()) <= float(areas.max()) < 0.3
+    assert len({tuple(box) for box in batch.boxes[1].tolist()}) > 12
+
+
+def test_first_crop_set_does_not_depend_on_those_after_it(url: str) -> None:
+    def first(*counts: int) -> bytes:
+        stream = ShardSetSource(url).stream(Demand(seed=3, num_groups=4, views_per_group=2))
+        crops = [CropSet(count=count, input_px=12, augment=AugmentConfig()) for count in counts]
+        batch = Batches(stream, crops, seed=3, rank=0, world=1)[0]
+        assert isinstance(batch, LoadedBatch)
+        return batch.images[0].numpy().tobytes()
+
+    assert first(2) == first(2, 5)
 
 
 def test_other_seed_other_crops(url: str, expected: list[dict[str, Any]]) -> None:
@@ -163,11 +185,11 @@ def test_missing_tar_is_named(tmp_path: Path) -> None:
 
 def test_bad_groups_are_replaced_alike_on_any_ranks(tmp_path: Path) -> None:
     url, key = damaged(tmp_path)
-    options = {"views": 4, "allows_bad_groups": True}
+    options = {"views": 4, "replaces_unreadable": True}
     alone = list(load(batches(url, **options), range(6), num_workers=0))
-    told = [line for batch in alone for line in batch.bad]
-    assert told
-    assert all(key in line for line in told)
+    replaced = [group for batch in alone for group in batch.replaced]
+    assert len({group.id for group in replaced}) == 1
+    assert all(key in group.reason for group in replaced)
     ranks = [
         load(batches(url, rank=rank, world=4, **options), range(6), num_workers=0)
         for rank in range(4)

@@ -60,9 +60,11 @@ def test_downsampling_goes_through_a_drawn_size() -> None:
     )
     pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
     by_size = {each.downsample_px: each for each in draws(config, 50)}
-    detail = {size: float(cut(pixels, each, 256).float().std()) for size, each in by_size.items()}
+    detail = {
+        size: float(cut(pixels, each, 256)[0].float().std()) for size, each in by_size.items()
+    }
     assert detail[0] > detail[128] > detail[64]
-    assert torch.equal(cut(pixels, by_size[0], 256), torch.from_numpy(pixels).permute(2, 0, 1))
+    assert torch.equal(cut(pixels, by_size[0], 256)[0], torch.from_numpy(pixels).permute(2, 0, 1))
 
 
 def test_crop_is_the_part_that_was_drawn() -> None:
@@ -70,7 +72,9 @@ def test_crop_is_the_part_that_was_drawn() -> None:
     draw = draws(AugmentConfig(crop_scale=(0.2, 0.3)), 1)[0]
     left, top, wide, high = crop_box(draw, 60, 40)
     pixels[top : top + high, left : left + wide] = 255
-    assert int(cut(pixels, draw, 16).min()) == 255
+    crop, box = cut(pixels, draw, 16)
+    assert int(crop.min()) == 255
+    assert (box * [60, 40, 60, 40]).round().tolist() == [left, top, wide, high]
 
 
 def test_draws_depend_on_what_they_are_for() -> None:

@@ -25,7 +25,7 @@ def test_every_number_of_ranks_reads_the_same_batches(
     for world in (1, 2, 4):
         ranks = [GroupOrder(shards, seed=seed, batch_groups=batch) for _ in range(world)]
         parts = [
-            [place for r in range(world) for place in ranks[r].part(step, rank=r, world=world)]
+            [turn for r in range(world) for turn in ranks[r].part(step, rank=r, world=world)]
             for step in steps
         ]
         assert parts == whole
@@ -41,9 +41,9 @@ def test_each_group_comes_once_an_epoch(sizes: list[int], seed: int, batch: int)
     shards = np.repeat(np.arange(len(sizes), dtype=np.int32), sizes)
     order = GroupOrder(shards, seed=seed, batch_groups=batch)
     num_steps = -(-3 * len(shards) // batch)
-    places = [place for step in range(num_steps) for place in order.batch(step)]
+    turns = [turn for step in range(num_steps) for turn in order.batch(step)]
     for epoch in range(3):
-        entries = [place.entry for place in places if place.epoch == epoch]
+        entries = [turn.entry for turn in turns if turn.epoch == epoch]
         assert sorted(entries) == list(range(len(shards)))
 
 
@@ -78,7 +78,7 @@ def test_a_step_far_into_the_run_needs_no_history() -> None:
     shards = np.zeros(7, dtype=np.int32)
     order = GroupOrder(shards, seed=0, batch_groups=4)
     assert order.batch(1_000_000) == GroupOrder(shards, seed=0, batch_groups=4).batch(1_000_000)
-    assert {place.epoch for place in order.batch(1_000_000)} <= {571428, 571429}
+    assert {turn.epoch for turn in order.batch(1_000_000)} <= {571428, 571429}
 
 
 @pytest.mark.parametrize("world", [1, 2, 4, 8])

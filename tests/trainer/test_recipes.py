@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from manifests.foundation.errors import ConfigError
 from manifests.foundation.settings import check
+from tests.sets import refused
 from trainer.config import load_config
 from trainer.data.crops import AugmentConfig
 from trainer.models.encoder import EncoderSpec
@@ -30,7 +32,7 @@ def test_recipe_is_valid(name: str) -> None:
 @pytest.mark.parametrize("name", ["stablerep-cc12m", "stablerep-plus-cc12m"])
 def test_published_recipe_has_the_published_values(name: str) -> None:
     config = load_config(recipe=find_recipe(name), overrides=[], flags={})
-    images = config.batch.prompts * (config.batch.views_per_prompt or 0)
+    images = config.batch.groups * (config.batch.views_per_group or 0)
     assert images == 8256
     assert config.optimizer.lr_per_256 * images / 256 == pytest.approx(3.225e-3)
     assert config.optimizer.betas == (0.9, 0.98)
@@ -50,3 +52,44 @@ def test_defaults_are_the_papers() -> None:
     augment = AugmentConfig()
     assert (augment.crop_scale, augment.jitter_prob, augment.grey_prob) == ((0.08, 1.0), 0.8, 0.2)
     assert augment.downsample_px == (64, 128)
+
+
+def write(folder: Path, name: str, text: str) -> Path:
+    path = folder / f"{name}.toml"
+    path.write_text(text)
+    return path
+
+
+def test_recipe_that_extends_another_replaces_single_keys(tmp_path: Path) -> None:
+    write(tmp_path, "below", 'extends = "demo"\n[batch]\ngroups = 32\n[run]\nseed = 3\n')
+    above = write(tmp_path, "above", 'extends = "below.toml"\n[run]\nseed = 4\n')
+    config = load_config(recipe=above, overrides=["batch.views_per_group=2"], flags={})
+    assert (config.batch.groups, config.batch.views_per_group, config.run.seed) == (32, 2, 4)
+    assert config.objective["head_hidden"] == 128  # of the recipe demo
+    assert config.model["input_px"] == 32  # of the one that demo extends
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ('extends = "me.toml"', ("circle", "me -> me")),
+        ('extends = "demmo"', ("extends = 'demmo'", "did you mean 'demo'")),
+        ('extends = "gone.toml"', ("gone.toml", "no such file beside it")),
+        ("extends = 5", ("extends is 5", "the name of a recipe")),
+        ('extends = "demo"\nbatch = 3', ("batch is a value, expected a table",)),
+        ('extends = "demo"\n[run.seed]\na = 1', ("run.seed",)),
+    ],
+)
+def test_extending_that_is_wrong_is_one_line(
+    tmp_path: Path, text: str, parts: tuple[str, ...]
+) -> None:
+    path = write(tmp_path, "me", text)
+    with refused(ConfigError, "me", *parts):
+        load_config(recipe=path, overrides=[], flags={})
+
+
+def test_circle_of_two_recipes_is_named(tmp_path: Path) -> None:
+    write(tmp_path, "one", 'extends = "two.toml"')
+    path = write(tmp_path, "two", 'extends = "one.toml"')
+    with refused(ConfigError, "two -> one -> two"):
+        load_config(recipe=path, overrides=[], flags={})

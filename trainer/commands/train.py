@@ -11,18 +11,21 @@ _SIGTERM_STATUS = 143
 @click.command()
 @click.argument("url")
 @click.option(
-    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the run; resumed."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Folder of the run. A run that was stopped is resumed.",
 )
-@click.option("--objective", help="stablerep, stablerep-plus, simclr or clip.  [stablerep]")
+@click.option("--objective", help="Such as stablerep, simclr or clip.  [default: stablerep]")
 @click.option("--model", help="Name of a timm model.  [default: vit_base_patch16_224]")
-@click.option("--steps", type=int, help="Steps of the optimizer.")
+@click.option("--steps", type=int, help="Steps of the run.")
 @click.option("--epochs", type=float, help="Passes over the groups, instead of --steps.")
-@click.option("--batch-prompts", type=int, help="Groups of a step, over all ranks.  [default: 64]")
-@click.option("--views-per-prompt", type=int, help="Views of each group in a step.")
+@click.option("--batch-groups", type=int, help="Groups of a step, over all ranks.  [default: 64]")
+@click.option("--views-per-group", type=int, help="Views of each group in a step.")
 @click.option("--workers", type=int, help="Loader processes of each rank.  [default: 0]")
-@click.option("--nproc", type=click.IntRange(1), help="Start so many ranks on this machine.")
+@click.option("--nproc", type=click.IntRange(1), help="Number of ranks to start on this machine.")
 @click.option("--seed", type=int, help="[default: 0]")
-@click.option("--recipe", help="TOML file, or the name of one that is shipped.")
+@click.option("--recipe", help="TOML file, or the name of a recipe of this package.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
 @click.option("--fresh", is_flag=True, help="Start over: remove what an earlier run left in --out.")
 def train(
@@ -36,8 +39,8 @@ def train(
 ) -> None:
     """Learn an encoder from the shard set at URL.
 
-    URL is a sealed set, or wds:FOLDER for WebDataset tars of single images. The same command goes
-    on with a run that was stopped. With torchrun or srun, or --nproc, it trains on several ranks.
+    URL is a sealed set, or wds:FOLDER for WebDataset tars of single images. The same command
+    resumes a run that was stopped. torchrun, srun and --nproc each start several ranks.
     """
     from manifests.foundation.errors import ConfigError
     from trainer.launching import launch
@@ -63,8 +66,8 @@ def train(
         "model.model": flags["model"],
         "schedule.steps": flags["steps"],
         "schedule.epochs": flags["epochs"],
-        "batch.prompts": flags["batch_prompts"],
-        "batch.views_per_prompt": flags["views_per_prompt"],
+        "batch.groups": flags["batch_groups"],
+        "batch.views_per_group": flags["views_per_group"],
         "data.workers": flags["workers"],
         "run.seed": flags["seed"],
     }
@@ -75,12 +78,8 @@ def train(
         source = open_source(url)
         plan = make_plan(config, source, world=world_size(), origin=str(recipe or "recipe"))
         speaks = rank() == 0
-        if speaks and plan.num_left_out:
-            click.echo(
-                f"{source.url}: {plan.num_left_out:,} groups have fewer than "
-                f"{plan.batch.views_per_group} good views and are left out",
-                err=True,
-            )
+        if speaks and plan.stream.num_left_out:
+            click.echo(_left_out(plan), err=True)
         bar: list[Any] = []
 
         def begin(step: int, num_steps: int) -> None:
@@ -91,15 +90,24 @@ def train(
             if bar:
                 bar[0](1)
 
-        done = run_training(
-            plan, source, out, device=device, fresh=fresh, on_begin=begin, on_step=advance
-        )
+        done = run_training(plan, out, device=device, fresh=fresh, on_begin=begin, on_step=advance)
     if not done:
         if speaks:
-            click.echo(f"{out}: stopped by a signal, checkpoint written; the same command goes on")
+            click.echo(
+                f"{out}: stopped by a signal, with a checkpoint; the same command resumes it"
+            )
         raise SystemExit(_SIGTERM_STATUS)
     if speaks:
         click.echo(
             f"{out}: {plan.num_steps:,} steps of {plan.crops_per_step:,} images, "
             f"{out / 'encoder.safetensors'}"
         )
+
+
+def _left_out(plan: Any) -> str:
+    lacks = [f"have fewer than {plan.demand.views_per_group} good views"]
+    lacks += [f"have no {name.removesuffix('s')}" for name in sorted(plan.demand.reads)]
+    return (
+        f"{plan.source.url}: {plan.stream.num_left_out:,} groups {' or '.join(lacks)} and are "
+        "left out"
+    )

@@ -1,8 +1,8 @@
-"""One rank's part of one step, as a pure function of the step: what the loader's workers run."""
+"""From a step to the crops of one rank: what the loader's workers run."""
 
 import signal
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -12,193 +12,152 @@ from torch.utils.data import DataLoader, Dataset
 
 from manifests.foundation.errors import SynthError
 from trainer.data.crops import AugmentConfig, cut, draw_crop
-from trainer.data.decoding import decode
 from trainer.data.draws import generator
-from trainer.data.groups import GroupTable
-from trainer.data.order import GroupOrder, Place
-from trainer.data.sources import Source, StoredView
-from trainer.errors import CorruptViewError
-
-MAX_SUBSTITUTES = 100
+from trainer.data.sources import GroupStream, UnreadableGroup
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BatchConfig:
-    """What a step consists of."""
+class CropSet:
+    """Crops that are taken of every view alike."""
 
-    num_groups: int
-    """Groups of a step over all ranks."""
-    views_per_group: int
-    crops_per_view: int
-    reads_captions: bool
+    count: int
+    """Crops of each view."""
     input_px: int
-    seed: int
+    """Side of a crop."""
     augment: AugmentConfig
-    allows_bad_groups: bool
-    """Put another group in the place of one that cannot be read, and count it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
-    """One rank's groups of a step. Rows are group-major, then views, then crops."""
+class LoadedBatch:
+    """One rank's groups of a step, as a loader worker hands them on.
+
+    Images and draws have one tensor for each crop set. Their rows are group-major, then views, then
+    crops.
+    """
 
     step: int
-    images: Tensor
-    """uint8 [rows, 3, input_px, input_px]."""
-    colours: Tensor
-    """float32 [rows, colour fields]: what is still to be done to each crop."""
+    images: tuple[Tensor, ...]
+    """uint8 [crops, 3, input_px, input_px] each."""
+    colours: tuple[Tensor, ...]
+    """float32 [crops, colour fields] each: what is still to be done to every crop."""
+    boxes: tuple[Tensor, ...]
+    """float32 [crops, 4] each: `BOX_FIELDS` of every crop."""
     ids: Tensor
     """int64 [groups]."""
-    views: NDArray[np.int64]
-    """View index of each row's view, [groups, views]."""
+    labels: Tensor
+    """int64 [groups]; NO_LABEL where labels are not read."""
     captions: list[str]
-    bad: list[str]
-    """Why groups were replaced."""
+    """One a group; empty texts where captions are not read."""
+    views: NDArray[np.int64]
+    """Number of each view in its group, [groups, views]."""
+    replaced: list[UnreadableGroup]
+    """Groups that could not be read."""
 
-    def pin_memory(self) -> "Batch":
-        return Batch(
-            step=self.step,
-            images=self.images.pin_memory(),
-            colours=self.colours.pin_memory(),
-            ids=self.ids.pin_memory(),
-            views=self.views,
-            captions=self.captions,
-            bad=self.bad,
-        )
+    def pin_memory(self) -> "LoadedBatch":
+        """In memory from which a GPU copies by itself; the loader calls this."""
+        return self._with_tensors(lambda tensor: tensor.pin_memory())
+
+    def to(self, device: torch.device) -> "LoadedBatch":
+        """On a device; the copy may still be under way."""
+        return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
+
+    def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> "LoadedBatch":
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        for name, value in values.items():
+            if isinstance(value, Tensor):
+                values[name] = change(value)
+            elif isinstance(value, tuple):
+                values[name] = tuple(map(change, value))
+        return LoadedBatch(**values)
 
 
-class Batches(Dataset[Batch | Exception]):
-    """Step to batch. Errors come back as values: they cross from a worker in one line."""
+class Batches(Dataset[LoadedBatch | Exception]):
+    """Step to batch, a pure function of the step.
+
+    An error of ours is returned and not raised, because torch would wrap the traceback of a worker
+    around it; `load` raises it in the process that trains.
+
+    Args:
+        seed: Decides the crops.
+    """
 
     def __init__(
-        self,
-        source: Source,
-        table: GroupTable,
-        config: BatchConfig,
-        *,
-        rank: int,
-        world: int,
+        self, stream: GroupStream, crops: Sequence[CropSet], *, seed: int, rank: int, world: int
     ) -> None:
-        self._source = source
-        self._table = table
-        self._config = config
+        self._stream = stream
+        self._crops = tuple(crops)
+        self._seed = seed
         self._part = rank, world
-        self._order = GroupOrder(table.shards, seed=config.seed, batch_groups=config.num_groups)
 
-    def __getitem__(self, step: int) -> Batch | Exception:
+    def __getitem__(self, step: int) -> LoadedBatch | Exception:
         try:
             return self._batch(step)
         except SynthError as exc:
             return exc
 
-    def _batch(self, step: int) -> Batch:
+    def _batch(self, step: int) -> LoadedBatch:
         rank, world = self._part
-        config = self._config
-        images, colours, ids, indices, captions, bad = [], [], [], [], [], []
-        for place in self._order.part(step, rank=rank, world=world):
-            place, views, told = self._read(place)
-            bad += told
-            ids.append(int(self._table.ids[place.entry]))
-            indices.append([view.view_index for view, _ in views])
-            captions.append(self._caption(place))
-            for view, pixels in views:
-                for crop in range(config.crops_per_view):
-                    rng = generator(
-                        "crop", config.seed, *place.seeds(), ids[-1], view.view_index, crop
-                    )
-                    draw = draw_crop(rng, config.augment)
-                    images.append(cut(pixels, draw, config.input_px))
-                    colours.append(draw.colours)
-        return Batch(
+        images: list[list[Tensor]] = [[] for _ in self._crops]
+        colours: list[list[NDArray[np.float32]]] = [[] for _ in self._crops]
+        boxes: list[list[NDArray[np.float32]]] = [[] for _ in self._crops]
+        groups = self._stream.groups(step, rank=rank, world=world)
+        for group in groups:
+            for view in group.views:
+                number = 0  # of the crop, over all crop sets
+                for index, crops in enumerate(self._crops):
+                    for _ in range(crops.count):
+                        rng = generator(
+                            "crop", self._seed, *group.turn, group.id, view.index, number
+                        )
+                        draw = draw_crop(rng, crops.augment)
+                        image, box = cut(view.pixels, draw, crops.input_px)
+                        images[index].append(image)
+                        colours[index].append(draw.colours)
+                        boxes[index].append(box)
+                        number += 1
+        return LoadedBatch(
             step=step,
-            images=torch.stack(images),
-            colours=torch.from_numpy(np.stack(colours)),
-            ids=torch.tensor(ids),
-            views=np.array(indices),
-            captions=captions,
-            bad=bad,
-        )
-
-    def _read(
-        self, place: Place
-    ) -> tuple[Place, list[tuple[StoredView, NDArray[np.uint8]]], list[str]]:
-        """The views of a group, or of the group that replaces it, and why it does."""
-        told: list[str] = []
-        first = place
-        while True:
-            try:
-                return place, self._views(place), told
-            except CorruptViewError as exc:
-                if not self._config.allows_bad_groups or len(told) == MAX_SUBSTITUTES:
-                    raise
-                told.append(str(exc))
-            # A function of what it replaces alone, so every rank and every resume takes the same.
-            rng = generator("substitute", self._config.seed, first.epoch, first.entry, len(told))
-            entry = int(rng.integers(len(self._table)))
-            place = Place(epoch=first.epoch, entry=entry, instead_of=first.entry)
-
-    def _views(self, place: Place) -> list[tuple[StoredView, NDArray[np.uint8]]]:
-        table, entry = self._table, place.entry
-        found = self._source.read(
-            int(table.shards[entry]), int(table.first_rows[entry]), self._choose(place)
-        )
-        return [(view, self._decode(view)) for view in found]
-
-    def _choose(self, place: Place) -> Sequence[int]:
-        """Which good views of a group, without replacement, in the order drawn."""
-        if (only := int(self._table.only_views[place.entry])) >= 0:
-            return [only]
-        num_views = int(self._table.num_views[place.entry])
-        rng = generator(
-            "views", self._config.seed, *place.seeds(), int(self._table.ids[place.entry])
-        )
-        chosen: list[int] = rng.permutation(num_views)[: self._config.views_per_group].tolist()
-        return chosen
-
-    def _decode(self, view: StoredView) -> NDArray[np.uint8]:
-        pixels = decode(view.data, where=view.where)
-        if view.size_px is not None and pixels.shape[:2] != view.size_px[::-1]:
-            width, height = view.size_px
-            raise CorruptViewError(
-                f"{view.where}: {pixels.shape[1]}x{pixels.shape[0]} px, its manifest says "
-                f"{width}x{height}; run `synth verify`"
-            )
-        return pixels
-
-    def _caption(self, place: Place) -> str:
-        if not self._config.reads_captions:
-            return ""
-        table = self._table
-        return self._source.caption(
-            int(table.shards[place.entry]), int(table.first_rows[place.entry])
+            images=tuple(torch.stack(part) for part in images),
+            colours=tuple(torch.from_numpy(np.stack(part)) for part in colours),
+            boxes=tuple(torch.from_numpy(np.stack(part)) for part in boxes),
+            ids=torch.tensor([group.id for group in groups]),
+            labels=torch.tensor([group.label for group in groups]),
+            captions=[group.caption for group in groups],
+            views=np.array([[view.index for view in group.views] for group in groups]),
+            replaced=[unreadable for group in groups for unreadable in group.replaced],
         )
 
 
 def load(
     batches: Batches, steps: range, *, num_workers: int, pin_memory: bool = False
-) -> Iterator[Batch]:
+) -> Generator[LoadedBatch, None, None]:
     """The batches of some steps in order; any number of workers gives the same ones.
 
+    Closing the iterator ends the workers.
+
     Raises:
-        TrainerError, ContractError: What a worker met, in its place in the order.
+        SynthError: What a worker met, at the step at which it met it.
     """
-    loader: DataLoader[Batch | Exception] = DataLoader(
+    loader: DataLoader[LoadedBatch | Exception] = DataLoader(
         batches,
         batch_size=None,
         sampler=steps,
         num_workers=num_workers,
         pin_memory=pin_memory,
-        worker_init_fn=_begin_worker if num_workers else None,
+        worker_init_fn=_ignore_signals if num_workers else None,
         prefetch_factor=4 if num_workers else None,
         generator=torch.Generator(),  # the loader draws a seed; not from the global generator
     )
-    for found in loader:
-        if isinstance(found, Exception):
-            raise found
-        yield found
+    for batch in loader:
+        if isinstance(batch, Exception):
+            raise batch
+        yield batch
 
 
-def _begin_worker(worker: int) -> None:
-    """A signal to the whole group of processes is the training's to answer, with a checkpoint."""
+def _ignore_signals(worker: int) -> None:
+    """Leave signals that are sent to the whole process group to the process that trains.
+
+    It writes a checkpoint first and ends its workers then.
+    """
     for kind in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1):
         signal.signal(kind, signal.SIG_IGN)

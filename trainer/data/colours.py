@@ -1,7 +1,8 @@
 """Colour jitter, grey, blur and flip of a whole batch, each image with its own draw.
 
-On whatever device the batch is on: a CPU worker only decodes and cuts. Each operation touches an
-image alone, so a crop looks the same in any batch. Jitter equals torchvision's on floats; tested.
+It runs on the device that holds the batch, while loader workers only decode and cut. No operation
+looks at a second image, so a crop looks the same in any batch. Jitter equals torchvision's on
+floats.
 """
 
 from collections.abc import Callable
@@ -22,13 +23,17 @@ _LUMA = (0.2989, 0.587, 0.114)
 def colour(
     images: UInt8[Tensor, "crops 3 height width"], draws: Float[Tensor, "crops fields"]
 ) -> Float[Tensor, "crops 3 height width"]:
-    """The crops as the tower sees them, in levels of 0 to 255, not normalised yet.
+    """Apply what was drawn for each crop.
 
     Args:
+        images: Levels from 0 to 255.
         draws: Columns `COLOUR_FIELDS`.
+
+    Returns:
+        Levels from 0 to 255, not normalised yet.
     """
     drawn = dict(zip(COLOUR_FIELDS, draws.unbind(1), strict=True))
-    # Mirrored first, while a pixel is three bytes: nothing that follows knows left from right.
+    # Mirror first, while a pixel has three bytes: what follows does not depend on left and right.
     images = _where(drawn["flip"] > 0, images, lambda chosen, rows: chosen.flip(3))
     pixels = images.float()
     orders = torch.where(drawn["jitter"] > 0, drawn["order"], torch.full_like(draws[:, 0], -1.0))
@@ -103,8 +108,8 @@ def _hue(pixels: Tensor, shift: Tensor) -> Tensor:
     # Back: each channel is the value minus the spread times a trapezoid over the hue (CSS Color 4).
     turned = []
     for offset in (5.0, 3.0, 1.0):
-        place = (offset + hue * 6) % 6
-        weight = torch.minimum(place, 4 - place).clamp(0, 1)
+        sector = (offset + hue * 6) % 6
+        weight = torch.minimum(sector, 4 - sector).clamp(0, 1)
         turned.append(highest - spread * weight)
     return torch.stack(turned, dim=1)
 
@@ -122,7 +127,7 @@ def _blur(pixels: Tensor, sigmas: Tensor) -> Tensor:
     reach = min(int(torch.ceil(3 * sigmas.max())), min(pixels.shape[2:]) - 1)
     taps = torch.arange(-reach, reach + 1, device=pixels.device, dtype=torch.float32)
     kernels = torch.exp(-0.5 * (taps / sigmas[:, None]) ** 2)
-    # Each image ends its own kernel: the reach of the batch must not show.
+    # Each kernel ends at its own reach, so that no image depends on the largest sigma of the batch.
     kernels = kernels * (taps.abs() <= torch.ceil(3 * sigmas)[:, None])
     kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(3, dim=0)[:, None, None]
     count, _, height, width = pixels.shape

@@ -1,7 +1,7 @@
-"""Which crop of a view, in which colours: drawn here, cut here, coloured on the device.
+"""Random crops: drawn and cut here, on the CPU; `colours` does the rest on the device.
 
-The order and the ranges are StableRep's (main_stablerep.py of google-research/syn-rep-learn):
-now and then a trip through a smaller size, a random resized crop, colour jitter, grey, blur, flip.
+Order and ranges are those of StableRep (main_stablerep.py of google-research/syn-rep-learn):
+downsampling with a small probability, random resized crop, colour jitter, grey, blur, flip.
 """
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class AugmentConfig(Table):
     blur_sigma_px: Annotated[tuple[_Sigma, _Sigma], _Ascending] = (0.1, 2.0)
     """Standard deviation of the blur, in px of the crop."""
     downsample_prob: float = Field(default=0.0, ge=0, le=1)
-    """0.05 where the paper uses it."""
+    """StableRep uses 0.05 in its runs with downsampling."""
     downsample_px: tuple[Annotated[int, Field(ge=1)], ...] = Field(default=(64, 128), min_length=1)
     """Sizes of the shorter side, one of which is drawn."""
 
@@ -57,10 +57,14 @@ _ATTEMPTS = 10
 
 @dataclass(frozen=True, slots=True)
 class CropDraw:
-    """One crop of one view. Drawn in full whatever is used, so no draw moves another."""
+    """One crop of one view.
+
+    All numbers are drawn even if unused, so switching one augmentation off leaves the others
+    unchanged.
+    """
 
     downsample_px: int
-    """0 for no trip."""
+    """Shorter side that the view is shrunk to before it is cut; 0 for no shrinking."""
     sizes: NDArray[np.float64]
     """Ten pairs of area and log ratio, [10, 2]: the first that fits is taken."""
     ratios: tuple[float, float]
@@ -81,12 +85,15 @@ COLOUR_FIELDS = (
     "grey",
     "blur_sigma_px",
 )
-"""Columns of what the device is told: flags are 0 or 1, a sigma of 0 is no blur, `order` is one
-of the 24 orders of the four jitters."""
+"""Columns of `CropDraw.colours`. flip, jitter and grey are 0 or 1; hue is a part of the circle; a
+sigma of 0 is no blur; `order` is one of the 24 orders of the four jitters."""
+
+BOX_FIELDS = ("left", "top", "width", "height")
+"""Columns that say which part of its view a crop is, each as a fraction of the view's side."""
 
 
 def draw_crop(rng: np.random.Generator, config: AugmentConfig) -> CropDraw:
-    """Draw one crop."""
+    """Draw one crop; takes equally many numbers from `rng` whatever the settings are."""
     u = rng.random(14)
     low = config.crop_scale[0], np.log(config.crop_ratio[0])
     high = config.crop_scale[1], np.log(config.crop_ratio[1])
@@ -140,13 +147,20 @@ def crop_box(draw: CropDraw, width: int, height: int) -> tuple[int, int, int, in
     return (width - wide) // 2, (height - high) // 2, wide, high
 
 
-def cut(pixels: NDArray[np.uint8], draw: CropDraw, input_px: int) -> torch.Tensor:
-    """The crop of a view at the size of the tower's input: uint8 [3, input_px, input_px].
+def cut(
+    pixels: NDArray[np.uint8], draw: CropDraw, input_px: int
+) -> tuple[torch.Tensor, NDArray[np.float32]]:
+    """Cut a crop out of a view.
 
     Args:
-        pixels: [height, width, 3].
+        pixels: The view, [height, width, 3].
+        draw: What was drawn for it.
+        input_px: Side of the crop.
+
+    Returns:
+        uint8 [3, input_px, input_px], and float32 [4] with `BOX_FIELDS`.
     """
-    if not pixels.flags.writeable:  # torch warns of pixels that belong to somebody else
+    if not pixels.flags.writeable:  # torch warns of an array that it may not write to
         pixels = pixels.copy()
     image = torch.from_numpy(pixels).permute(2, 0, 1)  # channels last in memory: the fast kernel
     height, width = image.shape[1:]
@@ -156,4 +170,5 @@ def cut(pixels: NDArray[np.uint8], draw: CropDraw, input_px: int) -> torch.Tenso
     left, top, wide, high = crop_box(draw, width, height)
     part = image[:, top : top + high, left : left + wide]
     crop: torch.Tensor = V.resize(part, [input_px, input_px], antialias=True)
-    return crop
+    box = np.array([left / width, top / height, wide / width, high / height], dtype=np.float32)
+    return crop, box

@@ -1,6 +1,6 @@
-"""Random numbers that are functions of what they are for, not of when they are drawn.
+"""Random numbers that depend on what they are drawn for, and not on when or where.
 
-Nothing of a generator's state has to be saved, and no rank or worker can change a draw.
+So a resumed run needs no state of a generator, and neither ranks nor workers change a draw.
 """
 
 from hashlib import blake2b

@@ -1,30 +1,39 @@
-"""Which groups a set has for training: the index that every rank builds alike."""
+"""The index of an indexed source: which groups it has. Every rank builds the same one."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from hashlib import blake2b
 
 import numpy as np
 from numpy.typing import NDArray
 
+from trainer.data.sources import NO_LABEL
 from trainer.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupTable:
-    """Groups in the order of the set; 25 bytes each, so ten million fit anywhere."""
+    """Groups in the order of the set; 29 bytes each, so ten million of them fit anywhere.
+
+    All arrays are [groups].
+    """
 
     url: str
+    classes: tuple[str, ...]
+    """The distinct labels of the whole set, in alphabetical order."""
     ids: NDArray[np.int64]
-    """Group ids: equal ids are mutual positives."""
+    """Group ids: groups with equal ids are positives of each other."""
     shards: NDArray[np.int32]
     """Shard that holds the group."""
     first_rows: NDArray[np.int32]
-    """First row of the group in its shard's manifest."""
+    """First row of the group in the manifest of its shard."""
     num_views: NDArray[np.int32]
     """Good views of the group."""
     only_views: NDArray[np.int32]
     """The one good view that this entry stands for, counted among the good ones; -1 for all."""
     has_caption: NDArray[np.bool_]
+    labels: NDArray[np.int32]
+    """Index into `classes`; NO_LABEL for a group without one."""
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -35,12 +44,12 @@ class GroupTable:
         Raises:
             DataError: There is none.
         """
-        kept = self._take(np.flatnonzero(self.num_views >= fewest))
+        kept = self._take(self.num_views >= fewest)
         if not len(kept):
             most = int(self.num_views.max(initial=0))
             raise DataError(
                 f"{self.url}: no group has {fewest} good views, the largest has {most}; give "
-                f"--views-per-prompt {max(most, 1)} or less, or render more images per prompt"
+                f"--views-per-group {max(most, 1)} or less, or render more views of each group"
             )
         return kept
 
@@ -50,11 +59,25 @@ class GroupTable:
         Raises:
             DataError: There is none.
         """
-        kept = self._take(np.flatnonzero(self.has_caption))
+        kept = self._take(self.has_caption)
         if not len(kept):
             raise DataError(
                 f"{self.url}: has no captions to learn from; train with --objective stablerep or "
                 "simclr"
+            )
+        return kept
+
+    def with_labels(self) -> "GroupTable":
+        """The groups that have a label.
+
+        Raises:
+            DataError: There is none.
+        """
+        kept = self._take(self.labels != NO_LABEL)
+        if not len(kept):
+            raise DataError(
+                f"{self.url}: has no labels to learn from; generate it from captions with a label "
+                "column, or choose an objective that needs none, such as stablerep"
             )
         return kept
 
@@ -64,26 +87,38 @@ class GroupTable:
         starts = np.cumsum(self.num_views) - self.num_views
         views = (np.arange(len(parents)) - starts[parents]).astype(np.int32)
         pairs = np.stack([self.ids[parents], views.astype(np.int64)], axis=1)
-        ids = [
-            int.from_bytes(blake2b(pair.tobytes(), digest_size=8).digest()) >> 1 for pair in pairs
-        ]
-        return GroupTable(
-            url=self.url,
+        ids = [id_of(pair.tobytes()) for pair in pairs]
+        return replace(
+            self._take(parents),
             ids=np.array(ids, dtype=np.int64),
-            shards=self.shards[parents],
-            first_rows=self.first_rows[parents],
             num_views=np.ones(len(parents), dtype=np.int32),
             only_views=views,
-            has_caption=self.has_caption[parents],
         )
 
-    def _take(self, rows: NDArray[np.int64]) -> "GroupTable":
+    def _take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "GroupTable":
         return GroupTable(
             url=self.url,
+            classes=self.classes,
             ids=self.ids[rows],
             shards=self.shards[rows],
             first_rows=self.first_rows[rows],
             num_views=self.num_views[rows],
             only_views=self.only_views[rows],
             has_caption=self.has_caption[rows],
+            labels=self.labels[rows],
         )
+
+
+def id_of(content: bytes) -> int:
+    """A group id of 63 bits for something that has none."""
+    return int.from_bytes(blake2b(content, digest_size=8).digest()) >> 1
+
+
+def class_indices(labels: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+    """The distinct labels that are not empty, in alphabetical order, and the index of each label.
+
+    Example: class_indices(["b", "", "a", "b"]) has the classes ("a", "b") and indices 1, -1, 0, 1.
+    """
+    classes = tuple(sorted({label for label in labels if label}))
+    index = {label: number for number, label in enumerate(classes)}
+    return classes, np.array([index.get(label, NO_LABEL) for label in labels], dtype=np.int32)

@@ -16,7 +16,7 @@ class SourceKind(Protocol):
 
 
 SOURCES: Mapping[str, Entry] = {
-    "shards": Entry("trainer.data.sources:ShardSetSource", "trainer"),
+    "shards": Entry("trainer.data.shard_sets:ShardSetSource", "trainer"),
     "wds": Entry("trainer.data.tars:TarSource", "trainer"),
 }
 

@@ -1,6 +1,6 @@
-"""The order of groups: one endless sequence, a pure function of set, seed and position.
+"""The order of groups: one endless sequence, a pure function of the index, the seed and the step.
 
-Rank, workers and resuming only decide who reads which part of it.
+Ranks, loader workers and resumed runs read parts of this sequence; none of them changes it.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from trainer.data.draws import generator
 
 BLOCK_SHARDS = 16
-"""Shards whose groups are mixed with each other; facts of the loader's memory and its mixing."""
+"""Shards whose groups are mixed with each other. More shards mix better and take more memory."""
 
 
 def epoch_order(
@@ -20,7 +20,13 @@ def epoch_order(
     """A permutation of the groups: shards in random order, groups mixed within blocks of shards.
 
     Args:
-        shards: Shard of each group.
+        shards: Shard of each group, [groups].
+        seed: Other seeds give other orders.
+        epoch: Counted from 0; other epochs give other orders.
+        block_shards: Shards that are mixed with each other.
+
+    Returns:
+        Rows of the group table, [groups].
     """
     rng = generator("order", seed, epoch)
     numbers, shard_of = np.unique(shards, return_inverse=True)
@@ -29,24 +35,24 @@ def epoch_order(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
-    """One group in the endless sequence."""
+class Turn:
+    """One group's turn in the endless sequence."""
 
     epoch: int
     entry: int
     """Row of the group table."""
     instead_of: int = -1
-    """Row of the group that could not be read and is replaced by this one."""
+    """Row of the group that this one replaces because it could not be read; -1 for none."""
 
-    def seeds(self) -> tuple[int, ...]:
-        """What tells the draws of this turn from those of any other."""
+    def numbers(self) -> tuple[int, ...]:
+        """What the draws of this turn are made from, beside the id of its group."""
         return (self.epoch,) if self.instead_of < 0 else (self.epoch, self.instead_of)
 
 
 class GroupOrder:
     """Epoch after epoch without a gap: a step may end one epoch and begin the next.
 
-    So each group comes once an epoch, no tail is dropped, and all ranks take equal steps.
+    So each group comes once an epoch, no tail is dropped, and all ranks take equally many steps.
     """
 
     def __init__(self, shards: NDArray[np.int32], *, seed: int, batch_groups: int) -> None:
@@ -55,20 +61,20 @@ class GroupOrder:
         self.batch_groups = batch_groups
         self._epochs: dict[int, NDArray[np.int64]] = {}
 
-    def batch(self, step: int) -> list[Place]:
-        """The groups of a step over all ranks."""
+    def batch(self, step: int) -> list[Turn]:
+        """The turns of a step over all ranks."""
         return self.part(step, rank=0, world=1)
 
-    def part(self, step: int, *, rank: int, world: int) -> list[Place]:
-        """One rank's groups of a step; `world` divides the batch."""
+    def part(self, step: int, *, rank: int, world: int) -> list[Turn]:
+        """One rank's turns of a step; `world` divides the batch."""
         count = self.batch_groups // world
         first = step * self.batch_groups + rank * count
-        return [self._place(position) for position in range(first, first + count)]
+        return [self._turn(position) for position in range(first, first + count)]
 
-    def _place(self, position: int) -> Place:
+    def _turn(self, position: int) -> Turn:
         epoch, index = divmod(position, len(self._shards))
         if epoch not in self._epochs:
             if len(self._epochs) > 1:  # a step touches two epochs at most
                 del self._epochs[min(self._epochs)]
             self._epochs[epoch] = epoch_order(self._shards, seed=self._seed, epoch=epoch)
-        return Place(epoch=epoch, entry=int(self._epochs[epoch][index]))
+        return Turn(epoch=epoch, entry=int(self._epochs[epoch][index]))

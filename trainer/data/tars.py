@@ -1,18 +1,19 @@
-"""WebDataset tars of somebody else as a source: each image is a group of one view.
+"""Plain WebDataset tars as a source: each image is a group of one view.
 
 Such tars have no manifest, so nothing says where an image begins. They are read once, in order, and
-the encoded images are kept in memory: a bound is stated, and beyond it the tars are refused.
+the encoded images are kept in memory; tars with more than MAX_BYTES of images are refused.
 """
 
-from collections.abc import Sequence
-from hashlib import blake2b, sha256
+from collections.abc import Mapping, Sequence
+from hashlib import sha256
 
 import numpy as np
 
 from manifests.storage import open_store
 from trainer.data.foreign_tars import read_groups
-from trainer.data.groups import GroupTable
-from trainer.data.sources import StoredView
+from trainer.data.groups import GroupTable, class_indices, id_of
+from trainer.data.indexed import IndexedStream, StoredView
+from trainer.data.sources import Demand, GroupStream
 from trainer.errors import DataError
 
 MAX_BYTES = 8 << 30
@@ -23,6 +24,8 @@ SUFFIXES = ("jpg", "jpeg", "png", "webp")
 class TarSource:
     """All tars directly under a URL, in the order of their names.
 
+    A member `txt` is the caption of its image and a member `cls` is its label.
+
     Raises:
         DataError: No tar, a broken one, or more than MAX_BYTES of images.
     """
@@ -32,13 +35,14 @@ class TarSource:
         self.url = store.url
         self._views: list[StoredView] = []
         self._captions: list[str] = []
+        self._labels: list[str] = []
         digest, size = sha256(), 0
         tars = [path for path in store.list() if path.endswith(".tar")]
         if not tars:
             raise DataError(f"{self.url}: no *.tar here; give the folder that holds the tars")
         for path in tars:
             for key, members in read_groups(store, path):
-                images = [members[each] for each in SUFFIXES if each in members]
+                images = [members[suffix] for suffix in SUFFIXES if suffix in members]
                 if len(images) != 1:
                     raise DataError(
                         f"{store.at(path)}, {key}: {len(images)} images, expected one with suffix "
@@ -56,18 +60,23 @@ class TarSource:
                     data=image, where=f"{store.at(path)}, {key}", size_px=None, view_index=0
                 )
                 self._views.append(view)
-                self._captions.append(members.get("txt", b"").decode("utf-8", "replace").strip())
-                digest.update(self._captions[-1].encode())
+                self._captions.append(_text(members, "txt"))
+                self._labels.append(_text(members, "cls"))
+                digest.update(f"{self._captions[-1]}\0{self._labels[-1]}".encode())
         self.root = digest.hexdigest()
 
+    def stream(self, demand: Demand) -> GroupStream:
+        return IndexedStream(self, self.table(), demand)
+
     def table(self) -> GroupTable:
+        """All images, in the order of the tars."""
         count = len(self._views)
-        ids = [
-            int.from_bytes(blake2b(f"{index}".encode(), digest_size=8).digest()) >> 1
-            for index in range(count)
-        ]
+        ids = [id_of(f"{index}".encode()) for index in range(count)]
+        classes, labels = class_indices(self._labels)
         return GroupTable(
             url=self.url,
+            classes=classes,
+            labels=labels,
             ids=np.array(ids, dtype=np.int64),
             shards=np.zeros(count, dtype=np.int32),
             first_rows=np.arange(count, dtype=np.int32),
@@ -81,3 +90,7 @@ class TarSource:
 
     def caption(self, shard: int, first_row: int) -> str:
         return self._captions[first_row]
+
+
+def _text(members: Mapping[str, bytes], suffix: str) -> str:
+    return members.get(suffix, b"").decode("utf-8", "replace").strip()

@@ -1,4 +1,4 @@
-"""The projection head of StableRep and the contrast of its embeddings."""
+"""The projection head of StableRep, and the contrastive loss of what it projects."""
 
 from jaxtyping import Float, Int
 from pydantic import Field
@@ -6,12 +6,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from manifests.foundation.settings import Table
-from trainer.distributed import SlotBatchNorm, gather, rank
+from trainer.collectives import gather
+from trainer.distributed import rank
 from trainer.losses import multi_positive_loss, unit
+from trainer.models.batch_norms import PositionBatchNorm
 
 
 class HeadConfig(Table):
-    """Keys of [objective] that every objective with a projection head has; the paper's defaults."""
+    """Keys of [objective] for an objective with a projection head; the defaults are StableRep's."""
 
     temperature: float = Field(default=0.1, gt=0)
     head_hidden: int = Field(default=4096, ge=1)
@@ -27,23 +29,23 @@ class ProjectionHead(nn.Module):
     def __init__(self, num_features: int, hidden: int, out: int) -> None:
         super().__init__()
         self.first = nn.Linear(num_features, hidden, bias=False)  # the norm has one
-        self.first_norm = SlotBatchNorm(hidden)
+        self.first_norm = PositionBatchNorm(hidden)
         self.second = nn.Linear(hidden, hidden, bias=False)
-        self.second_norm = SlotBatchNorm(hidden)
+        self.second_norm = PositionBatchNorm(hidden)
         self.last = nn.Linear(hidden, out)
 
     def forward(
-        self, features: Float[Tensor, "crops features"], num_slots: int
+        self, features: Float[Tensor, "crops features"], num_positions: int
     ) -> Float[Tensor, "crops embed_dim"]:
-        """Embeddings before L2; the slots of a group are adjacent rows."""
-        hidden = F.relu(self.first_norm(self.first(features), num_slots))
-        hidden = F.relu(self.second_norm(self.second(hidden), num_slots))
+        """Embeddings before L2; the rows of a group are adjacent."""
+        hidden = F.relu(self.first_norm(self.first(features), num_positions))
+        hidden = F.relu(self.second_norm(self.second(hidden), num_positions))
         embeddings: Tensor = self.last(hidden)
         return embeddings
 
 
-class Contrast(nn.Module):
-    """Head, gathering over ranks, and the multi-positive loss."""
+class ContrastiveHead(nn.Module):
+    """A projection head, and the multi-positive loss of its embeddings over all ranks."""
 
     def __init__(self, config: HeadConfig, num_features: int) -> None:
         super().__init__()
@@ -54,10 +56,10 @@ class Contrast(nn.Module):
         self,
         features: Float[Tensor, "crops features"],
         row_ids: Int[Tensor, " crops"],
-        num_slots: int,
+        num_positions: int,
     ) -> Float[Tensor, ""]:
         """Mean loss over this rank's rows against the rows of all ranks."""
-        anchors = unit(self.head(features, num_slots))
+        anchors = unit(self.head(features, num_positions))
         return multi_positive_loss(
             anchors,
             gather(anchors),

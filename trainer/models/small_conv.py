@@ -1,7 +1,8 @@
-"""A tower for pictures of 32 px that learns in seconds on one core; the one of the demo.
+"""The tower of the demo: for pictures of 32 px, it learns in seconds on one core.
 
-timm has none that keeps 8 px of content in sight: its small ones halve five times. This one halves
-twice and keeps a 2 x 2 grid of what is left. Importing this module makes it known to timm.
+The small towers of timm halve a picture five times, which leaves nothing of content of 8 px. This
+one halves it three times and averages features over a 2 x 2 grid. Importing this module registers
+it with timm.
 """
 
 from typing import Any
@@ -14,9 +15,8 @@ class SmallConv(nn.Module):
     """Images [B, 3, 32, 32] to features [B, widths[-1] x grid x grid].
 
     Args:
-        widths: Channels of the convolutions; the picture is halved before the first and between
-            each two.
-        grid: Cells along a side that features are averaged in.
+        widths: Channels of the convolutions. The picture is halved before each of them.
+        grid: Cells along a side; features are averaged in each cell.
     """
 
     def __init__(self, widths: tuple[int, ...] = (32, 64, 96), grid: int = 2) -> None:
@@ -44,7 +44,7 @@ _PASSED_BY_TIMM = {"num_classes", "pretrained_cfg", "pretrained_cfg_overlay", "c
 
 def synth_small_conv(pretrained: bool = False, **args: Any) -> SmallConv:
     """What `timm.create_model("synth_small_conv")` calls; there are no pretrained weights."""
-    wanted = {name: each for name, each in args.items() if name not in _PASSED_BY_TIMM}
+    wanted = {name: value for name, value in args.items() if name not in _PASSED_BY_TIMM}
     if "widths" in wanted:
         wanted["widths"] = tuple(wanted["widths"])
     return SmallConv(**wanted)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from manifests.foundation.files import write_whole
 from manifests.foundation.messages import one_line
 from manifests.foundation.settings import Table, check
-from trainer.distributed import gather
+from trainer.collectives import gather
 from trainer.errors import CheckpointError
 from trainer.losses import multi_positive_loss, unit
 
@@ -45,11 +45,12 @@ class TextSpec(Table):
 
 
 class ImageText(nn.Module):
-    """Two linear projections without bias into one space, and the scale of its cosines.
+    """A text tower, a linear projection of image features, and the scale of their cosines.
 
-    Source: StableRep, models/models_stablerep_mm.py of google-research/syn-rep-learn: causal
-    transformer with QuickGELU over CLIP's byte pairs, pooled at the end of text, cut at the context
-    length.
+    The tower is a causal transformer with QuickGELU over the byte pairs of CLIP; it is pooled at
+    the end of the text, and longer texts are cut at the context length.
+
+    Source: StableRep, models/models_stablerep_mm.py of google-research/syn-rep-learn.
     """
 
     def __init__(self, spec: TextSpec, num_features: int) -> None:
@@ -88,10 +89,10 @@ class ImageText(nn.Module):
         texts: Sequence[str],
         text_ids: Int[Tensor, " groups"],
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """Image to text and text to image, of this rank's rows against those of all ranks.
+        """Losses from image to text and from text to image, of this rank against all ranks.
 
-        An image's positives are the texts of its group, a text's the images of its group: the
-        target is uniform over them, so a group that is in the batch twice is no negative of itself.
+        The positives of an image are the texts of its group, and the other way round. The target is
+        uniform over them, so a group that is in the batch twice is not a negative of itself.
         """
         images, words = self.embed_features(features), self.embed_texts(texts)
         all_images, all_words = gather(images), gather(words)
@@ -102,18 +103,18 @@ class ImageText(nn.Module):
         return to_text, to_image
 
     def scale(self) -> Float[Tensor, ""]:
-        """What cosines are multiplied with, at most 100."""
+        """The factor of the cosines, from 1 to 100."""
         return self.log_scale.float().clamp(max=MAX_LOG_SCALE).exp()
 
     def clamp_scale(self) -> None:
-        """Keep the parameter in range; called after each step, as the reference does."""
+        """Bring the parameter back into its range, as the reference does after each step."""
         with torch.no_grad():
             self.log_scale.clamp_(0.0, MAX_LOG_SCALE)
 
 
 def save_text(folder: Path, text: ImageText) -> None:
     """Write the text half of a run, for zero-shot classification."""
-    tensors = {name: each.detach().cpu().contiguous() for name, each in text.state_dict().items()}
+    tensors = {n: tensor.detach().cpu().contiguous() for n, tensor in text.state_dict().items()}
     document = {"spec": text.spec.model_dump(mode="json"), "num_features": text.num_features}
     write_whole(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
     write_whole(folder / SPEC, f"{json.dumps(document, indent=2)}\n".encode())

@@ -1,17 +1,19 @@
-"""Objectives: a batch of view groups in, a loss out.
+"""Objectives: what a batch of view groups is to teach the image tower.
 
-This file holds the protocol with its laws and the literal table; the other files are plug-ins and
-know nothing of each other. The laws, held by `tests/conformance/test_objectives.py` for every one:
+This file holds the protocol, its laws and the literal table. The other files of this folder are
+plug-ins, and none of them imports another. `trainer.testing.ObjectiveLaws` tests these laws:
 
-- Two ranks with half of the groups each have the loss and the gradients of one process with all.
-- The order of groups does not change the loss, nor does that of views if all groups change it alike
-  (the statistics of a slot are those of one place in the groups).
-- Positives follow the ids of the very batch: other ids, another loss.
-- It is finite when all features are equal.
+1. Two ranks with half of the groups each have the loss and the gradients of one process with all.
+2. The order of the groups does not change the loss.
+3. With other group ids the loss is another one, if the objective declares `uses_ids`.
+4. Loss and gradients are finite when all images are equal.
+5. Every parameter that requires a gradient is given one that is not zero.
+6. An objective that declares `has_teacher` has parameters without a gradient, which `after_step`
+   moves alike on all ranks; any other objective has none.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from jaxtyping import Float, Int
@@ -21,65 +23,161 @@ from torch import Tensor, nn
 from manifests.foundation.plugins import Entry, load_plugin
 
 OBJECTIVES = {
-    "stablerep": Entry("trainer.objectives.stablerep:StableRep", "trainer"),
+    "stablerep": Entry("trainer.objectives.contrastive:StableRep", "trainer"),
     "stablerep-plus": Entry("trainer.objectives.stablerep_plus:StableRepPlus", "trainer"),
-    "simclr": Entry("trainer.objectives.simclr:SimCLR", "trainer"),
+    "simclr": Entry("trainer.objectives.contrastive:SimCLR", "trainer"),
     "clip": Entry("trainer.objectives.clip:Clip", "trainer"),
+    "byol": Entry("trainer.objectives.byol:Byol", "trainer"),
+    "supervised": Entry("trainer.objectives.supervised:Supervised", "trainer"),
 }
+
+READABLE = frozenset({"captions", "labels", "draws"})
+"""What an objective may read of a batch besides images and group ids."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CropSpec:
+    """Crops that are taken of every view alike."""
+
+    count: int = 1
+    """Crops of each view."""
+    size: float = 1.0
+    """Side of a crop as a part of `model.input_px`."""
+    augment: Mapping[str, Any] = field(default_factory=dict)
+    """Keys of the table [augment] that have another value for these crops."""
+
+    def side_px(self, input_px: int) -> int:
+        """Side of a crop for a tower with this input."""
+        return max(round(self.size * input_px), 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
-    """How an objective wants its batch."""
+    """What an objective wants in its batch."""
 
-    crops_per_view: int = 1
+    crops: tuple[CropSpec, ...] = (CropSpec(),)
+    """The sets of crops of each view; `Batch.crops` has one entry for each."""
     min_views: int = 1
-    """Fewest views of a group in a batch."""
+    """Fewest views of a group in a step."""
     splits_groups: bool = False
-    """Each view is a group of its own: instance discrimination."""
-    reads_captions: bool = False
+    """Each view is a group of its own, as instance discrimination wants it."""
+    reads: frozenset[str] = frozenset()
+    """Of READABLE. Groups without a caption or label that is read are left out of the training."""
+
+    @property
+    def crops_per_view(self) -> int:
+        """Crops of each view over all crop sets."""
+        return sum(crops.count for crops in self.crops)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Groups:
-    """What a rank's batch depicts. Rows of features are group-major, then views, then crops."""
+class Crops:
+    """One set of crops of this rank's batch, on the device. Rows are group-major, then views."""
 
+    images: Float[Tensor, "crops 3 height width"]
+    """Coloured and normalised: what the image tower takes."""
+    per_group: int
+    """Views of a group times crops of a view."""
+    draws: Float[Tensor, "crops fields"] | None = None
+    """How each crop was made: columns BOX_FIELDS and COLOUR_FIELDS of `trainer.data.crops`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One rank's batch, on the device."""
+
+    crops: tuple[Crops, ...]
+    """One entry for each CropSpec of the arrangement."""
     ids: Int[Tensor, " groups"]
-    rows_per_group: int
-    """Views times crops of each group."""
-    captions: Sequence[str]
-    """One a group; empty texts if the objective does not read them."""
+    """Groups with equal ids are positives of each other."""
+    captions: Sequence[str] = ()
+    """One a group, if the objective reads captions."""
+    labels: Int[Tensor, " groups"] | None = None
+    """Index into the classes that the objective was built with, if it reads labels."""
 
-    def row_ids(self) -> Int[Tensor, " crops"]:
-        """Group of each row."""
-        return self.ids.repeat_interleave(self.rows_per_group)
+    def row_ids(self, crops: Crops) -> Int[Tensor, " crops"]:
+        """Group id of each row of one set of crops."""
+        return self.ids.repeat_interleave(crops.per_group)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Towers:
+    """What is trained besides the objective's own modules."""
+
+    image: nn.Module
+    """Normalised images [B, 3, H, W] to features [B, num_features]. It is what is exported."""
+    num_features: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LossTerms:
-    """The loss, and its parts for people."""
+    """The loss, and numbers that are logged beside it."""
 
     total: Float[Tensor, ""]
-    parts: Mapping[str, Tensor]
+    parts: Mapping[str, Tensor] = field(default_factory=dict)
+    """Scalars by name; their mean over the ranks is logged."""
 
 
 class Objective(Protocol):
-    """What an entry of the table is: a module that owns its heads."""
+    """What an entry of the table is: a `torch.nn.Module` that owns its heads and its teacher.
+
+    It is built with `Objective(config, towers, classes)`: an instance of its `Config`, the towers,
+    which it may copy but must not keep as a submodule, and the names of the classes that labels
+    are indices into (empty if it does not read labels).
+    """
 
     Config: ClassVar[type[BaseModel]]
-    arrangement: ClassVar[Arrangement]
+    """Table [objective] of a recipe."""
+    uses_ids: ClassVar[bool]
+    """Whether the loss depends on which rows have equal group ids."""
+    has_teacher: ClassVar[bool]
+    """Whether parameters follow others, moved by `after_step` and not by the optimizer."""
 
-    def __call__(self, features: Float[Tensor, "crops features"], groups: Groups) -> LossTerms:
+    @classmethod
+    def arrangement(cls, config: Any) -> Arrangement:
+        """What it wants in its batch."""
+        ...
+
+    def __call__(self, towers: Towers, batch: Batch) -> LossTerms:
         """The mean loss over this rank's rows, in float32."""
         ...
 
-    def after_step(self) -> None:
-        """Bring parameters back into their range."""
+    def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
+        """Called on every rank after each step that the optimizer took.
+
+        Args:
+            towers: With the parameters that the step has changed.
+            step: The step that was taken, counted from 0. A step with gradients that are not
+                finite is skipped, so there may be gaps.
+            num_steps: Steps of the whole run.
+        """
         ...
 
-    def texts(self) -> nn.Module | None:
-        """The text half that goes into the export, if there is one."""
+    def exports(self) -> Mapping[str, nn.Module]:
+        """Modules by part (`trainer.exports`): they are added to the export, or replace its parts.
+
+        The part `image` is the image tower unless it is given here.
+        """
         ...
+
+
+class ObjectiveModule(nn.Module):
+    """A base for objectives that gives the usual answers; an objective need not derive from it."""
+
+    uses_ids: ClassVar[bool] = True
+    has_teacher: ClassVar[bool] = False
+
+    @classmethod
+    def arrangement(cls, config: Any) -> Arrangement:
+        """One crop of each view."""
+        return Arrangement()
+
+    def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
+        """Nothing follows the parameters."""
+
+    def exports(self) -> Mapping[str, nn.Module]:
+        """Nothing but the image tower is worth keeping."""
+        return {}
 
 
 def objective_class(name: str) -> Any:

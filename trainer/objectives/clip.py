@@ -1,13 +1,13 @@
-"""CLIP: each view belongs to its caption, each caption to its views."""
+"""CLIP: each view belongs to its caption, and each caption to its views."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from jaxtyping import Float
-from torch import Tensor, nn
+from torch import nn
 
 from manifests.foundation.settings import Table
 from trainer.models.text import ImageText, TextSpec
-from trainer.objectives import Arrangement, Groups, LossTerms
+from trainer.objectives import Arrangement, Batch, LossTerms, ObjectiveModule, Towers
 
 
 class ClipConfig(Table):
@@ -17,30 +17,36 @@ class ClipConfig(Table):
     text: TextSpec = TextSpec()
 
 
-class Clip(nn.Module):
-    """Source: CLIP, arXiv:2103.00020, figure 3; with several views of a caption as StableRep+."""
+class Clip(ObjectiveModule):
+    """The mean of image-to-text and text-to-image cross-entropy.
+
+    Source: CLIP, arXiv:2103.00020, figure 3; with several views of a caption as in StableRep+.
+    """
 
     Config: ClassVar[type[ClipConfig]] = ClipConfig
-    arrangement: ClassVar[Arrangement] = Arrangement(reads_captions=True)
 
-    def __init__(self, config: ClipConfig, num_features: int) -> None:
+    def __init__(self, config: ClipConfig, towers: Towers, classes: Any) -> None:
         super().__init__()
-        self.image_text = ImageText(config.text, num_features)
+        self.image_text = ImageText(config.text, towers.num_features)
 
-    def forward(self, features: Float[Tensor, "crops features"], groups: Groups) -> LossTerms:
+    @classmethod
+    def arrangement(cls, config: ClipConfig) -> Arrangement:
+        return Arrangement(reads=frozenset({"captions"}))
+
+    def forward(self, towers: Towers, batch: Batch) -> LossTerms:
+        (crops,) = batch.crops
         image_to_text, text_to_image = self.image_text.losses(
-            features, groups.row_ids(), groups.captions, groups.ids
+            towers.image(crops.images), batch.row_ids(crops), batch.captions, batch.ids
         )
-        loss = (image_to_text + text_to_image) / 2
         parts = {
             "image_to_text": image_to_text,
             "text_to_image": text_to_image,
             "scale": self.image_text.scale(),
         }
-        return LossTerms(total=loss, parts=parts)
+        return LossTerms(total=(image_to_text + text_to_image) / 2, parts=parts)
 
-    def after_step(self) -> None:
+    def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
         self.image_text.clamp_scale()
 
-    def texts(self) -> ImageText:
-        return self.image_text
+    def exports(self) -> Mapping[str, nn.Module]:
+        return {"text": self.image_text}

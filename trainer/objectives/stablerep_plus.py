@@ -1,14 +1,14 @@
 """StableRep+: StableRep between views, and CLIP between views and their caption."""
 
-from typing import ClassVar, Literal
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
 
-from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import nn
 
-from trainer.models.head import Contrast, HeadConfig
+from trainer.models.head import ContrastiveHead, HeadConfig
 from trainer.models.text import ImageText, TextSpec
-from trainer.objectives import Arrangement, Groups, LossTerms
+from trainer.objectives import Arrangement, Batch, LossTerms, ObjectiveModule, Towers
 
 
 class StableRepPlusConfig(HeadConfig):
@@ -20,7 +20,7 @@ class StableRepPlusConfig(HeadConfig):
     text: TextSpec = TextSpec()
 
 
-class StableRepPlus(nn.Module):
+class StableRepPlus(ObjectiveModule):
     """L = w1 L_image + w2 (L_image_to_text + L_text_to_image) / 2.
 
     Source: StableRep, arXiv:2306.00984, section 3.2; losses.py of google-research/syn-rep-learn,
@@ -28,18 +28,23 @@ class StableRepPlus(nn.Module):
     """
 
     Config: ClassVar[type[StableRepPlusConfig]] = StableRepPlusConfig
-    arrangement: ClassVar[Arrangement] = Arrangement(min_views=2, reads_captions=True)
 
-    def __init__(self, config: StableRepPlusConfig, num_features: int) -> None:
+    def __init__(self, config: StableRepPlusConfig, towers: Towers, classes: Any) -> None:
         super().__init__()
         self.weights = config.image_weight, config.text_weight
-        self.contrast = Contrast(config, num_features)
-        self.image_text = ImageText(config.text, num_features)
+        self.contrast = ContrastiveHead(config, towers.num_features)
+        self.image_text = ImageText(config.text, towers.num_features)
 
-    def forward(self, features: Float[Tensor, "crops features"], groups: Groups) -> LossTerms:
-        image = self.contrast(features, groups.row_ids(), groups.rows_per_group)
+    @classmethod
+    def arrangement(cls, config: StableRepPlusConfig) -> Arrangement:
+        return Arrangement(min_views=2, reads=frozenset({"captions"}))
+
+    def forward(self, towers: Towers, batch: Batch) -> LossTerms:
+        (crops,) = batch.crops
+        features, row_ids = towers.image(crops.images), batch.row_ids(crops)
+        image = self.contrast(features, row_ids, crops.per_group)
         image_to_text, text_to_image = self.image_text.losses(
-            features, groups.row_ids(), groups.captions, groups.ids
+            features, row_ids, batch.captions, batch.ids
         )
         image_weight, text_weight = self.weights
         total = image_weight * image + text_weight * (image_to_text + text_to_image) / 2
@@ -51,8 +56,8 @@ class StableRepPlus(nn.Module):
         }
         return LossTerms(total=total, parts=parts)
 
-    def after_step(self) -> None:
+    def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
         self.image_text.clamp_scale()
 
-    def texts(self) -> ImageText:
-        return self.image_text
+    def exports(self) -> Mapping[str, nn.Module]:
+        return {"text": self.image_text}

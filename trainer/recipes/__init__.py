@@ -1,26 +1,92 @@
-"""Recipes that are shipped: `--recipe NAME` without a path takes one of these."""
+"""Recipes of this package, and how one recipe extends another.
 
+`--recipe NAME` without a path takes a file of this folder. A recipe that begins with
+`extends = "NAME"` holds only what differs from another one.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.plugins import did_you_mean
+from manifests.foundation.settings import read_settings
 
 FOLDER = Path(__file__).parent
+EXTENDS = "extends"
 
 
 def find_recipe(name: str) -> Path:
     """The file of a recipe: a path, or the name of one in this folder.
 
     Raises:
-        ConfigError: A bare name that no shipped recipe has.
+        ConfigError: A bare name that no recipe of this package has.
     """
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
         return path
-    shipped = {each.stem: each for each in sorted(FOLDER.glob("*.toml"))}
+    shipped = {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
     if name not in shipped:
         raise ConfigError(
             f"--recipe {name}: no such file, and shipped are {', '.join(shipped)}"
             f"{did_you_mean(name, shipped)}"
         )
     return shipped[name]
+
+
+def read_recipe(path: Path) -> dict[str, Any]:
+    """The tables of a recipe, with those of the recipe that it extends below them; not checked.
+
+    Raises:
+        ConfigError: A file is missing or not TOML, or the recipes extend each other in a circle.
+    """
+    return _read(path, ())
+
+
+def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
+    chain = (*below, path.resolve())
+    if path.resolve() in below:
+        names = " -> ".join(file.stem for file in chain)
+        raise ConfigError(f"{path}: the recipes extend each other in a circle, {names}")
+    tree = read_settings(recipe=path, overrides=(), flags={})
+    if EXTENDS not in tree:
+        return tree
+    base = tree.pop(EXTENDS)
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: extends is {base!r}, expected the name of a recipe")
+    return merged(_read(_base(path, base), chain), tree, origin=str(path))
+
+
+def _base(path: Path, name: str) -> Path:
+    """The file of the recipe that another one extends: beside it, or in this folder."""
+    beside = path.parent / name
+    if beside.is_file():
+        return beside
+    if beside.suffix == ".toml":
+        raise ConfigError(f"{path}: extends = {name!r}, and there is no such file beside it")
+    try:
+        return find_recipe(name)
+    except ConfigError as exc:
+        raise ConfigError(f"{path}: extends = {name!r} ({exc})") from exc
+
+
+def merged(
+    below: Mapping[str, Any], above: Mapping[str, Any], *, origin: str, key: str = ""
+) -> dict[str, Any]:
+    """Two trees of tables as one; a value of `above` replaces that of `below`.
+
+    Raises:
+        ConfigError: A key is a table in one of them and a value in the other; names `origin`.
+    """
+    tree = dict(below)
+    for name, value in above.items():
+        path = f"{key}.{name}".lstrip(".")
+        old = tree.get(name)
+        if name in tree and isinstance(old, Mapping) != isinstance(value, Mapping):
+            kinds = ("a table", "a value") if isinstance(old, Mapping) else ("a value", "a table")
+            raise ConfigError(f"{origin}: {path} is {kinds[1]}, expected {kinds[0]}")
+        if isinstance(old, Mapping):
+            tree[name] = merged(old, value, origin=origin, key=path)
+        else:
+            tree[name] = value
+    return tree

@@ -2,9 +2,9 @@
 
 Subclass a class of laws in a file that pytest collects, and say how yours is made:
 
-    from trainer.testing.evaluations import EvaluationLaws
+    from trainer.testing.objectives import ObjectiveLaws
 
-    class TestMine(EvaluationLaws):
+    class TestMine(ObjectiveLaws):
         name = "my_package.my_module:Mine"
-        settings = {"neighbours": 5}
+        settings = {"out": 8}
 """

@@ -1,0 +1,64 @@
+"""Labels come from the set: their classes, what is left out, and what cannot be trained."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+
+from manifests.seal_writer import seal_set
+from tests.picture_sets import picture
+from tests.sets import begin, commit, refused, scales, views_of
+from trainer.data.groups import class_indices
+from trainer.data.shard_sets import ShardSetSource
+from trainer.data.sources import Demand
+from trainer.errors import DataError
+
+DEMAND = Demand(seed=0, num_groups=4, views_per_group=1, reads=frozenset({"labels"}))
+
+
+def labelled_set(folder: Path, labels: list[str]) -> ShardSetSource:
+    """A set of one view a group, whose rows have these labels."""
+    shards = begin(
+        folder,
+        [f"thing {index}" for index in range(len(labels))],
+        views_per_subject=1,
+        variations=scales(1.0),
+        width_px=16,
+        height_px=16,
+    )
+    for shard in range(shards.layout.num_shards):
+        views = [
+            dataclasses.replace(
+                view,
+                row=dataclasses.replace(view.row, label=labels[int(view.row.key.split("_")[0])]),
+            )
+            for view in views_of(shards, shard, picture)
+        ]
+        commit(shards, shard, views=views)
+    seal_set(shards)
+    return ShardSetSource(str(folder))
+
+
+def test_labels_become_indices_in_alphabetical_order() -> None:
+    classes, indices = class_indices(["pear", "", "apple", "pear"])
+    assert classes == ("apple", "pear")
+    assert indices.tolist() == [1, -1, 0, 1]
+
+
+def test_groups_without_a_label_are_left_out_and_counted(tmp_path: Path) -> None:
+    labels = ["pear", "apple", "", "fig", "apple", "", "pear", "fig"]
+    stream = labelled_set(tmp_path / "set", labels).stream(DEMAND)
+    assert (stream.num_groups, stream.num_left_out) == (6, 2)
+    assert stream.classes == ("apple", "fig", "pear")
+    groups = [g for step in range(3) for g in stream.groups(step, rank=0, world=1)]
+    assert {group.label for group in groups} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("splits_groups", [False, True])
+def test_set_without_labels_is_refused(tmp_path: Path, splits_groups: bool) -> None:
+    source = labelled_set(tmp_path / "set", ["", "", "", ""])
+    demand = Demand(
+        seed=0, num_groups=2, views_per_group=1, reads=DEMAND.reads, splits_groups=splits_groups
+    )
+    with refused(DataError, "has no labels", "label column"):
+        source.stream(demand)

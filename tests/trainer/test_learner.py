@@ -1,0 +1,84 @@
+"""What the learner hands to an objective."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.settings import Table
+from tests.sets import refused
+from trainer.learner import Learner
+from trainer.models.encoder import EncoderSpec
+from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
+from trainer.testing.objectives import CLASSES, TOWER, make_batch
+
+
+class Curious(ObjectiveModule):
+    """Keeps the batch that it is given."""
+
+    Config = Table
+    wants = Arrangement()
+
+    def __init__(self, config: Table, towers: Towers, classes: Any) -> None:
+        super().__init__()
+        self.classes = classes
+        self.batch: Batch | None = None
+
+    @classmethod
+    def arrangement(cls, config: Table) -> Arrangement:
+        return cls.wants
+
+    def forward(self, towers: Towers, batch: Batch) -> LossTerms:
+        self.batch = batch
+        return LossTerms(total=towers.image(batch.crops[0].images).mean())
+
+
+def seen(wants: Arrangement) -> Batch:
+    """The batch that an objective with this arrangement is given."""
+    kind = type("Wanting", (Curious,), {"wants": wants})
+    learner = Learner(EncoderSpec(**TOWER), kind, Table(), classes=CLASSES)
+    learner(make_batch(learner))
+    batch = learner.objective.batch  # type: ignore[attr-defined]
+    assert learner.objective.classes == CLASSES  # type: ignore[attr-defined]
+    assert isinstance(batch, Batch)
+    return batch
+
+
+def test_objective_is_given_only_what_it_reads() -> None:
+    batch = seen(Arrangement())
+    assert (batch.captions, batch.labels, batch.crops[0].draws) == ((), None, None)
+    assert batch.crops[0].images.dtype == torch.float32
+    assert batch.row_ids(batch.crops[0]).tolist() == [
+        group for group in (11, 5, 8, 11, 2, 7) for _ in range(4)
+    ]
+
+
+def test_objective_is_given_captions_labels_and_draws_if_it_reads_them() -> None:
+    batch = seen(Arrangement(reads=frozenset({"captions", "labels", "draws"})))
+    assert batch.captions[1] == "thing 5"
+    assert batch.labels is not None
+    assert batch.labels.tolist() == [2, 2, 2, 2, 2, 1]
+    draws = batch.crops[0].draws
+    assert draws is not None
+    assert draws.shape == (24, 4 + 9)
+
+
+def test_each_crop_set_has_its_size_and_number() -> None:
+    batch = seen(Arrangement(crops=(CropSpec(count=2), CropSpec(count=3, size=0.5))))
+    shapes = [(tuple(crops.images.shape), crops.per_group) for crops in batch.crops]
+    assert shapes == [((48, 3, 16, 16), 8), ((72, 3, 8, 8), 12)]
+
+
+def test_tower_that_does_not_take_a_small_crop_is_refused_before_the_first_step() -> None:
+    kind = type("Small", (Curious,), {"wants": Arrangement(crops=(CropSpec(size=0.5),))})
+    args = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 1, "num_heads": 2}
+    spec = EncoderSpec(model="vit_tiny_patch16_224", args=args, input_px=16)
+    with refused(ConfigError, "does not take 8 px"):
+        Learner(spec, kind, Table())
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16])
+def test_loss_is_a_scalar_in_any_precision(dtype: torch.dtype | None) -> None:
+    learner = Learner(EncoderSpec(**TOWER), Curious, Table(), dtype=dtype)
+    assert learner(make_batch(learner)).total.shape == ()

@@ -1,0 +1,34 @@
+"""The supervised objective against its definition, in float64."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.sets import refused
+from trainer.errors import DataError
+from trainer.objectives import Towers, objective_class
+from trainer.testing.objectives import make_batch, make_learner
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_loss_is_the_smoothed_cross_entropy(smoothing: float) -> None:
+    learner = make_learner("supervised", {"label_smoothing": smoothing})
+    batch = make_batch(learner)
+    logits: list[torch.Tensor] = []
+    classifier = learner.objective.classifier  # type: ignore[attr-defined]
+    classifier.register_forward_hook(lambda module, inputs, output: logits.append(output))
+    terms = learner(batch)
+    (values,) = (output.detach().double().numpy() for output in logits)
+    labels = np.repeat(batch.labels.numpy(), 4)
+    log_probs = values - np.log(np.exp(values).sum(1, keepdims=True))
+    target = np.full((24, 3), smoothing / 3)
+    target[np.arange(24), labels] += 1 - smoothing
+    assert terms.total.item() == pytest.approx(-(target * log_probs).sum(1).mean(), abs=1e-6)
+    expected = (values.argmax(1) == labels).mean()
+    assert terms.parts["accuracy"].item() == pytest.approx(expected)
+
+
+def test_one_class_is_refused() -> None:
+    kind = objective_class("supervised")
+    with refused(DataError, "1 class", "at least two"):
+        kind(kind.Config(), Towers(image=torch.nn.Identity(), num_features=4), ("red",))

@@ -1,0 +1,71 @@
+"""Small messages between ranks: what they have to agree on, beside the gradients."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+
+from manifests.foundation.messages import one_line
+from trainer.distributed import TIMEOUT_S, rank, world_size
+from trainer.errors import TrainerError
+
+Item = TypeVar("Item")
+
+
+class ControlChannel:
+    """Collectives over a gloo group, which does not wait for the device as NCCL does."""
+
+    def __init__(self) -> None:
+        is_gloo = dist.is_initialized() and dist.get_backend() == "gloo"
+        self._group: Any = None
+        if dist.is_initialized() and not is_gloo:
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=TIMEOUT_S))
+
+    def sum(self, *counts: int) -> list[int]:
+        """Sum of each count over the ranks. Raises TrainerError if a rank is gone."""
+        if world_size() == 1:
+            return list(counts)
+        values = torch.tensor(counts, dtype=torch.int64)
+        with collective_errors():
+            dist.all_reduce(values, group=self._group)
+        return [int(value) for value in values]
+
+    def barrier(self) -> None:
+        """Wait until every rank has come here. Raises TrainerError if a rank is gone."""
+        self.sum(0)  # of one value: gloo returns at once from a sum of none
+
+    def gather(self, items: Sequence[Item]) -> list[Item]:
+        """The items of all ranks, in the order of ranks. Raises TrainerError if a rank is gone."""
+        if world_size() == 1:
+            return list(items)
+        gathered: list[Any] = [None] * world_size()
+        with collective_errors():
+            dist.all_gather_object(gathered, list(items), group=self._group)
+        return [item for part in gathered for item in part]
+
+
+@contextmanager
+def collective_errors() -> Iterator[None]:
+    """Turn a failed collective into a one-line TrainerError; other errors pass unchanged."""
+    try:
+        yield
+    except dist.DistBackendError as exc:
+        raise _lost_rank(exc) from exc
+    except RuntimeError as exc:
+        if world_size() == 1 or not _FROM_GLOO.search(str(exc)):
+            raise
+        raise _lost_rank(exc) from exc
+
+
+_FROM_GLOO = re.compile("gloo|Connection|[Tt]imed out|closed by peer")
+
+
+def _lost_rank(exc: Exception) -> TrainerError:
+    return TrainerError(
+        f"rank {rank()}: another rank is gone or was silent for {TIMEOUT_S:.0f} s; look at its "
+        f"output and run the same command again ({one_line(exc)[-120:]})"
+    )

@@ -1,0 +1,128 @@
+"""The stream of a source that has an index: which group comes when, and which of its views."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trainer.data.decoding import decode
+from trainer.data.draws import generator
+from trainer.data.groups import GroupTable
+from trainer.data.order import GroupOrder, Turn
+from trainer.data.sources import NO_LABEL, Demand, Group, UnreadableGroup, View
+from trainer.errors import CorruptViewError
+
+MAX_SUBSTITUTES = 100
+"""Groups that are tried in place of one that cannot be read."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredView:
+    """The encoded bytes of one view, checked by their hash where there is one."""
+
+    data: bytes
+    where: str
+    """Tar and key, for messages."""
+    size_px: tuple[int, int] | None
+    """Width and height that its manifest promises, if there is one."""
+    view_index: int
+
+
+class GroupReader(Protocol):
+    """What an index needs beside itself. A group is named by its shard and its first row there."""
+
+    def read(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:
+        """Views of a group, given their numbers among its good ones. Raises CorruptViewError."""
+        ...
+
+    def caption(self, shard: int, first_row: int) -> str:
+        """What the group depicts; empty if it has no caption."""
+        ...
+
+
+class IndexedStream:
+    """Groups in the order of `GroupOrder`, each with views that are drawn without replacement.
+
+    Args:
+        reader: Reads what the table points to.
+        whole: All groups of the source.
+        demand: What every step is to hold.
+
+    Raises:
+        DataError: No group meets the demand.
+    """
+
+    def __init__(self, reader: GroupReader, whole: GroupTable, demand: Demand) -> None:
+        table = whole
+        if "captions" in demand.reads:
+            table = table.with_captions()
+        if "labels" in demand.reads:
+            table = table.with_labels()
+        table = table.with_views(demand.views_per_group)
+        self.num_left_out = len(whole) - len(table)
+        self._table = table.split() if demand.splits_groups else table
+        self.num_groups = len(self._table)
+        self.classes = self._table.classes if "labels" in demand.reads else ()
+        self._reader = reader
+        self._demand = demand
+        self._order = GroupOrder(
+            self._table.shards, seed=demand.seed, batch_groups=demand.num_groups
+        )
+
+    def groups(self, step: int, *, rank: int, world: int) -> list[Group]:
+        return [self._group(turn) for turn in self._order.part(step, rank=rank, world=world)]
+
+    def _group(self, first: Turn) -> Group:
+        """The group whose turn it is, or the first readable one that takes its turn."""
+        turn = first
+        replaced: list[UnreadableGroup] = []
+        while True:
+            try:
+                return self._read(turn, replaced)
+            except CorruptViewError as exc:
+                if not self._demand.replaces_unreadable or len(replaced) == MAX_SUBSTITUTES:
+                    raise
+                group = int(self._table.ids[turn.entry])
+                replaced.append(UnreadableGroup(id=group, reason=str(exc)))
+            # Drawn from the turn alone, so every rank and every resumed run takes the same group.
+            rng = generator(
+                "substitute", self._demand.seed, first.epoch, first.entry, len(replaced)
+            )
+            entry = int(rng.integers(len(self._table)))
+            turn = Turn(epoch=first.epoch, entry=entry, instead_of=first.entry)
+
+    def _read(self, turn: Turn, replaced: Sequence[UnreadableGroup]) -> Group:
+        table, entry, reads = self._table, turn.entry, self._demand.reads
+        shard, first_row = int(table.shards[entry]), int(table.first_rows[entry])
+        stored = self._reader.read(shard, first_row, self._choose(turn))
+        return Group(
+            id=int(table.ids[entry]),
+            turn=turn.numbers(),
+            views=[View(pixels=_pixels(view), index=view.view_index) for view in stored],
+            caption=self._reader.caption(shard, first_row) if "captions" in reads else "",
+            label=int(table.labels[entry]) if "labels" in reads else NO_LABEL,
+            replaced=tuple(replaced),
+        )
+
+    def _choose(self, turn: Turn) -> list[int]:
+        """Which good views of a group are taken, in the order drawn."""
+        table, entry = self._table, turn.entry
+        if (only := int(table.only_views[entry])) >= 0:
+            return [only]
+        rng = generator("views", self._demand.seed, *turn.numbers(), int(table.ids[entry]))
+        order = rng.permutation(int(table.num_views[entry]))
+        chosen: list[int] = order[: self._demand.views_per_group].tolist()
+        return chosen
+
+
+def _pixels(view: StoredView) -> NDArray[np.uint8]:
+    pixels = decode(view.data, where=view.where)
+    if view.size_px is not None and pixels.shape[:2] != view.size_px[::-1]:
+        width, height = view.size_px
+        raise CorruptViewError(
+            f"{view.where}: {pixels.shape[1]}x{pixels.shape[0]} px, its manifest says "
+            f"{width}x{height}; run `synth verify`"
+        )
+    return pixels

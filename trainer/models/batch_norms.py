@@ -1,0 +1,89 @@
+"""Batch norms whose statistics are those of all ranks."""
+
+import torch
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+
+from trainer.collectives import batch_norm
+from trainer.distributed import world_size
+from trainer.errors import TrainerError
+
+
+class PositionBatchNorm(nn.Module):
+    """Batch norm with statistics of its own for each position in the groups, over all ranks.
+
+    The reference code runs the head once for each view, so the first view of every group is
+    normalised with the first views of the others. One call on [groups, positions x channels] gives
+    the same. It has no running statistics, because the head is dropped after training.
+
+    Source: StableRep, models/models_stablerep.py of google-research/syn-rep-learn.
+    """
+
+    def __init__(self, num_channels: int, eps: float = 1e-5) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(num_channels))
+        self.bias = nn.Parameter(torch.zeros(num_channels))
+        self.eps = eps
+
+    def forward(self, features: Tensor, num_positions: int) -> Tensor:
+        """[groups x positions, channels] in and out; the rows of a group are adjacent."""
+        grouped = features.reshape(len(features) // num_positions, -1)
+        normal, _, _ = batch_norm(grouped, self.eps)
+        return normal.reshape(features.shape) * self.weight + self.bias
+
+
+class RankBatchNorm2d(nn.BatchNorm2d):
+    """`nn.BatchNorm2d` with the statistics of all ranks; torch's SyncBatchNorm refuses CPUs."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        return _over_ranks(self, features) if self.training else super().forward(features)
+
+
+class RankBatchNormAct2d(BatchNormAct2d):  # type: ignore[misc]
+    """The same for the batch norm of timm, which includes the activation that follows."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        if not self.training:
+            evaluated: Tensor = super().forward(features)
+            return evaluated
+        normal: Tensor = self.act(self.drop(_over_ranks(self, features)))
+        return normal
+
+
+def _over_ranks(module: nn.BatchNorm2d, features: Tensor) -> Tensor:
+    normal, mean, variance = batch_norm(features, module.eps)
+    num_values = features.numel() // features.shape[1] * world_size()
+    if module.running_mean is not None and module.running_var is not None:
+        momentum = 0.1 if module.momentum is None else module.momentum
+        unbiased = variance * (num_values / max(num_values - 1, 1))
+        module.running_mean.lerp_(mean.to(module.running_mean.dtype), momentum)
+        module.running_var.lerp_(unbiased.to(module.running_var.dtype), momentum)
+    if module.num_batches_tracked is not None:
+        module.num_batches_tracked.add_(1)
+    if module.affine:
+        normal = normal * module.weight.view(1, -1, 1, 1) + module.bias.view(1, -1, 1, 1)
+    return normal.to(features.dtype)
+
+
+_OVER_RANKS = {nn.BatchNorm2d: RankBatchNorm2d, BatchNormAct2d: RankBatchNormAct2d}
+
+
+def synchronize_batch_norms(module: nn.Module) -> nn.Module:
+    """Let every batch norm of a tower use the statistics of all ranks, in place.
+
+    Parameters keep their names. With one process nothing changes.
+
+    Raises:
+        TrainerError: The tower has a batch norm of an unknown class.
+    """
+    if world_size() == 1:
+        return module
+    for name, child in module.named_modules():
+        if type(child) in _OVER_RANKS:
+            child.__class__ = _OVER_RANKS[type(child)]
+        elif isinstance(child, nn.modules.batchnorm._BatchNorm):
+            raise TrainerError(
+                f"model: {name} is a {type(child).__name__}, whose statistics cannot be shared "
+                "between ranks here; choose another tower, or train on one rank"
+            )
+    return module

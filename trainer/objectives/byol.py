@@ -1,0 +1,99 @@
+"""BYOL: predict what a moving average of the tower gives for another crop of the same view."""
+
+import copy
+from math import cos, pi
+from typing import Any, ClassVar, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from torch import Tensor, nn
+
+from manifests.foundation.settings import Table
+from trainer.losses import unit
+from trainer.models.batch_norms import PositionBatchNorm
+from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
+
+
+class ByolConfig(Table):
+    """Table [objective]; the defaults are the paper's."""
+
+    name: Literal["byol"] = "byol"
+    head_hidden: int = Field(default=4096, ge=1)
+    head_out: int = Field(default=256, ge=1)
+    momentum: float = Field(default=0.996, ge=0, lt=1)
+    """Part of the teacher that stays after the first step; half a cosine raises it to 1."""
+
+
+class Byol(ObjectiveModule):
+    """Two crops of each view, no negatives, and a teacher that follows tower and projector.
+
+    Both crops are augmented as the recipe says; the paper blurs and solarizes them differently. As
+    in the paper the tower that is trained is exported, and not the teacher.
+
+    Source: BYOL, arXiv:2006.07733, equations 1 and 2, section 3.2.
+    """
+
+    Config: ClassVar[type[ByolConfig]] = ByolConfig
+    uses_ids: ClassVar[bool] = False
+    has_teacher: ClassVar[bool] = True
+
+    def __init__(self, config: ByolConfig, towers: Towers, classes: Any) -> None:
+        super().__init__()
+        self.momentum = config.momentum
+        hidden, out = config.head_hidden, config.head_out
+        self.projector = _Head(towers.num_features, hidden, out)
+        self.predictor = _Head(out, hidden, out)
+        self.teacher = _Teacher(towers.image, self.projector)
+
+    @classmethod
+    def arrangement(cls, config: ByolConfig) -> Arrangement:
+        return Arrangement(crops=(CropSpec(), CropSpec()), splits_groups=True)
+
+    def forward(self, towers: Towers, batch: Batch) -> LossTerms:
+        # Each crop passes by itself, so batch norms see one crop of every view at a time.
+        first, second = (crops.images for crops in batch.crops)
+        predictions = [
+            unit(self.predictor(self.projector(towers.image(images)))) for images in (first, second)
+        ]
+        targets = [self.teacher(images) for images in (second, first)]
+        distances = [
+            2 - 2 * (prediction * target).sum(1)
+            for prediction, target in zip(predictions, targets, strict=True)
+        ]
+        return LossTerms(total=torch.stack(distances).sum(0).mean())
+
+    def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
+        momentum = 1 - (1 - self.momentum) * (cos(pi * step / num_steps) + 1) / 2
+        followed = (*towers.image.parameters(), *self.projector.parameters())
+        with torch.no_grad():
+            for mine, other in zip(self.teacher.parameters(), followed, strict=True):
+                mine.lerp_(other, 1 - momentum)
+
+
+class _Head(nn.Module):
+    """Linear, batch norm over all ranks, ReLU, Linear."""
+
+    def __init__(self, num_in: int, hidden: int, out: int) -> None:
+        super().__init__()
+        self.first = nn.Linear(num_in, hidden, bias=False)
+        self.norm = PositionBatchNorm(hidden)
+        self.last = nn.Linear(hidden, out)
+
+    def forward(self, features: Float[Tensor, "crops features"]) -> Float[Tensor, "crops out"]:
+        embeddings: Tensor = self.last(torch.relu(self.norm(self.first(features), 1)))
+        return embeddings
+
+
+class _Teacher(nn.Module):
+    """Copies of tower and projector; its batch norms use the statistics of the batch, too."""
+
+    def __init__(self, tower: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.tower = copy.deepcopy(tower)
+        self.projector = copy.deepcopy(projector)
+        self.requires_grad_(False)
+
+    @torch.no_grad()
+    def forward(self, images: Float[Tensor, "crops 3 height width"]) -> Float[Tensor, "crops out"]:
+        return unit(self.projector(self.tower(images)))

@@ -1,0 +1,91 @@
+"""What a run has learned so far: all that a checkpoint holds."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from manifests.canonical import hash_json
+from manifests.foundation.messages import one_line
+from trainer.checkpointing import checkpoints, load_checkpoint, save_checkpoint
+from trainer.control import ControlChannel
+from trainer.distributed import rank
+from trainer.errors import CheckpointError
+from trainer.learner import Learner
+from trainer.planning import Plan
+
+_ADVICE = "give another --out, or --fresh"
+
+
+class TrainingState:
+    """Weights, moments of the optimizer, and the groups that were found unreadable.
+
+    All of it is equal on all ranks.
+    """
+
+    def __init__(
+        self, plan: Plan, run: Path, learner: Learner, optimizer: torch.optim.Optimizer
+    ) -> None:
+        self.learner = learner
+        self.optimizer = optimizer
+        self.unreadable: set[int] = set()
+        """Ids of the distinct groups that could not be read."""
+        self._run = run
+        self._plan = plan
+
+    def save(self, step: int, control: ControlChannel) -> None:
+        """Write the state after a step. No rank returns before the checkpoint is on disk."""
+        if rank() == 0:
+            document = {
+                "step": step,
+                "identity": hash_json(self._plan.identity),
+                "unreadable": sorted(self.unreadable),
+                "learner": self.learner.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+            }
+            save_checkpoint(self._run, step, document, keep=self._plan.config.run.keep_checkpoints)
+        control.barrier()
+
+    def resume(self) -> int:
+        """Load the newest checkpoint, if there is one; the number of steps that are done.
+
+        Raises:
+            CheckpointError: It is damaged, or of another run.
+        """
+        paths = checkpoints(self._run)
+        if not paths:
+            return 0
+        path = paths[-1]
+        document = load_checkpoint(path)
+        if document.get("identity") != hash_json(self._plan.identity):
+            raise CheckpointError(f"{path}: of another model, objective or set; {_ADVICE}")
+        try:
+            self.learner.load_state_dict(document["learner"], strict=True)
+            self.optimizer.load_state_dict(document["optimizer"])
+            self._require_fitting_moments()
+            self.unreadable = {int(group) for group in document["unreadable"]}
+        except Exception as exc:  # a damaged document fails in torch in any way
+            raise CheckpointError(
+                f"{path}: does not fit the model ({one_line(exc)}); {_ADVICE}"
+            ) from exc
+        return _step_of(path, document, self._plan.num_steps)
+
+    def _require_fitting_moments(self) -> None:
+        for parameter, moments in self.optimizer.state.items():
+            for value in moments.values():
+                if isinstance(value, torch.Tensor) and value.ndim:
+                    if value.shape != parameter.shape:
+                        raise ValueError(
+                            f"a moment of shape {list(value.shape)} for a parameter of shape "
+                            f"{list(parameter.shape)}"
+                        )
+
+
+def _step_of(path: Path, document: dict[str, Any], num_steps: int) -> int:
+    step = document["step"]
+    if not isinstance(step, int) or not 0 <= step <= num_steps:
+        raise CheckpointError(
+            f"{path}: says that {step!r} of {num_steps} steps are done; remove it to resume from "
+            "the one before, or start over with --fresh"
+        )
+    return step

@@ -1,0 +1,103 @@
+"""One step: forward, backward and, if the gradients are finite, the optimizer."""
+
+import logging
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trainer.data.batches import LoadedBatch
+from trainer.data.draws import generator
+from trainer.distributed import rank
+from trainer.errors import DivergedError
+from trainer.optimization import learning_rate, set_learning_rate
+from trainer.planning import Plan
+from trainer.state import TrainingState
+
+MAX_SKIPPED_IN_A_ROW = 5
+"""Steps whose gradients are not finite before the run gives up."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepResult:
+    """The numbers of one step on this rank."""
+
+    losses: dict[str, Tensor]
+    """Scalars on the device: the loss, and the parts that the objective names."""
+    rate: float
+    grad_norm: float
+    """Of all ranks together; not finite if the step was skipped."""
+
+
+class Stepper:
+    """Takes steps. All ranks take or skip the same ones, since they have equal gradients.
+
+    Args:
+        module: The learner, or what averages its gradients over the ranks.
+    """
+
+    def __init__(
+        self, plan: Plan, module: nn.Module, state: TrainingState, device: torch.device
+    ) -> None:
+        self._plan = plan
+        self._module = module
+        self._state = state
+        self._device = device
+        self._num_skipped = 0
+
+    def take(self, step: int, batch: LoadedBatch) -> StepResult:
+        """Learn from one batch.
+
+        Args:
+            step: Counted from 0.
+            batch: This rank's part.
+
+        Raises:
+            DivergedError: Gradients were not finite for MAX_SKIPPED_IN_A_ROW steps in a row.
+        """
+        plan, state = self._plan, self._state
+        rate = learning_rate(
+            step, peak=plan.peak_rate, warmup_steps=plan.warmup_steps, num_steps=plan.num_steps
+        )
+        set_learning_rate(state.optimizer, rate)
+        # Dropout and stochastic depth are a function of the step, so a resumed run draws the same.
+        seed = generator("model", plan.config.run.seed, step, rank()).integers(2**62)
+        torch.manual_seed(int(seed))
+        buffers = [(buffer, buffer.clone()) for buffer in state.learner.buffers()]
+        terms = self._module(batch.to(self._device))
+        state.optimizer.zero_grad(set_to_none=True)
+        terms.total.backward()
+        norm = self._clipped_norm()
+        if math.isfinite(norm):
+            state.optimizer.step()
+            state.learner.after_step(step, plan.num_steps)
+        else:  # the statistics of batch norms are not finite either
+            for buffer, before in buffers:
+                buffer.copy_(before)
+        self._count_skipped(step + 1, norm)
+        parts = {name: part.detach() for name, part in terms.parts.items()}
+        losses = {"loss": terms.total.detach(), **parts}
+        return StepResult(losses=losses, rate=rate, grad_norm=norm)
+
+    def _clipped_norm(self) -> float:
+        """Norm of the gradients, which are averaged over the ranks and so equal on all of them."""
+        parameters = [p for p in self._state.learner.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        largest = self._plan.config.optimizer.clip_norm
+        if largest is not None:
+            nn.utils.clip_grads_with_norm_(parameters, largest, norm)
+        return float(norm)
+
+    def _count_skipped(self, finished: int, norm: float) -> None:
+        self._num_skipped = 0 if math.isfinite(norm) else self._num_skipped + 1
+        if self._num_skipped and rank() == 0:
+            _log.warning("step %d: gradients are not finite, it was skipped", finished)
+        if self._num_skipped == MAX_SKIPPED_IN_A_ROW:
+            raise DivergedError(
+                f"gradients were not finite for {self._num_skipped} steps in a row, the last is "
+                f"{finished}; lower optimizer.lr_per_256, warm up longer, or train in fp32, with "
+                "--fresh"
+            )

@@ -1,0 +1,246 @@
+"""The laws of objectives (`trainer.objectives`), for one objective each."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from manifests.foundation.settings import check
+from trainer.data.batches import LoadedBatch
+from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS
+from trainer.learner import Learner
+from trainer.models.encoder import EncoderSpec
+from trainer.objectives import Objective, objective_class
+from trainer.testing.ranks import run_ranks
+
+NUM_GROUPS, NUM_VIEWS, INPUT_PX = 6, 4, 16
+CLASSES = ("blue", "green", "red")
+NUM_STEPS = 4
+
+TOWER = {"model": "synth_small_conv", "args": {"widths": (4, 6)}, "input_px": INPUT_PX}
+
+
+class ObjectiveLaws:
+    """Set `name` and `settings` in a subclass whose name begins with `Test`.
+
+    Laws of capabilities, `uses_ids` and `has_teacher`, are asked of objectives that declare them.
+    """
+
+    name: ClassVar[str]
+    """Of the table, or a dotted path that other processes can import."""
+    settings: ClassVar[Mapping[str, Any]] = {}
+    """Keys of [objective] that make the objective small."""
+    tower: ClassVar[Mapping[str, Any]] = TOWER
+    """Table [model]; a tower that takes every crop of the objective."""
+
+    def make_learner(self) -> Learner:
+        """A small tower with the objective, with the same weights in every process."""
+        return make_learner(self.name, self.settings, self.tower)
+
+    def objective(self) -> type[Objective]:
+        objective: type[Objective] = objective_class(self.name)
+        return objective
+
+    def test_two_ranks_equal_one_process(self, tmp_path: Path) -> None:
+        arguments = (self.name, dict(self.settings), dict(self.tower))
+        run_ranks(_learn_in_rank, 2, *arguments, str(tmp_path))
+        learner = self.make_learner()
+        alone = _learn(learner, learner, None)
+        ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+        assert sum(rank["loss"] for rank in ranks) / 2 == pytest.approx(alone["loss"], abs=1e-5)
+        for rank in ranks:
+            _require_near(rank["gradients"], alone["gradients"])
+            for state in ("buffers", "teacher"):
+                torch.testing.assert_close(rank[state], alone[state], atol=1e-5, rtol=1e-4)
+        for name, tensor in ranks[0]["teacher"].items():
+            assert torch.equal(tensor, ranks[1]["teacher"][name]), name
+
+    def test_order_of_groups_does_not_matter(self) -> None:
+        batch, order = self._batch(), torch.tensor([3, 0, 5, 1, 4, 2])
+        expected = self.make_learner()(batch).total.item()
+        moved = self.make_learner()(_take(batch, order)).total.item()
+        assert moved == pytest.approx(expected, abs=1e-5)
+
+    def test_other_ids_are_another_loss_exactly_if_ids_are_used(self) -> None:
+        batch = self._batch()
+        other = _replaced(batch, ids=torch.tensor([11, 5, 8, 5, 2, 7]))
+        losses = [self.make_learner()(batch).total.item() for batch in (batch, other)]
+        assert (abs(losses[0] - losses[1]) > 1e-4) == self.objective().uses_ids
+
+    def test_it_is_finite_when_all_images_are_equal(self) -> None:
+        batch, learner = self._batch(), self.make_learner()
+        equal = tuple(torch.full_like(images, 128) for images in batch.images)
+        loss = learner(_replaced(batch, images=equal)).total
+        loss.backward()
+        assert math.isfinite(loss.item())
+        gradients = _gradients(learner)
+        assert [name for name, grad in gradients.items() if not grad.isfinite().all()] == []
+
+    def test_every_parameter_outside_the_teacher_learns(self) -> None:
+        learner = self.make_learner()
+        learner(self._batch()).total.backward()
+        still = [
+            name
+            for name, parameter in learner.named_parameters()
+            if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
+        ]
+        # A bias before a batch norm, or one whose units are all dead in so small a batch, may rest.
+        assert [name for name in still if not name.endswith(("norm.bias", "bn.bias"))] == []
+
+    def test_teacher_is_moved_after_steps_and_only_then(self) -> None:
+        learner = self.make_learner()
+        before = _teacher(learner)
+        assert bool(before) == self.objective().has_teacher
+        loss = learner(self._batch()).total
+        assert all(torch.equal(before[name], tensor) for name, tensor in _teacher(learner).items())
+        if not before:
+            return
+        loss.backward()
+        with torch.no_grad():
+            for parameter in learner.parameters():
+                if parameter.grad is not None:
+                    parameter.sub_(parameter.grad)
+        learner.after_step(0, NUM_STEPS)
+        moved = [n for n, tensor in _teacher(learner).items() if not torch.equal(tensor, before[n])]
+        assert moved
+
+    def test_state_comes_back_from_a_checkpoint(self) -> None:
+        learner, other = self.make_learner(), self.make_learner()
+        with torch.no_grad():
+            for parameter in learner.parameters():
+                parameter.add_(0.1)
+        other.load_state_dict(learner.state_dict(), strict=True)
+        batch = self._batch()
+        assert other(batch).total.item() == learner(batch).total.item()
+
+    def test_exports_are_modules_of_this_very_learner(self) -> None:
+        learner = self.make_learner()
+        own = {id(parameter) for parameter in learner.parameters()}
+        parts = learner.exports()
+        assert "image" in parts
+        for name, part in parts.items():
+            assert isinstance(part, nn.Module), name
+            assert {id(parameter) for parameter in part.parameters()} <= own, name
+
+    def _batch(self) -> LoadedBatch:
+        return make_batch(self.make_learner())
+
+
+def make_learner(
+    name: str, settings: Mapping[str, Any], tower: Mapping[str, Any] = TOWER
+) -> Learner:
+    """A learner in training mode, with weights that are equal in every process."""
+    torch.manual_seed(0)
+    objective = objective_class(name)
+    config = check(objective.Config, {"name": name, **settings}, origin=name, table="objective")
+    spec = check(EncoderSpec, tower, origin=name, table="model")
+    return Learner(spec, objective, config, classes=CLASSES).train()
+
+
+def make_batch(learner: Learner) -> LoadedBatch:
+    """The whole batch of random images. Two of its groups have the same id."""
+    arrangement = learner.arrangement
+    num_views = 1 if arrangement.splits_groups else NUM_VIEWS
+    rng = torch.Generator().manual_seed(1)
+    neutral = [float(name in ("brightness", "contrast", "saturation")) for name in COLOUR_FIELDS]
+    images, colours, boxes = [], [], []
+    for crops in arrangement.crops:
+        rows, side_px = NUM_GROUPS * num_views * crops.count, crops.side_px(learner.spec.input_px)
+        shape = (rows, 3, side_px, side_px)
+        images.append(torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8))
+        colours.append(torch.tensor([neutral] * rows))
+        boxes.append(torch.rand(rows, len(BOX_FIELDS), generator=rng))
+    ids = torch.tensor([11, 5, 8, 11, 2, 7])
+    return LoadedBatch(
+        step=0,
+        images=tuple(images),
+        colours=tuple(colours),
+        boxes=tuple(boxes),
+        ids=ids,
+        labels=ids % len(CLASSES),
+        captions=[f"thing {group}" for group in ids.tolist()],
+        views=torch.arange(num_views).repeat(NUM_GROUPS, 1).numpy(),
+        replaced=[],
+    )
+
+
+def _take(batch: LoadedBatch, groups: Tensor) -> LoadedBatch:
+    """Some groups of a batch, in the order given."""
+
+    def rows(tensor: Tensor) -> Tensor:
+        return tensor.reshape(len(batch.ids), -1, *tensor.shape[1:])[groups].flatten(0, 1)
+
+    return LoadedBatch(
+        step=batch.step,
+        images=tuple(map(rows, batch.images)),
+        colours=tuple(map(rows, batch.colours)),
+        boxes=tuple(map(rows, batch.boxes)),
+        ids=batch.ids[groups],
+        labels=batch.labels[groups],
+        captions=[batch.captions[group] for group in groups.tolist()],
+        views=batch.views[groups.numpy()],
+        replaced=[],
+    )
+
+
+def _replaced(batch: LoadedBatch, **changes: Any) -> LoadedBatch:
+    return dataclasses.replace(batch, **changes)
+
+
+def _gradients(learner: nn.Module) -> dict[str, Tensor]:
+    return {n: p.grad.clone() for n, p in learner.named_parameters() if p.grad is not None}
+
+
+def _teacher(learner: nn.Module) -> dict[str, Tensor]:
+    """Copies of the parameters that no gradient moves."""
+    return {n: p.clone() for n, p in learner.named_parameters() if not p.requires_grad}
+
+
+def _learn(learner: Learner, module: nn.Module, groups: Tensor | None) -> dict[str, Any]:
+    """Loss, gradients and buffers of a batch, and the teacher after a step of plain descent."""
+    batch = make_batch(learner)
+    loss = module(batch if groups is None else _take(batch, groups)).total
+    loss.backward()
+    gradients = _gradients(learner)
+    buffers = {name: buffer.clone() for name, buffer in learner.named_buffers()}
+    with torch.no_grad():
+        for parameter in learner.parameters():
+            if parameter.grad is not None:
+                parameter.sub_(0.1 * parameter.grad)
+    learner.after_step(0, NUM_STEPS)
+    return {
+        "loss": loss.item(),
+        "gradients": gradients,
+        "buffers": buffers,
+        "teacher": _teacher(learner),
+    }
+
+
+def _learn_in_rank(
+    rank: int,
+    world: int,
+    name: str,
+    settings: Mapping[str, Any],
+    tower: Mapping[str, Any],
+    folder: str,
+) -> None:
+    """One of the processes; gradients are averaged as in a training."""
+    from torch.nn.parallel import DistributedDataParallel
+
+    learner = make_learner(name, settings, tower)
+    module = DistributedDataParallel(learner, broadcast_buffers=False)
+    groups = torch.arange(NUM_GROUPS).chunk(world)[rank]
+    torch.save(_learn(learner, module, groups), Path(folder) / f"{rank}.pt")
+
+
+def _require_near(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    assert tensors.keys() == expected.keys()
+    flat = torch.cat([expected[name].double().flatten() for name in expected])
+    actual = torch.cat([tensors[name].double().flatten() for name in expected])
+    assert float((actual - flat).norm()) <= 1e-5 * float(flat.norm())
+    torch.testing.assert_close(actual, flat, atol=2e-5 * float(flat.abs().max()), rtol=1e-4)
