@@ -153,7 +153,7 @@ def test_other_seed_other_crops(url: str, expected: list[dict[str, Any]]) -> Non
 
 def test_caption_belongs_to_its_group(url: str) -> None:
     rows = [row for shard in range(4) for row in ShardSet.open(url).manifest(shard).rows]
-    captions = {row.group_id: row.prompt for row in rows}
+    captions = {row.group_id: row.text for row in rows}
     for batch in load(batches(url), range(3), num_workers=0):
         assert batch.captions == [captions[group] for group in batch.ids.tolist()]
 
