@@ -129,7 +129,7 @@ def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path, 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "set"
     path.write_bytes(b"precious")
-    with refused(ForeignSetError, f"{path}: holds set", "choose an empty folder"):
+    with refused(StoreError, f"{path}: ", "a file stands where a folder is needed"):
         begin(path)
     with refused(StoreError, f"{path}/recipe.json", "a file stands where a folder is needed"):
         ShardSet.open(str(path))

@@ -83,12 +83,12 @@ def test_contributed_objective_works_as_shown(tmp_path: Path) -> None:
 def test_every_file_in_the_readmes_tree_exists() -> None:
     text = (ROOT / "README.md").read_text()
     tree = text.partition("## Files")[2].partition("```\n")[2].partition("```")[0]
-    folder = ""
+    folders: list[str] = []
     for line in tree.splitlines():
         name = line.split()[0]
-        path = f"{folder}{name}" if line.startswith(" ") else name
-        if not line.startswith(" ") and name.endswith("/"):
-            folder = name
+        depth = (len(line) - len(line.lstrip())) // 2
+        path = "".join([*folders[:depth], name])
+        folders = [*folders[:depth], name]
         assert (ROOT / path).exists(), path
 
 
