@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,6 +13,9 @@ from manifests.foundation.errors import ConfigError
 
 TEMPORARY_PREFIX = ".tmp-"
 
+_COLLAPSED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
+"""`s3:/bucket`: what is left of a URL that went through a path."""
+
 
 def local_path(given: str, *, option: str) -> Path:
     """A path as the user typed it.
@@ -20,7 +24,7 @@ def local_path(given: str, *, option: str) -> Path:
         ConfigError: It is a URL. `Path` would turn it into the name of a local folder and take it
             apart, after which nobody could recognise the secrets in it.
     """
-    if "://" in given:
+    if "://" in given or _COLLAPSED_URL.match(given):
         raise ConfigError(f"{option} {given}: is a URL, expected a path on this machine")
     return Path(given)
 

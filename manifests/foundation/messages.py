@@ -10,11 +10,13 @@ MAX_CHARS = 300
 """Longest part of another library's message that is repeated in one of ours."""
 
 # A path object makes one slash of two; `wds:/folder` and the like are paths and no URLs.
+# Schemes are looked back for, one character at a time: text of any length takes linear time.
 _URL = re.compile(
-    r"([A-Za-z][A-Za-z0-9+.-]*://|(?!(?:file|local|wds|imagefolder|untrained):)"
-    r"\b[A-Za-z][A-Za-z0-9+.-]+:/)([^\s\"'<>]+)"
+    r"((?<=[A-Za-z0-9+.-])://"
+    r"|(?<=[A-Za-z0-9+.-]{2})(?<!file)(?<!local)(?<!wds)(?<!imagefolder)(?<!untrained):/)"
+    r"([^\s\"'<>]+)"
 )
-_USER = re.compile(r"[^/]*@|[^/@]*:[^@]*@")  # a password may hold a slash
+_USER = re.compile(r"[^/]*@|[^/@:]*:[^@]*@")  # a password may hold a slash
 _END_OF_SENTENCE = ":;,.)]}"
 
 _MIN_SECRET_CHARS = 6
@@ -37,9 +39,9 @@ def redact(text: str) -> str:
 
 
 def _without_secrets(match: re.Match[str]) -> str:
-    scheme, rest = match.groups()
+    separator, rest = match.groups()
     _, kept, _, end = _split(rest)
-    return f"{scheme}{kept}{end}"
+    return f"{separator}{kept}{end}"
 
 
 def _split(rest: str) -> tuple[str, str, str, str]:

@@ -1,18 +1,23 @@
 """Whatever is wrong with a training is told in one line, before anything is written."""
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
 import synth
+from manifests.manifest import Manifest
 from manifests.seal_writer import seal_set
-from tests.picture_sets import make_picture_set, make_tars, picture, png
-from tests.sets import begin, commit, views_of
+from manifests.shard_set import ShardSet
+from manifests.tars import View, walk_tar
+from tests.picture_sets import make_picture_set, make_tars, png
+from tests.sets import COLUMNS, begin, commit, views_of, write_tar_of
 from trainer.checkpointing import load_checkpoint
 from trainer.metrics import read_metrics
 
@@ -27,6 +32,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("sets") / "set"
     make_picture_set(folder)
     return str(folder)
+
+
+def views_of_size(shards: ShardSet, width: int, height: int, *, shard: int = 0) -> list[View]:
+    """The views of a shard with pictures of another size than the recipe's, and rows that fit."""
+    image = png(np.zeros((height, width, 3), dtype=np.uint8))
+    return [
+        View(row=replace(view.row, width_px=width, height_px=height), image=view.image)
+        for view in views_of(shards, shard, lambda request: image)
+    ]
 
 
 def run(*arguments: object) -> tuple[int, str]:
@@ -103,7 +117,7 @@ def test_batch_that_ranks_do_not_divide(
 def test_mixed_image_sizes(tmp_path: Path) -> None:
     shards = begin(tmp_path / "set", ["a", "b"], subjects_per_shard=1, views_per_subject=2)
     for shard, size_px in enumerate((16, 24)):
-        commit(shards, shard, views=views_of(shards, shard, picture, size_px=size_px))
+        commit(shards, shard, views=views_of_size(shards, size_px, size_px, shard=shard))
     seal_set(shards)
     refused(
         "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL,
@@ -112,12 +126,22 @@ def test_mixed_image_sizes(tmp_path: Path) -> None:
 
 
 def test_picture_of_another_size_than_its_manifest_says(tmp_path: Path) -> None:
-    import numpy as np
-
+    """Only `synth verify` compares the rows of a manifest with those of its tar."""
     captions = ["a", "b", "c", "d"]
     shards = begin(tmp_path / "set", captions, subjects_per_shard=4, views_per_subject=2)
-    lying = png(np.zeros((9, 16, 3), dtype=np.uint8))
-    commit(shards, 0, views=views_of(shards, 0, lambda request: lying, size_px=16))
+    tar = write_tar_of(shards, 0, tmp_path / "shard.tar", views=views_of_size(shards, 16, 9))
+    with tar.open("rb") as file:
+        rows = walk_tar(file, COLUMNS, where="shard.tar").rows
+    manifest = Manifest(
+        recipe_sha256=shards.recipe_sha256,
+        shard=0,
+        tar_sha256=sha256(tar.read_bytes()).hexdigest(),
+        tar_bytes=tar.stat().st_size,
+        columns=COLUMNS,
+        rows=[replace(row, height_px=16) for row in rows],
+    )
+    shards.store.create(shards.layout.tar(0), tar)
+    shards.store.create(shards.layout.manifest(0), manifest.to_bytes())
     seal_set(shards)
     refused(
         "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL, "--batch-groups", "2",

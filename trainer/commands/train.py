@@ -1,6 +1,5 @@
 """`synth train`: a shard set in, an encoder out."""
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -13,7 +12,6 @@ _SIGTERM_STATUS = 143
 @click.option(
     "--out",
     required=True,
-    type=click.Path(path_type=Path),
     help="Folder of the run. A run that was stopped is resumed.",
 )
 @click.option("--objective", help="Such as stablerep, simclr or clip.  [default: stablerep]")
@@ -30,7 +28,7 @@ _SIGTERM_STATUS = 143
 @click.option("--fresh", is_flag=True, help="Start over: remove what an earlier run left in --out.")
 def train(
     url: str,
-    out: Path,
+    out: str,
     nproc: int | None,
     recipe: str | None,
     overrides: tuple[str, ...],
@@ -42,12 +40,10 @@ def train(
     URL is a sealed set, or wds:FOLDER for WebDataset tars of single images. The same command
     resumes a run that was stopped. torchrun, srun and --nproc each start several ranks.
     """
-    from manifests.foundation.errors import ConfigError
+    from manifests.foundation.files import local_path
     from trainer.launching import launch
 
-    if "://" in str(out) or ":/" in str(out):
-        raise ConfigError(f"--out {out}: a run is written to a local or shared folder")
-
+    folder = local_path(out, option="--out")
     if nproc is not None and (status := launch(nproc)) is not None:
         raise SystemExit(status)
 
@@ -90,7 +86,9 @@ def train(
             if bar:
                 bar[0](1)
 
-        done = run_training(plan, out, device=device, fresh=fresh, on_begin=begin, on_step=advance)
+        done = run_training(
+            plan, folder, device=device, fresh=fresh, on_begin=begin, on_step=advance
+        )
     if not done:
         if speaks:
             click.echo(
@@ -100,7 +98,7 @@ def train(
     if speaks:
         click.echo(
             f"{out}: {plan.num_steps:,} steps of {plan.crops_per_step:,} images, "
-            f"{out / 'encoder.safetensors'}"
+            f"{folder / 'encoder.safetensors'}"
         )
 
 

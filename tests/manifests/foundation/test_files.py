@@ -86,3 +86,6 @@ def test_a_url_is_no_local_path_and_keeps_its_secrets() -> None:
     assert local_path("runs/a:b", option="--out") == Path("runs/a:b")
     with refused(ConfigError, "--out https://host/x: is a URL, expected a path on this machine"):
         local_path("https://user:SECRET@host/x?sig=SECRET", option="--out")
+    with refused(ConfigError, "--save s3:/bucket/x: is a URL"):
+        local_path("s3:/KEY:SECRET@bucket/x", option="--save")
+    assert local_path("./s3:/x", option="--out") == Path("s3:/x")

@@ -40,6 +40,14 @@ def test_credentials_are_cut_out_of_urls(url: str, expected: str) -> None:
     assert redact(url) == expected
 
 
+@pytest.mark.parametrize("text", ["a.", "a:", "s3:/", "s3://", "s3://a:", "@", ":/a@"])
+def test_long_text_takes_linear_time(text: str) -> None:
+    """A pattern that looks back over all of it would take minutes for this."""
+    assert len(redact(text * 200_000)) <= len(text) * 200_000
+    with hiding([text * 200_000]):
+        pass
+
+
 def test_an_error_of_ours_never_holds_a_secret() -> None:
     error = SynthError("https://KEY:SECRET@host/x?sig=SECRET: no such file; look at the address")
     assert str(error) == "https://host/x: no such file; look at the address"
