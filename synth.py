@@ -3,6 +3,7 @@
 It names both halves and imports neither: a command is loaded when it is used.
 """
 
+import os
 import sys
 import traceback
 from difflib import get_close_matches
@@ -94,4 +95,8 @@ def main(debug: bool) -> None:
 
 
 if __name__ == "__main__":
+    # `python -m` searches the working directory before all libraries: a file there, such as one
+    # that came with a shard set, could pass for a plug-in.
+    if not sys.flags.safe_path and sys.path[0] != os.path.dirname(os.path.abspath(__file__)):
+        del sys.path[0]
     sys.exit(main(prog_name="synth"))

@@ -124,19 +124,6 @@ class Store(Protocol):
         Only for a caller who knows that nobody else is writing there.
         """
 
-    def replace(self, path: str, content: bytes) -> None:
-        """Write an advisory file over another. Never for recipe, tars, manifests or seal."""
-        self.delete(path)
-        self.create(path, content)
-
-    def require_writable(self) -> None:
-        """Refuse a storage in which nothing can be deleted."""
-        if not self.can_delete:
-            raise StoreError(
-                f"{self.url}: sets are made in local folders only; make the set in one, and copy "
-                "it when it is sealed: `synth publish FOLDER URL`"
-            )
-
     def require_creatable(self) -> None:
         """Refuse a storage in which a file cannot be created only where there is none."""
         if not self.can_create:

@@ -94,6 +94,7 @@ def generate(
     """
     from rich.console import Console
 
+    from manifests.foundation.messages import printable
     from manifests.foundation.progress import progress
     from pipeline.config import load_config
     from pipeline.generating import begin, finish, rejoin, run
@@ -109,7 +110,8 @@ def generate(
         generation = begin(config, out, retry_failed=retry_failed, origin=origin)
     console = Console(stderr=True)
     for change in generation.drift:
-        console.print(f"note: {change}; pixels may differ in their last bits", markup=False)
+        note = f"note: {change}; pixels may differ in their last bits"
+        console.print(printable(note), markup=False)
     identity = generation.shards.recipe.identity
     left = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
     done = identity.num_views - left * identity.views_per_subject
@@ -117,7 +119,7 @@ def generate(
         for outcome in run(generation):
             if isinstance(outcome, ShardFailure):
                 message = f"shard {outcome.shard} was given up: {outcome.errors[-1]}"
-                console.print(message, markup=False)
+                console.print(printable(message), markup=False)
             else:
                 advance(outcome.num_views)
     seal = finish(generation, seal_incomplete=seal_incomplete)

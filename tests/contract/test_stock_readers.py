@@ -114,3 +114,35 @@ def test_the_tar_command_and_tarfile_read_the_tars() -> None:
     assert {line.split()[0] for line in listed} == {"-rw-r--r--"}
     with tarfile.open(fileobj=io.BytesIO(Path(TARS[1]).read_bytes()), mode="r|") as tar:
         assert len(list(tar)) == 7
+
+
+MANIFESTS = [str(GOLDEN / "manifests" / name) for name in ("000000.parquet", "000001.parquet")]
+
+
+def test_duckdb_filters_by_the_columns_that_the_recipe_declares() -> None:
+    duckdb = pytest.importorskip("duckdb")
+    query = (
+        "SELECT key, guidance_scale, steps FROM read_parquet(?) "
+        "WHERE status = 'ok' AND guidance_scale > 1 ORDER BY key"
+    )
+    rows = duckdb.execute(query, [MANIFESTS]).fetchall()
+    assert rows == [(key, 3.0, 4) for key in KEYS if key.endswith("_001")]
+
+
+def test_pandas_has_the_types_that_the_recipe_declares() -> None:
+    pandas = pytest.importorskip("pandas")
+    table = pandas.concat(map(pandas.read_parquet, MANIFESTS), ignore_index=True)
+    declared = json.loads((GOLDEN / "recipe.json").read_text())["identity"]["columns"]
+    names = {"double": ("float64",), "int64": ("int64",), "string": ("object", "str")}
+    for column in declared:
+        assert str(table[column["name"]].dtype) in names[column["type"]]
+    assert list(table.key[table.status == "ok"]) == KEYS
+
+
+def test_datasets_reads_the_manifests_as_a_table(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    table = datasets.load_dataset(
+        "parquet", data_files={"train": MANIFESTS}, split="train", cache_dir=str(tmp_path)
+    )
+    assert [row["key"] for row in table if row["status"] == "ok"] == KEYS
+    assert {row["guidance_scale"] for row in table} == {1.0, 3.0}

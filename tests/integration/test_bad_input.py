@@ -2,13 +2,14 @@
 
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from synth import main
-from tests.running import write_captions
+from tests.running import command, environment, write_captions
 
 SMALL = ["--views-per-subject", "2", "--steps", "1", "--batch-size", "4", "--executor", "inline"]
 
@@ -250,8 +251,8 @@ def test_sealed_set_refuses_to_retry(captions: Path, out: Path) -> None:
 
 
 def test_readers_refuse_what_is_no_set(tmp_path: Path) -> None:
-    for command in ("status", "verify", "report"):
-        refused(run(command, tmp_path), tmp_path, "no shard set here")
+    for name in ("status", "verify", "report"):
+        refused(run(name, tmp_path), tmp_path, "no shard set here")
     refused(run("show", tmp_path, "000000000_000"), "no shard set here")
 
 
@@ -269,11 +270,11 @@ def test_nothing_that_a_set_names_is_run(captions: Path, out: Path) -> None:
     assert made.exit_code == 0, made.output
     recipe = json.loads((out / "recipe.json").read_text())
     assert recipe["identity"]["renderer"] == "tests.renderers:Stripes"
-    for command in (["show", out, "000000000_000", "--render"], ["generate", "--out", out]):
-        result = run(*command)
+    for arguments in (["show", out, "000000000_000", "--render"], ["generate", "--out", out]):
+        result = run(*arguments)
         assert result.exit_code == 1
         assert "If you trust it, give --renderer tests.renderers:Stripes" in result.output
-        assert run(*command, *strange).exit_code == 0
+        assert run(*arguments, *strange).exit_code == 0
     result = run("show", out, "000000000_000", "--render", "--renderer", "os:system")
     assert result.exit_code == 1
 
@@ -340,3 +341,20 @@ def test_full_disk_is_one_line_and_the_same_command_goes_on(captions: Path, tmp_
         assert run("verify", disk / "set").exit_code == 0
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_a_module_in_the_working_directory_is_not_imported(captions: Path, out: Path) -> None:
+    """It may have come with a set; `python -m` would find it before any library."""
+    (captions.parent / "planted.py").write_text("raise SystemExit('planted code ran')\n")
+    options = ["--prompts", captions, "--out", out, "--renderer", "planted:Renderer"]
+    done = subprocess.run(
+        command("generate", *options),
+        cwd=captions.parent,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "planted code ran" not in done.stdout + done.stderr
+    assert "renderer planted:Renderer" in done.stderr

@@ -95,10 +95,16 @@ def evaluate(
 
 def _table(document: dict[str, Any]) -> Any:
     from rich.table import Table
+    from rich.text import Text
+
+    from manifests.foundation.messages import printable
 
     scored, test = document["set"], document["set"]["test"]
     table = Table(
-        title=f"{document['encoder']['name']} on {scored['name']}, {scored['test_split']}",
+        title=Text(
+            printable(f"{document['encoder']['name']} on {scored['name']}, {scored['test_split']}"),
+            style="table.title",
+        ),
         caption=f"{test['num_images']:,} images of {test['num_groups']:,} groups",
     )
     table.add_column("evaluation")

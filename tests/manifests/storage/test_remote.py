@@ -119,8 +119,6 @@ def test_a_scheme_without_conditional_writes_is_not_written_to() -> None:
     for call in (lambda: memory.create("a", b""), memory.require_creatable):
         with refused(StoreError, memory.url, "may overwrite", "a URL of s3, gs or az"):
             call()
-    with refused(StoreError, memory.url, "local folders only", "synth publish FOLDER URL"):
-        memory.require_writable()
     assert memory.names() == ("data",)
     assert memory.local_path("data/a.tar") is None
 
