@@ -1,6 +1,5 @@
 """The image tower: any timm model without its classifier, and its export."""
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,6 @@ import timm
 import torch
 from jaxtyping import Float, UInt8
 from pydantic import Field
-from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from manifests.foundation.errors import ConfigError
@@ -20,14 +18,12 @@ from manifests.foundation.plugins import did_you_mean
 from manifests.foundation.settings import Table, check
 from trainer.errors import CheckpointError
 from trainer.models import small_conv  # noqa: F401 (makes its tower known to timm)
+from trainer.models.weights import read_weights, write_weights
 
 WEIGHTS = "encoder.safetensors"
 SPEC = "encoder.json"
 MAX_SPEC_BYTES = 1 << 20
 """Largest description that is read."""
-MAX_WEIGHTS_BYTES = 1 << 40
-"""Largest file of weights that is read."""
-
 
 _Positive = Annotated[float, Field(gt=0)]
 
@@ -121,16 +117,11 @@ def save_encoder(folder: Path, encoder: nn.Module, spec: EncoderSpec, made: dict
     Args:
         made: Where it comes from; kept in `encoder.json`.
     """
-    tensors = {
-        name: tensor.detach().cpu().contiguous() for name, tensor in encoder.state_dict().items()
-    }
-    data = save(tensors, metadata={"format": "pt"})
     document = {
         "spec": spec.model_dump(mode="json"),
-        "sha256": hashlib.sha256(data).hexdigest(),
+        "sha256": write_weights(folder / WEIGHTS, encoder),
         "made": made,
     }
-    write_whole(folder / WEIGHTS, data)
     write_whole(folder / SPEC, f"{json.dumps(document, indent=2)}\n".encode())
 
 
@@ -183,19 +174,11 @@ def load_encoder(path: Path) -> tuple[nn.Module, EncoderSpec]:
     spec = description.spec
     weights = path / WEIGHTS if path.is_dir() else path
     try:
-        data = read_regular(weights, max_bytes=MAX_WEIGHTS_BYTES)
-    except FileNotFoundError as exc:
-        raise CheckpointError(f"{weights}: no such file; train the run to its end") from exc
-    except OSError as exc:
-        raise CheckpointError(f"{weights}: cannot be read ({exc.strerror})") from exc
-    if hashlib.sha256(data).hexdigest() != description.sha256:
-        raise CheckpointError(
-            f"{weights}: its SHA-256 is not the one in {SPEC} beside it: one of them was changed "
-            "or damaged; restore both, or export the run again"
-        )
-    try:
+        tensors = read_weights(weights, sha256=description.sha256, description=SPEC)
         encoder = build_encoder(spec)
-        encoder.load_state_dict(load(data), strict=True)
+        encoder.load_state_dict(tensors, strict=True)
+    except CheckpointError:
+        raise
     except Exception as exc:  # safetensors has an error type of its own
         raise CheckpointError(
             f"{weights}: not the weights of {spec.model} as {SPEC} beside it says ({one_line(exc)})"

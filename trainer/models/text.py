@@ -9,18 +9,20 @@ from jaxtyping import Float, Int
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import QuickGELU, TextTransformer
 from pydantic import Field, model_validator
-from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
-from manifests.foundation.files import write_whole
+from manifests.foundation.files import read_regular, write_whole
 from manifests.foundation.messages import one_line
 from manifests.foundation.settings import Table, check
 from trainer.collectives import gather
 from trainer.errors import CheckpointError
 from trainer.losses import multi_positive_loss, unit
+from trainer.models.weights import read_weights, write_weights
 
 WEIGHTS = "text.safetensors"
 SPEC = "text.json"
+MAX_SPEC_BYTES = 1 << 20
+"""Largest description that is read."""
 
 FIRST_LOG_SCALE = 2.6592600369327779
 """ln(1 / 0.07), where CLIP starts."""
@@ -114,9 +116,11 @@ class ImageText(nn.Module):
 
 def save_text(folder: Path, text: ImageText) -> None:
     """Write the text half of a run, for zero-shot classification."""
-    tensors = {n: tensor.detach().cpu().contiguous() for n, tensor in text.state_dict().items()}
-    document = {"spec": text.spec.model_dump(mode="json"), "num_features": text.num_features}
-    write_whole(folder / WEIGHTS, save(tensors, metadata={"format": "pt"}))
+    document = {
+        "spec": text.spec.model_dump(mode="json"),
+        "num_features": text.num_features,
+        "sha256": write_weights(folder / WEIGHTS, text),
+    }
     write_whole(folder / SPEC, f"{json.dumps(document, indent=2)}\n".encode())
 
 
@@ -130,10 +134,14 @@ def load_text(folder: Path) -> ImageText | None:
     if not file.exists():
         return None
     try:
-        document = json.loads(file.read_text("utf-8"))
+        document = json.loads(read_regular(file, max_bytes=MAX_SPEC_BYTES))
         spec = check(TextSpec, document["spec"], origin=str(file))
         text = ImageText(spec, int(document["num_features"]))
-        text.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+        sha256 = str(document["sha256"])
+        tensors = read_weights(folder / WEIGHTS, sha256=sha256, description=SPEC)
+        text.load_state_dict(tensors, strict=True)
+    except CheckpointError:
+        raise
     except Exception as exc:  # safetensors has an error type of its own
         raise CheckpointError(f"{file}: not the text half of a run ({one_line(exc)})") from exc
     return text.eval()

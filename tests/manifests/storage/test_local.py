@@ -116,12 +116,6 @@ def test_sweep_removes_temporary_files_of_one_folder(store: Store) -> None:
     assert list(tree(store.url)) == [".tmp-c-00", "data/b"]
 
 
-def test_replace_writes_over_an_advisory_file(store: Store) -> None:
-    store.replace("failed/000000.json", b"old")
-    store.replace("failed/000000.json", b"new")
-    assert tree(store.url) == {"failed/000000.json": b"new"}
-
-
 def test_files_are_readable_for_others_as_the_umask_says(store: Store) -> None:
     old = os.umask(0o022)
     try:
