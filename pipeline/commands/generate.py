@@ -26,6 +26,7 @@ _KEYS = {
 """Key of the recipe that each flag sets."""
 
 _MAX_NAMED = 20
+"""Shards that the last line names at most."""
 
 
 def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
@@ -50,7 +51,9 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
 @click.option("--prompts", help="Captions: .txt .csv .tsv .jsonl .parquet, path or URL.")
 @click.option("--caption-column", help="Column of the captions.  [default: caption]")
 @click.option("--out", required=True, help="Folder of the set. An unfinished set is resumed.")
-@click.option("--renderer", help="What renders.  [default: text-to-image]")
+@click.option(
+    "--renderer", help="Name of the renderer, or package.module:Class.  [default: text-to-image]"
+)
 @click.option("--model", help="'embedded', a diffusers folder, or hub id[@revision].")
 @click.option("--views-per-subject", type=int, help="Views of each caption.  [default: 10]")
 @click.option(
@@ -66,7 +69,9 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
 @click.option("--store-size", type=int, help="Width and height stored, px.  [default: as rendered]")
 @click.option("--seed", type=int, help="Seed of the whole set.  [default: 0]")
 @click.option("--subjects-per-shard", type=int, help="Captions in one shard.  [default: 100]")
-@click.option("--batch-size", callback=_auto_or_number, help="Views at once.  [default: auto]")
+@click.option(
+    "--batch-size", callback=_auto_or_number, help="Views rendered at once.  [default: auto]"
+)
 @click.option("--executor", help="ray or inline.  [default: ray]")
 @click.option("--workers", type=int, help="[default: one for each GPU, or for each core]")
 @click.option("--ray-address", help="local, auto or HOST:PORT.  [default: local]")
@@ -74,9 +79,9 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
     "--recipe", type=click.Path(path_type=Path), help="TOML file with any of these and more."
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
-@click.option("--retry-failed", is_flag=True, help="Try shards again that were given up.")
+@click.option("--retry-failed", is_flag=True, help="Try the shards again that were given up.")
 @click.option(
-    "--seal-incomplete", is_flag=True, help="Seal although shards are missing, naming them."
+    "--seal-incomplete", is_flag=True, help="Seal although shards are missing; the seal names them."
 )
 def generate(
     out: str,
@@ -102,7 +107,7 @@ def generate(
 
     keys = {_KEYS[flag]: value for flag, value in flags.items()}
     config = load_config(recipe=recipe, overrides=overrides, flags=keys)
-    if recipe is None and not overrides and _names_no_set(keys):
+    if recipe is None and not overrides and _says_nothing_of_a_set(keys):
         trusted = str(keys["renderer.name"] or "")
         generation = rejoin(config.execution, out, retry_failed=retry_failed, trusted=trusted)
     else:
@@ -141,7 +146,11 @@ def generate(
         raise SystemExit(3)
 
 
-def _names_no_set(keys: dict[str, Any]) -> bool:
-    """Whether the flags say nothing of what is rendered, so that the set itself has to."""
-    given = {key for key, value in keys.items() if value is not None}
-    return not {key for key in given - {"renderer.name"} if not key.startswith("execution.")}
+def _says_nothing_of_a_set(keys: dict[str, Any]) -> bool:
+    """Whether no flag says what to render, so that the recipe in the set has to.
+
+    Flags of the table [execution] change no byte of a set, and `--renderer` may be there only to
+    trust the renderer that the set names.
+    """
+    set_keys = {key for key, value in keys.items() if value is not None}
+    return not {key for key in set_keys - {"renderer.name"} if not key.startswith("execution.")}

@@ -1,4 +1,4 @@
-"""`synth status`: how far a set is."""
+"""`synth status`: how much of a set is made."""
 
 import click
 

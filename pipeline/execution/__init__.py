@@ -19,10 +19,10 @@ from pipeline.worker import ShardReport
 
 
 class Executor(Protocol):
-    """See the laws above."""
+    """Makes shards on some workers. The laws are above."""
 
     Config: type[Table]
-    """Keys of the recipe's table [execution]: `executor` and its own."""
+    """Keys of the recipe's table [execution]: `executor`, and those of this executor."""
 
     def __init__(self, config: Any) -> None:
         """Keep an instance of Config; start nothing yet."""
