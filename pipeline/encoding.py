@@ -86,6 +86,7 @@ class ImageEncoder:
             )
             return data
         buffer = io.BytesIO()
+        # The level is spelled out, because it decides the stored bytes.
         Image.fromarray(pixels).save(buffer, "png", compress_level=6)
         return buffer.getvalue()
 

@@ -35,6 +35,7 @@ from prompts.merging import merge_subjects
 from prompts.sources import prompt_source_class
 
 _VERSIONED = ("synth-rep", "torch", "diffusers", "transformers", "pyarrow", "pillow", "simplejpeg")
+"""Packages whose versions a recipe records: another version may change the last bits of pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +137,7 @@ def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients
     plugin = renderer_class(str(config.renderer["name"]))
     values = _with_frozen_values(config.renderer, store)
     renderer = plugin(check(plugin.Config, values, origin=origin, table="renderer"))
+    # The renderer comes before the prompts, because it declares the columns that they need.
     source_class = prompt_source_class(str(config.prompts["source"]))
     source = source_class(
         check(source_class.Config, config.prompts, origin=origin, table="prompts")
@@ -209,6 +211,8 @@ def _generation(
             f"{shards.store.url}: is sealed and does not change any more; --retry-failed is for a "
             "set that is still open"
         )
+    # Only manifests say what is made: a shard whose tar has no manifest is made again. A sealed set
+    # stays as it is, even if it was sealed with shards missing.
     done = set(shards.committed())
     if not retry_failed:
         done |= set(shards.given_up())
@@ -232,6 +236,7 @@ def run(generation: Generation) -> Iterator[ShardReport | ShardFailure]:
         return  # an executor would start a cluster and load a model for nothing
     for outcome in generation.executor.run(generation.todo, generation.job):
         if isinstance(outcome, ShardFailure):
+            # The errors of libraries may quote a URL with its credentials.
             note = {"shard": outcome.shard, "errors": [redact(text) for text in outcome.errors]}
             text = json.dumps(note, indent=2, ensure_ascii=False) + "\n"
             shards.add_note(outcome.shard, text.encode())

@@ -110,18 +110,20 @@ class Job:
                 f"nothing that a set names is run unasked. If you trust it, give --renderer {name}"
             )
         settings = dict(recipe.settings)
-        renderer, resources = settings.get("renderer"), settings.get("resources")
+        # Resources stand in the recipe, so that a driver can ask a cluster for workers without
+        # opening the renderer.
+        renderer_table, resource_table = settings.get("renderer"), settings.get("resources")
         try:
-            settings["renderer"] = {**renderer, **(changes or {})}  # type: ignore[dict-item]
-            needed = Resources(
-                device_type=str(resources["device_type"]),  # type: ignore[index]
-                threads=int(resources["threads"]),  # type: ignore[index]
+            settings["renderer"] = {**renderer_table, **(changes or {})}  # type: ignore[dict-item]
+            resources = Resources(
+                device_type=str(resource_table["device_type"]),  # type: ignore[index]
+                threads=int(resource_table["threads"]),  # type: ignore[index]
             )
         except (TypeError, LookupError, ValueError) as exc:
             raise ConfigError(
                 f"{url}: its recipe.json does not hold the settings of a renderer; restore it"
             ) from exc
-        return cls(url=url, renderer=name, settings=settings, resources=needed)
+        return cls(url=url, renderer=name, settings=settings, resources=resources)
 
     def open_renderer(self) -> Renderer:
         """The renderer, with its weights not loaded yet."""

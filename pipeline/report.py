@@ -68,6 +68,7 @@ def write_report(shards: ShardSet, *, num_groups: int) -> str:
     counted = [column for column in of_scope(identity.columns, "view") if column.type == "int64"]
     for shard, group in _groups(shards):
         for row in group:
+            # Variations are dealt to views in turn, so the index of a view says which one it has.
             counts[row.view_index % len(names), row.status] += 1
             for column in counted:
                 totals[column.name] += row.values[column.name] != 0
@@ -87,7 +88,7 @@ def write_report(shards: ShardSet, *, num_groups: int) -> str:
     return template.render(
         url=shards.store.url,
         identity=identity,
-        seen=overview(shards),
+        summary=overview(shards),
         root=seal.root_sha256 if seal else None,
         variations=names[:MAX_VARIATIONS],
         by_variation=[

@@ -37,6 +37,7 @@ def find_view(shards: ShardSet, key: str) -> tuple[int, ViewRow]:
             f"{shards.store.url}: no view {key}; it has groups 0 to {identity.num_subjects - 1} of "
             f"{identity.views_per_subject} views"
         )
+    # Groups lie in shards in the order of the plan, so no other manifest has to be read.
     shard = group // identity.subjects_per_shard
     try:
         rows = shards.manifest(shard).rows

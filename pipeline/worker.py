@@ -132,6 +132,7 @@ class ShardWorker:
             self._shards.store.create(self._shards.layout.stats(shard), text.encode())
             reports.append(report)
 
+        # In local scratch first: a tar is hashed and checked before any of it is in the store.
         with tempfile.TemporaryDirectory(prefix="synth-") as scratch:
             tar = Path(scratch) / "shard.tar"
             try:
@@ -210,6 +211,8 @@ class ShardWorker:
         except SynthError:
             raise
         except Exception as exc:
+            # Not an error that a renderer may raise, so a fault of its code: to try the shard again
+            # would hide it.
             raise RendererError(
                 f"renderer {name}, {batch[0].key}: {type(exc).__name__}: {one_line(exc)}; this is "
                 "a fault of the renderer, `synth --debug` shows where"

@@ -30,6 +30,7 @@ _MAX_NAMED = 20
 
 
 def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """Value of an option such as 1,3,8; None if it is not given."""
     if text is None:
         return None
     try:
@@ -39,6 +40,7 @@ def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> A
 
 
 def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """Value of an option such as 48 or auto; None if it is not given."""
     if text is None or text == "auto":
         return text
     try:
@@ -107,6 +109,7 @@ def generate(
 
     keys = {_KEYS[flag]: value for flag, value in flags.items()}
     config = load_config(recipe=recipe, overrides=overrides, flags=keys)
+    # Nothing says what to render: the set itself does, so the captions may be gone by now.
     if recipe is None and not overrides and _says_nothing_of_a_set(keys):
         trusted = str(keys["renderer.name"] or "")
         generation = rejoin(config.execution, out, retry_failed=retry_failed, trusted=trusted)
@@ -118,6 +121,7 @@ def generate(
         note = f"note: {change}; pixels may differ in their last bits"
         console.print(printable(note), markup=False)
     identity = generation.shards.recipe.identity
+    # Shards that were given up count as done here, or the bar could never be full.
     left = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
     done = identity.num_views - left * identity.views_per_subject
     with progress("generate", "views", identity.num_views, done) as advance:

@@ -154,6 +154,7 @@ class RayExecutor:
         resource = "GPU" if job.resources.device_type == "cuda" else "CPU"
         units_per_worker = 1 if resource == "GPU" else job.resources.threads
         available = int(ray.cluster_resources().get(resource, 0)) // units_per_worker
+        # A number that the user gives is taken as it is: nodes may join the cluster later.
         if self._workers is None and not available:
             raise ExecutorError(
                 f"ray at {self._address}: no {resource} in the cluster; add nodes or give --workers"
@@ -166,12 +167,14 @@ class _Driver:
 
     def __init__(self, num_workers: int, job: Job) -> None:
         self._num_workers = num_workers
+        # Ray must not restart an actor or repeat a call: the queue would not know of it.
         options = {"num_cpus": job.resources.threads, "max_restarts": 0, "max_task_retries": 0}
         if job.resources.device_type == "cuda":
             options["num_gpus"] = 1
         self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT, **options)(_Actor)
-        self._job = ray.put(job)
+        self._job = ray.put(job)  # once, and not again for each actor
         self._seats: list[_Seat] = []
+        # Calls that have not ended, by Ray's reference. A call of `ready` has no attempt.
         self._running: dict[Any, tuple[_Seat, Attempt | None]] = {}
         self._num_stillborn = 0
 

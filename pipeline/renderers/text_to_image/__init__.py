@@ -154,8 +154,9 @@ class TextToImage(Renderer):
             try:
                 return self._call_pipeline(batch)
             except (torch.OutOfMemoryError, MemoryError):
-                # Once more at the same size, with the allocator's cache given back: batches of
-                # another shape may have fragmented it. A smaller batch would change the pixels.
+                # Once more at the same size, with the allocator's cache given back: the batches of
+                # another guidance scale may have fragmented it. A smaller batch would change the
+                # pixels.
                 if self.device == "cuda":
                     torch.cuda.empty_cache()
                 return self._call_pipeline(batch)
