@@ -283,7 +283,8 @@ def _audit_tables(audits: Mapping[str, Any], origin: str) -> dict[str, Any]:
     tables = {name: values for name, values in audits.items() if name != "use"}
     if unused := sorted({*tables} - {*used}):
         raise ConfigError(
-            f"{origin}: audits.{unused[0]} is set but not used; audits.use has {', '.join(used)}"
+            f"{origin}: audits.{unused[0]} is set but not used; audits.use has "
+            f"{', '.join(used)}: add it there or drop its table"
         )
     return {name: tables.get(name, {}) for name in used}
 

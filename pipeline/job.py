@@ -142,7 +142,9 @@ class Job:
         audits: dict[str, Any] = {}
         for table in self.settings.get("audits", ()):
             if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-                raise ConfigError(f"{self.url}: recipe.json has an audit without a name")
+                raise ConfigError(
+                    f"{self.url}: recipe.json has an audit without a name; restore it"
+                )
             audits[table["name"]] = {key: table[key] for key in table if key != "name"}
         image = check(
             ImageConfig, self.settings.get("image", {}), origin="recipe.json", table="image"

@@ -218,12 +218,16 @@ class ShardWorker:
                 "a fault of the renderer, `synth --debug` shows where"
             ) from exc
         if len(rendered) != len(batch):
-            raise RendererError(f"renderer {name}: {len(rendered)} views for {len(batch)} requests")
+            raise RendererError(
+                f"renderer {name}: {len(rendered)} views for {len(batch)} requests, expected one "
+                "for each; this is a fault of the renderer"
+            )
         for request, view in zip(batch, rendered, strict=True):
             if view.pixels.shape != shape or view.pixels.dtype != "uint8":
                 raise RendererError(
                     f"renderer {name}, {request.key}: pixels are {view.pixels.dtype} "
-                    f"{list(view.pixels.shape)}, its provenance says uint8 {list(shape)}"
+                    f"{list(view.pixels.shape)}, its provenance says uint8 {list(shape)}; this is "
+                    "a fault of the renderer"
                 )
         return rendered
 

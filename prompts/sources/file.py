@@ -68,8 +68,10 @@ def _value(column: DeclaredColumn, text: str, where: str) -> Value:
         )
     except (KeyError, ValueError) as exc:
         raise BadPromptError(
-            f"{where}: {column.name} is {text!r:.100}, expected {column.type}"
+            f"{where}: {column.name} is {text!r:.100}, expected {column.type}; mend the cell"
         ) from exc
     if not column.holds(value):
-        raise BadPromptError(f"{where}: {column.name} is {text!r:.100}, out of its range")
+        raise BadPromptError(
+            f"{where}: {column.name} is {text!r:.100}, out of its range; mend the cell"
+        )
     return value

@@ -109,7 +109,8 @@ class Architecture:
             size = latent_size * self._downsampling
         if size % self._downsampling:
             raise ConfigError(
-                f"size {size} px: this model renders multiples of {self._downsampling} px"
+                f"size {size} px: this model renders multiples of {self._downsampling} px; give "
+                "another --size"
             )
         return size
 
