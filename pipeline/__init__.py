@@ -1,1 +1,1 @@
-"""Prompts in, shards and manifests out: planning, rendering, judging, writing, on Ray or inline."""
+"""Subjects in, shards and manifests out: plan, render, audit and write, on Ray or inline."""

@@ -1,4 +1,4 @@
-"""Requests into batches that a renderer may compute at once, as few and as full as possible."""
+"""Put requests into batches that a renderer may compute at once, as few and as full as possible."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
@@ -8,22 +8,23 @@ from pipeline.views import ViewRequest
 def batches(
     requests: Sequence[ViewRequest], size: int, key: Callable[[ViewRequest], Hashable]
 ) -> Iterator[list[ViewRequest]]:
-    """Batches of at most `size` requests of one key, keys in the order of first appearance.
+    """Batches of at most `size` requests that have one key.
 
-    Example: at size 2, requests with keys A B A A give batches AA, A, B.
+    Keys come in the order of their first appearance. Example: at size 2, requests with keys
+    A B A A give the batches AA, A, B.
     """
-    alike: dict[Hashable, list[ViewRequest]] = {}
+    by_key: dict[Hashable, list[ViewRequest]] = {}
     for request in requests:
-        alike.setdefault(key(request), []).append(request)
-    for group in alike.values():
-        for start in range(0, len(group), size):
-            yield group[start : start + size]
+        by_key.setdefault(key(request), []).append(request)
+    for same_key in by_key.values():
+        for start in range(0, len(same_key), size):
+            yield same_key[start : start + size]
 
 
 def fill_up(batch: Sequence[ViewRequest], size: int) -> list[ViewRequest]:
-    """A batch of exactly `size`, its last request repeated.
+    """A batch of exactly `size`: the last request is repeated as often as it takes.
 
-    Floats change with the batch size, so a fixed one is what makes a view independent of its
-    neighbours.
+    Floats change with the size of a batch (docs/adr/0004). So every batch has the same size, or a
+    view would depend on how many others are rendered with it.
     """
     return [*batch, *[batch[-1]] * (size - len(batch))]

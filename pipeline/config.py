@@ -19,8 +19,9 @@ class ViewsConfig(Table):
     per_subject: int = Field(default=10, ge=1, le=MAX_VIEWS_PER_SUBJECT)
     """Views of each subject; a multiple of the number of variations that the renderer deals."""
     paired: bool = False
-    """Whether the variations of one draw share its seed, so that a sweep shows what they change."""
+    """Whether the variations of one draw share its seed, so that only the variation differs."""
     seed: int = Field(default=0, ge=0, lt=2**63)
+    """Seed of the whole set; the seed of each view is derived from it."""
 
 
 class ShardsConfig(Table):
@@ -34,13 +35,13 @@ class GenerateConfig(Table):
     """A whole recipe. The tables that name a plug-in are checked by that plug-in's own Config."""
 
     prompts: dict[str, Any] = Field(default={})
-    """`source` names the prompt source, `file` if not given; the rest is its own."""
+    """`source` names the prompt source, `file` if not given; the other keys are its settings."""
     views: ViewsConfig = ViewsConfig()
     renderer: dict[str, Any] = Field(default={})
-    """`name` names the renderer, `text-to-image` if not given; the rest is its own."""
+    """`name` names the renderer, `text-to-image` if not given; the other keys are its settings."""
     image: ImageConfig = ImageConfig()
     audits: dict[str, Any] = Field(default={})
-    """`use` lists the audits by name, each has a table of its own."""
+    """`use` lists the audits by name, in the order in which they judge; each may have a table."""
     shards: ShardsConfig = ShardsConfig()
     execution: dict[str, Any] = Field(default={})
     """`executor` names the executor, `ray` if not given. Nothing here changes a byte of a set."""
@@ -49,13 +50,17 @@ class GenerateConfig(Table):
 def load_config(
     *, recipe: Path | None, overrides: Sequence[str], flags: Mapping[str, Any]
 ) -> GenerateConfig:
-    """Merge file, overrides and flags, and check the whole; arguments as of `read_settings`.
+    """Merge file, overrides and flags, and check the result; the arguments are those of
+    `manifests.foundation.settings.read_settings`.
 
     Raises:
-        ConfigError: Not TOML, an unknown key, a wrong type; names file, key and nearest name.
+        ConfigError: Not TOML, an unknown key, or a wrong type. The message names the file, the key
+            and the nearest known name.
     """
     tree = read_settings(recipe=recipe, overrides=overrides, flags=flags)
     config = check(GenerateConfig, tree, origin=str(recipe or "recipe"))
+    # Defaults are put in after the check, and key by key: a default table in the model would be
+    # replaced as a whole by the user's table.
     return config.model_copy(
         update={
             "prompts": {"source": "file"} | config.prompts,

@@ -1,4 +1,4 @@
-"""Pixels to image bytes: shrunk by one named filter, encoded with every setting in the recipe."""
+"""Encode pixels as image bytes: shrunk by one named filter, every setting being in the recipe."""
 
 import io
 from typing import Literal
@@ -16,28 +16,33 @@ from manifests.foundation.settings import Table
 from manifests.pictures import read_header
 
 MAX_DECODED_PIXELS = 64 << 20
-"""64 megapixels: 192 MiB as RGB."""
+"""64 Mi pixels are 192 MiB as RGB; a file of a few bytes can claim any size in its header."""
 
 PNG_UP_TO_PX = 64
-"""`auto` stores PNG up to this size: it is exact there and smaller than JPEG."""
+"""`auto` stores PNG up to this width: it is exact, and at such sizes smaller than JPEG."""
 
 
 class ImageConfig(Table):
     """Table [image] of a recipe."""
 
     size_px: int | None = Field(default=None, ge=8)
-    """Width and height as stored, at most as rendered; as rendered if not given."""
+    """Width and height of a stored picture, at most those of the rendered one, and those if not
+    given."""
     format: Literal["auto", "png", "jpg"] = "auto"
     quality: int = Field(default=95, ge=1, le=100)
-    """Of JPEG."""
+    """Quality of JPEG, 1 to 100."""
     chroma: Literal["444", "422", "420"] = "420"
-    """Subsampling of JPEG."""
+    """Chroma subsampling of JPEG."""
     filter: Literal["lanczos", "bicubic", "box"] = "lanczos"
     """How pictures are shrunk, by Pillow."""
 
 
 class ImageEncoder:
-    """Encodes the views of a set."""
+    """Encodes the views of a set.
+
+    Raises:
+        ConfigError: Pictures would have to be enlarged.
+    """
 
     def __init__(self, config: ImageConfig, *, rendered_px: int) -> None:
         self.size_px = config.size_px or rendered_px
@@ -53,7 +58,11 @@ class ImageEncoder:
         self._shrinks = self.size_px < rendered_px
 
     def identity(self) -> dict[str, str | int]:
-        """What decides the stored bytes besides format and size; what is not used is left out."""
+        """Settings that decide the stored bytes besides format and size.
+
+        Settings without effect are left out, so that two recipes that give the same bytes are one
+        recipe. Example: a PNG that is not shrunk gives `{}`.
+        """
         settings: dict[str, str | int] = {}
         if self._shrinks:
             settings["filter"] = self.config.filter
@@ -68,7 +77,8 @@ class ImageEncoder:
             small = Image.fromarray(pixels).resize((self.size_px, self.size_px), resample)
             pixels = np.asarray(small)
         if self.format == "jpg":
-            # simplejpeg and not Pillow: it lets the renderer's thread run while it encodes.
+            # simplejpeg and not Pillow, because it lets the renderer's thread run meanwhile. It
+            # takes contiguous arrays only.
             data: bytes = simplejpeg.encode_jpeg(
                 np.ascontiguousarray(pixels),
                 quality=self.config.quality,
@@ -76,6 +86,7 @@ class ImageEncoder:
             )
             return data
         buffer = io.BytesIO()
+        # The level is spelled out, because it decides the stored bytes.
         Image.fromarray(pixels).save(buffer, "png", compress_level=6)
         return buffer.getvalue()
 
@@ -84,9 +95,9 @@ def decode(data: bytes, *, where: str) -> NDArray[np.uint8]:
     """RGB pixels of PNG or JPEG bytes, [height, width, 3].
 
     Raises:
-        CorruptError: Not a picture, or one of more than MAX_DECODED_PIXELS, which a small file can
-            claim; names `where`.
+        CorruptError: Not a picture, or one of more than MAX_DECODED_PIXELS; names `where`.
     """
+    # The header is read by our own code first: Pillow would allocate what the header claims.
     header = read_header(data, where=where)
     if header.width_px * header.height_px > MAX_DECODED_PIXELS:
         raise CorruptError(
@@ -96,5 +107,5 @@ def decode(data: bytes, *, where: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data), formats=["PNG", "JPEG"]) as image:
             return np.asarray(image.convert("RGB"))
-    except Exception as exc:  # Pillow's decoders raise anything on broken bytes
+    except Exception as exc:  # broken bytes can make Pillow's decoders raise anything
         raise CorruptError(f"{where}: cannot be decoded ({one_line(exc)})") from exc

@@ -8,19 +8,19 @@ class PipelineError(SynthError):
 
 
 class ModelError(PipelineError):
-    """The model is missing, incomplete, changed, or asks for what is refused."""
+    """The model is missing, incomplete or damaged, or is one that is refused."""
 
 
 class RendererError(PipelineError):
-    """A renderer breaks its protocol or raises what it must not."""
+    """A renderer breaks its protocol, or raises an error that it must not raise."""
 
 
 class ExecutorError(PipelineError):
-    """No worker can be had, or every worker dies before it does anything."""
+    """No worker can be started, or workers die before they are ready."""
 
 
 class ShardError(SynthError):
-    """One shard failed; it is tried again, and others go on."""
+    """One shard failed. It is tried again, and the job continues with the others."""
 
 
 class RenderError(ShardError):
@@ -28,4 +28,4 @@ class RenderError(ShardError):
 
 
 class RenderMemoryError(ShardError):
-    """The device is out of memory, twice in a row for one batch."""
+    """The device is out of memory, and was again when the same batch was tried once more."""

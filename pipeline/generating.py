@@ -1,7 +1,7 @@
-"""From a configuration to a set, step by step: resolve, probe, freeze, join, make what remains.
+"""From a configuration to a set, in steps: resolve, probe, freeze, begin, make what remains.
 
-Each step can be taken alone. To go on with a set that was begun, `rejoin` needs neither captions
-nor a recipe file: what is needed stands in the set itself.
+Each step can be called by itself. `begin` takes all of them up to the first shard. `rejoin` resumes
+a set that was begun, and needs neither captions nor a recipe file: the set holds all it takes.
 """
 
 import json
@@ -35,6 +35,7 @@ from prompts.merging import merge_subjects
 from prompts.sources import prompt_source_class
 
 _VERSIONED = ("synth-rep", "torch", "diffusers", "transformers", "pyarrow", "pillow", "simplejpeg")
+"""Packages whose versions a recipe records: another version may change the last bits of pixels."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,18 +57,25 @@ class Generation:
     todo: Sequence[int]
     """Shards that are neither committed nor given up, ascending."""
     drift: Sequence[str]
-    """Library versions that are not those that the set was begun with."""
+    """A line for each library whose version is not the one that the set was begun with."""
 
 
 def begin(
     config: GenerateConfig, url: str, *, retry_failed: bool = False, origin: str = "recipe"
 ) -> Generation:
-    """Freeze the recipe and write the plan, or join the set that is there with the same recipe.
+    """Freeze the recipe and write the plan, or resume the set at `url` that has the same recipe.
+
+    Args:
+        config: The whole recipe.
+        url: Where the set is, or is to be.
+        retry_failed: Try shards again that were given up.
+        origin: Name of the recipe for messages, such as its file.
 
     Raises:
-        SynthError: As soon as anything is wrong; before the first file is written where that can
-            be known.
+        SynthError: Anything is wrong; where it can be known in advance, it is raised before the
+            first file is written.
     """
+    # What costs nothing is checked before captions are read and a model is loaded and probed.
     store = open_store(url)
     store.require_creatable()
     executor = open_executor(config.execution, origin=origin)
@@ -78,6 +86,8 @@ def begin(
     shards = ShardSet.begin(
         store, identity, ingredients.subjects, environment=environment, settings=settings
     )
+    # The settings of this command win over those in the set: the model may lie in another folder
+    # today. The user named the renderer in this very command, so it may run.
     job = Job.from_recipe(
         shards.recipe, _absolute(url), changes=settings["renderer"], trusted=identity.renderer
     )
@@ -87,7 +97,7 @@ def begin(
 def rejoin(
     execution: Mapping[str, Any], url: str, *, retry_failed: bool = False, trusted: str = ""
 ) -> Generation:
-    """Join a set that was begun, from what stands in it.
+    """Resume a set that was begun, from the recipe and the plan that it holds.
 
     Args:
         execution: Table [execution] of a recipe.
@@ -96,7 +106,7 @@ def rejoin(
         trusted: Dotted path of a renderer outside of this package that the user allows to run.
 
     Raises:
-        SynthError: There is no set, or it cannot be gone on with on this machine.
+        SynthError: There is no set, or this machine cannot continue it.
     """
     store = open_store(url)
     store.require_creatable()
@@ -105,18 +115,29 @@ def rejoin(
         shards = ShardSet(store)
     except ForeignSetError as exc:
         raise ConfigError(
-            f"{store.url}: no set to resume is here, and nothing was said of a new one; give "
-            "--prompts FILE or --recipe FILE"
+            f"{store.url}: there is no set to resume, and no captions were given for a new one; "
+            "give --prompts FILE or --recipe FILE"
         ) from exc
     job = Job.from_recipe(shards.recipe, _absolute(url), trusted=trusted)
     return _generation(shards, job, executor, retry_failed=retry_failed)
 
 
 def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients:
-    """Open everything that a recipe names and read what to depict."""
+    """Open everything that a recipe names, and read and merge the subjects.
+
+    Args:
+        store: Where the set is, or is to be; values that it has frozen replace `auto`.
+
+    Raises:
+        ConfigError: A wrong key or value, subjects of a kind that the renderer cannot depict, or
+            settings that it would ignore.
+        PluginError: An unknown renderer, audit or prompt source.
+        PromptError: The captions cannot be used.
+    """
     plugin = renderer_class(str(config.renderer["name"]))
     values = _with_frozen_values(config.renderer, store)
     renderer = plugin(check(plugin.Config, values, origin=origin, table="renderer"))
+    # The renderer comes before the prompts, because it declares the columns that they need.
     source_class = prompt_source_class(str(config.prompts["source"]))
     source = source_class(
         check(source_class.Config, config.prompts, origin=origin, table="prompts")
@@ -142,6 +163,8 @@ def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients
 
 def probe(ingredients: Ingredients) -> Ingredients:
     """Settle what has to be tried out, such as a batch size, on the first subject."""
+    # Requests are made from an identity, and a whole one is known only after the probe. A draft
+    # will do: what it lacks decides pixels, but no request.
     draft = freeze(ingredients, is_draft=True)
     one_each = replace(draft, views_per_subject=len(draft.variations), num_subjects=1)
     requests = requests_of(one_each, ingredients.subjects[:1])
@@ -153,7 +176,7 @@ def freeze(ingredients: Ingredients, *, is_draft: bool = False) -> Identity:
     """The identity of the set: everything that decides its pixels and rows.
 
     Args:
-        is_draft: Leave out what only a probed renderer knows.
+        is_draft: Leave out the renderer's identity, which only a probed renderer knows.
     """
     config, subjects = ingredients.config, ingredients.subjects
     renderer = ingredients.view_pipeline.renderer
@@ -168,7 +191,7 @@ def freeze(ingredients: Ingredients, *, is_draft: bool = False) -> Identity:
         subjects_per_shard=config.shards.subjects,
         subjects_sha256=hash_subjects(subjects, columns),
         renderer=str(config.renderer["name"]),
-        **decided | {"columns": columns},
+        **decided | {"columns": columns},  # in place of their JSON
     )
 
 
@@ -188,6 +211,8 @@ def _generation(
             f"{shards.store.url}: is sealed and does not change any more; --retry-failed is for a "
             "set that is still open"
         )
+    # Only manifests say what is made: a shard whose tar has no manifest is made again. A sealed set
+    # stays as it is, even if it was sealed with shards missing.
     done = set(shards.committed())
     if not retry_failed:
         done |= set(shards.given_up())
@@ -202,12 +227,16 @@ def _generation(
 
 
 def run(generation: Generation) -> Iterator[ShardReport | ShardFailure]:
-    """Make the shards that are left; a shard that is given up leaves a note in `failed/`."""
+    """Make the shards that are left, and yield the outcome of each.
+
+    A shard that is given up leaves a note in `failed/`, which `synth status` reads.
+    """
     shards = generation.shards
     if not generation.todo:
-        return
+        return  # an executor would start a cluster and load a model for nothing
     for outcome in generation.executor.run(generation.todo, generation.job):
         if isinstance(outcome, ShardFailure):
+            # The errors of libraries may quote a URL with its credentials.
             note = {"shard": outcome.shard, "errors": [redact(text) for text in outcome.errors]}
             text = json.dumps(note, indent=2, ensure_ascii=False) + "\n"
             shards.add_note(outcome.shard, text.encode())
@@ -215,7 +244,11 @@ def run(generation: Generation) -> Iterator[ShardReport | ShardFailure]:
 
 
 def finish(generation: Generation, *, seal_incomplete: bool) -> Seal | None:
-    """Seal the set if every shard is committed, or if asked to; None if it stays open."""
+    """Seal the set if it is complete; None if it stays open.
+
+    Args:
+        seal_incomplete: Seal it although shards are missing; the seal names them.
+    """
     shards = generation.shards
     is_whole = len(shards.committed()) == shards.layout.num_shards
     if is_whole or seal_incomplete:
@@ -224,7 +257,11 @@ def finish(generation: Generation, *, seal_incomplete: bool) -> Seal | None:
 
 
 def _with_frozen_values(renderer: Mapping[str, Any], store: Store) -> dict[str, Any]:
-    """`auto` means what was settled when the set was begun."""
+    """A renderer's table with each `auto` replaced by what was frozen when the set was begun.
+
+    Without this, a probe that measures another batch size today would make another recipe, and
+    the same command could not resume its own set.
+    """
     values = dict(renderer)
     if not store.exists(RECIPE):
         return values
@@ -239,20 +276,21 @@ def _with_frozen_values(renderer: Mapping[str, Any], store: Store) -> dict[str, 
 
 
 def _audit_tables(audits: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """The tables of the audits that are used, in their order."""
+    """The table of each audit in `use`, by name, in the order in which they judge."""
     used = audits["use"]
     if not isinstance(used, list | tuple) or not all(isinstance(name, str) for name in used):
         raise ConfigError(f"{origin}: audits.use is {used!r:.100}, expected a list of names")
     tables = {name: values for name, values in audits.items() if name != "use"}
     if unused := sorted({*tables} - {*used}):
         raise ConfigError(
-            f"{origin}: audits.{unused[0]} is set but not used; audits.use has {', '.join(used)}"
+            f"{origin}: audits.{unused[0]} is set but not used; audits.use has "
+            f"{', '.join(used)}: add it there or drop its table"
         )
     return {name: tables.get(name, {}) for name in used}
 
 
 def _absolute(url: str) -> str:
-    """A folder means the same to a worker that was started elsewhere."""
+    """The URL, or the absolute path of a folder: a worker may have another working directory."""
     return url if "://" in url else os.path.abspath(url)
 
 
@@ -267,7 +305,7 @@ def _versions() -> dict[str, str]:
 
 
 def _environment(config: GenerateConfig) -> dict[str, Any]:
-    """What is recorded and may drift; no secrets, no credentials of a URL."""
+    """What the recipe records and a resume may change; secrets of URLs are cut out."""
     typed = config.model_dump(mode="json")
     return {
         "versions": _versions(),

@@ -1,6 +1,6 @@
 """What makes the shards of one set: the renderer, the audits and the encoder, and how to get them.
 
-A `Job` is plain data that travels to every worker; a `ViewPipeline` is built from it there.
+A `Job` is plain data that travels to every worker, and the worker builds a `ViewPipeline` from it.
 """
 
 from collections.abc import Mapping
@@ -26,20 +26,21 @@ class ViewPipeline:
     """By name, in the order in which they judge."""
 
     def identity(self, *, is_draft: bool = False) -> dict[str, Any]:
-        """The part of a recipe's identity that it decides, as JSON.
+        """The part of a recipe's identity that these three decide, as JSON.
 
         Args:
-            is_draft: The renderer was not probed, so it cannot name all that decides its pixels.
+            is_draft: Leave `renderer_identity` empty: a renderer that was not probed does not know
+                yet all that decides its pixels.
         """
-        made = self.renderer.provenance()
+        provenance = self.renderer.provenance()
         return {
             "renderer_identity": {} if is_draft else dict(self.renderer.identity()),
-            "model": made.model,
-            "revision": made.revision,
+            "model": provenance.model,
+            "revision": provenance.revision,
             "columns": [column.to_json() for column in self.renderer.columns()],
-            "constants": dict(made.constants),
-            "render_width_px": made.width_px,
-            "render_height_px": made.height_px,
+            "constants": dict(provenance.constants),
+            "render_width_px": provenance.width_px,
+            "render_height_px": provenance.height_px,
             "width_px": self.encoder.size_px,
             "height_px": self.encoder.size_px,
             "format": self.encoder.format,
@@ -48,14 +49,18 @@ class ViewPipeline:
         }
 
     def _audits(self) -> list[dict[str, Any]]:
-        """Name and settings of each audit, as a list: their order decides the reason of a row."""
+        """Name and settings of each audit.
+
+        A list and not an object, because the order counts: the first audit that refuses a view is
+        the reason in its row.
+        """
         return [
             {"name": name, **audit.config.model_dump(mode="json")}
             for name, audit in self.audits.items()
         ]
 
     def settings(self) -> dict[str, Any]:
-        """What the recipe keeps so that a worker can be built again, as JSON."""
+        """What the recipe keeps besides its identity, so that a worker can be built from it."""
         return {
             "renderer": self.renderer.frozen().model_dump(mode="json"),
             "image": self.encoder.config.model_dump(mode="json"),
@@ -69,9 +74,11 @@ class Job:
     """What a worker needs to know; it travels to every worker."""
 
     url: str
+    """Where the set is, as every worker reaches it."""
     renderer: str
+    """Name of the renderer, or its dotted path `package.module:Class`."""
     settings: Mapping[str, Any]
-    """What the recipe keeps of the renderer, the image encoder and the audits."""
+    """What `ViewPipeline.settings` gave when the set was begun."""
     resources: Resources
 
     @classmethod
@@ -87,13 +94,15 @@ class Job:
 
         Args:
             url: Where the set is, as every worker reaches it.
-            changes: Keys of the renderer's table that are other on this machine, such as where
-                the model lies; the pixels have to stay the same, and that is checked.
+            changes: Keys of the renderer's table with another value on this machine, such as the
+                folder of the model. The worker checks that the pixels stay the same.
             trusted: Dotted path of a renderer outside of this package that the user allows to run.
 
         Raises:
-            ConfigError: The set names a renderer outside of this package and nobody allowed it.
+            ConfigError: The set names a renderer outside of this package and nobody allowed it,
+                or its recipe holds no settings of a renderer.
         """
+        # A set may come from anybody, and to import a module is to run it (docs/adr/0016).
         name = recipe.identity.renderer
         if ":" in name and name != trusted:
             raise ConfigError(
@@ -101,18 +110,20 @@ class Job:
                 f"nothing that a set names is run unasked. If you trust it, give --renderer {name}"
             )
         settings = dict(recipe.settings)
-        renderer, resources = settings.get("renderer"), settings.get("resources")
+        # Resources stand in the recipe, so that a driver can ask a cluster for workers without
+        # opening the renderer.
+        renderer_table, resource_table = settings.get("renderer"), settings.get("resources")
         try:
-            settings["renderer"] = {**renderer, **(changes or {})}  # type: ignore[dict-item]
-            needed = Resources(
-                device_type=str(resources["device_type"]),  # type: ignore[index]
-                threads=int(resources["threads"]),  # type: ignore[index]
+            settings["renderer"] = {**renderer_table, **(changes or {})}  # type: ignore[dict-item]
+            resources = Resources(
+                device_type=str(resource_table["device_type"]),  # type: ignore[index]
+                threads=int(resource_table["threads"]),  # type: ignore[index]
             )
         except (TypeError, LookupError, ValueError) as exc:
             raise ConfigError(
                 f"{url}: its recipe.json does not hold the settings of a renderer; restore it"
             ) from exc
-        return cls(url=url, renderer=name, settings=settings, resources=needed)
+        return cls(url=url, renderer=name, settings=settings, resources=resources)
 
     def open_renderer(self) -> Renderer:
         """The renderer, with its weights not loaded yet."""
@@ -122,12 +133,18 @@ class Job:
         return plugin(config)
 
     def view_pipeline(self) -> ViewPipeline:
-        """Renderer, audits and encoder as the settings say."""
+        """Renderer, audits and encoder as the settings say.
+
+        Raises:
+            ConfigError: The settings are damaged.
+        """
         renderer = self.open_renderer()
         audits: dict[str, Any] = {}
         for table in self.settings.get("audits", ()):
             if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-                raise ConfigError(f"{self.url}: recipe.json has an audit without a name")
+                raise ConfigError(
+                    f"{self.url}: recipe.json has an audit without a name; restore it"
+                )
             audits[table["name"]] = {key: table[key] for key in table if key != "name"}
         image = check(
             ImageConfig, self.settings.get("image", {}), origin="recipe.json", table="image"
@@ -141,6 +158,10 @@ class Job:
 
 def open_audits(tables: Mapping[str, Any], *, origin: str) -> dict[str, Audit]:
     """Audits by name, each from its table.
+
+    Args:
+        tables: Settings by name of the audit, in the order in which the audits judge.
+        origin: File for messages.
 
     Raises:
         ConfigError: A wrong key or value.

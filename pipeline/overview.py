@@ -1,6 +1,8 @@
-"""How far a set is, read from storage alone: counts from seal or manifests, rates from statistics.
+"""How much of a set is made, read from storage alone.
 
-Statistics and notes on failures are advisory: whatever is not readable in them is left out.
+Counts come from the seal, or from the manifests of a set that is still open; rates come from the
+statistics of the shards. Statistics and notes on failures are advisory: one that is missing or
+damaged is left out, and changes no count.
 """
 
 import json
@@ -18,21 +20,22 @@ class Overview:
     num_shards: int
     num_committed: int
     given_up: dict[int, list[str]]
-    """Shards that failed, with the errors of their attempts."""
+    """The errors of the attempts of each shard that was given up."""
     is_sealed: bool
     num_views: int
     """Views in the committed shards."""
     num_ok: int
     tar_bytes: int
     views_per_s: float | None
-    """Over the time between the first and the last shard with statistics, all workers together."""
+    """Rate of all workers together, from the start of the first shard to the end of the last one,
+    pauses included. None where no shard has statistics."""
     left_s: float | None
-    """Until the last shard, at that rate."""
+    """Seconds until the last shard is made, at that rate; shards that were given up are no work."""
     hosts: tuple[str, ...]
 
 
 def overview(shards: ShardSet) -> Overview:
-    """Read how far a set is.
+    """Read how much of a set is made.
 
     Raises:
         CorruptError: The seal or a manifest is damaged.
@@ -44,6 +47,7 @@ def overview(shards: ShardSet) -> Overview:
     stats = [line for line in (_stats(shards, shard) for shard in committed) if line is not None]
     rate = None
     if stats:
+        # By the clocks of the hosts. They may disagree, so the time is kept above zero.
         first = min(line["finished_at"] - line["total_s"] for line in stats)
         seconds = max(line["finished_at"] for line in stats) - first
         rate = sum(line["num_views"] for line in stats) / max(seconds, 1e-9)
@@ -82,11 +86,11 @@ def _counts(shards: ShardSet, committed: list[int]) -> tuple[int, int, int]:
 
 
 _MAX_STATISTIC = 1e12
-"""Beyond any count of views and any second of this age; larger numbers are not believed."""
+"""Greater than any count of views and any time in seconds: a larger number is not believed."""
 
 
 def _stats(shards: ShardSet, shard: int) -> dict[str, Any] | None:
-    """The statistics of a shard, or None if they are not there or not readable."""
+    """The statistics of a shard, or None if they are missing or damaged."""
     document = _read_json(shards, shards.layout.stats(shard))
     if not isinstance(document, dict):
         return None
@@ -98,6 +102,7 @@ def _stats(shards: ShardSet, shard: int) -> dict[str, Any] | None:
 
 
 def _errors_in(shards: ShardSet, path: str) -> list[str]:
+    """The errors in a note on a shard that was given up; a line about the note if it has none."""
     document = _read_json(shards, path)
     errors = document.get("errors") if isinstance(document, dict) else None
     if not isinstance(errors, list) or not errors:

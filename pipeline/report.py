@@ -32,9 +32,9 @@ class Cell:
 
     row: ViewRow
     picture: str
-    """Data URL, empty if there is nothing to see."""
+    """The image as a data URL, or empty."""
     fault: str
-    """Why there is nothing to see, empty if there is."""
+    """Why there is no picture, or empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +43,16 @@ class Line:
 
     text: str
     note: str
-    """Label of the group, or the seed that the views of the row share."""
+    """Label of the group; in a paired set the seed that the views of this row share."""
     cells: Sequence[Sequence[Cell]]
-    """By variation."""
+    """The cells of each variation, in the order of the recipe."""
 
 
 def write_report(shards: ShardSet, *, num_groups: int) -> str:
-    """The report as HTML. Shows a fair draw of the committed groups.
+    """The report as HTML.
+
+    Args:
+        num_groups: Groups to show at most: a fair draw of the committed ones, the same every time.
 
     Raises:
         CorruptError: A manifest or the seal is damaged.
@@ -61,16 +64,19 @@ def write_report(shards: ShardSet, *, num_groups: int) -> str:
     totals: Counter[str] = Counter()
     failures: list[ViewRow] = []
     drawn: dict[int, tuple[int, list[ViewRow]]] = {}
+    # Such as the number of tokens that were cut: views with a count other than 0 are totalled.
     counted = [column for column in of_scope(identity.columns, "view") if column.type == "int64"]
     for shard, group in _groups(shards):
         for row in group:
+            # Variations are dealt to views in turn, so the index of a view says which one it has.
             counts[row.view_index % len(names), row.status] += 1
             for column in counted:
                 totals[column.name] += row.values[column.name] != 0
             if not row.is_ok:
                 reasons[row.reason] += 1
                 failures = [*failures, row][:MAX_FAILURES]
-        # Ids are hashes, so the smallest ones are a fair draw, the same every time.
+        # Ids are hashes of the subjects, so the groups with the smallest ids are a fair draw, and
+        # no more than these have to be held in memory.
         drawn[group[0].group_id] = shard, group
         if len(drawn) > num_groups:
             del drawn[max(drawn)]
@@ -82,7 +88,7 @@ def write_report(shards: ShardSet, *, num_groups: int) -> str:
     return template.render(
         url=shards.store.url,
         identity=identity,
-        seen=overview(shards),
+        summary=overview(shards),
         root=seal.root_sha256 if seal else None,
         variations=names[:MAX_VARIATIONS],
         by_variation=[
@@ -101,7 +107,10 @@ def write_report(shards: ShardSet, *, num_groups: int) -> str:
 
 
 def variation_name(variation: Mapping[str, Value]) -> str:
-    """A variation for a heading. Example: "guidance_scale 2"; a set that varies nothing: "seed"."""
+    """A variation as a heading.
+
+    Examples: "guidance_scale 2"; "seed" for a set whose views differ in their seeds alone.
+    """
     parts = [
         f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
         for name, value in variation.items()
@@ -110,7 +119,7 @@ def variation_name(variation: Mapping[str, Value]) -> str:
 
 
 def _groups(shards: ShardSet) -> Iterator[tuple[int, list[ViewRow]]]:
-    """Shard and rows of each committed group."""
+    """Shard and rows of each committed group. The rows of a group are adjacent in a manifest."""
     for shard in shards.committed():
         group: list[ViewRow] = []
         for row in shards.manifest(shard).rows:
@@ -125,6 +134,7 @@ def _groups(shards: ShardSet) -> Iterator[tuple[int, list[ViewRow]]]:
 def _lines(
     shards: ShardSet, identity: Identity, shard: int, group: Sequence[ViewRow]
 ) -> Iterator[Line]:
+    """The rows that show one group: one, or in a paired set one for each draw."""
     num_variations = len(identity.variations)
     by_variation = [
         [row for row in group if row.view_index % num_variations == number]
@@ -153,7 +163,10 @@ def _cell(shards: ShardSet, shard: int, row: ViewRow) -> Cell:
 
 
 def _picture(shards: ShardSet, shard: int, row: ViewRow) -> str:
+    """A view as a data URL: the stored bytes, or a thumbnail of a large picture."""
     data, kind = shards.image(shard, row), row.format.replace("jpg", "jpeg")
+    # Decoded also where the stored bytes are shown, so that a damaged picture is told here and is
+    # not a broken image in the browser.
     pixels = decode(data, where=row.key)
     if max(pixels.shape) > THUMBNAIL_PX:
         image = Image.fromarray(pixels)

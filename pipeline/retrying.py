@@ -1,7 +1,8 @@
-"""Which shard is tried when: a pure state machine that every executor obeys.
+"""When each shard is tried: a pure state machine that every executor obeys.
 
-A shard that fails goes to the end of the queue. Its last try is alone, on a fresh worker with
-nothing else in flight, so that it is not condemned for what another shard did.
+A shard that fails goes to the end of the queue. It has the last of its MAX_ATTEMPTS tries alone, on
+a fresh worker with nothing else in flight, so that it is not given up because of what another shard
+did to the worker (docs/adr/0005).
 """
 
 from collections import deque
@@ -13,11 +14,11 @@ MAX_ATTEMPTS = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attempt:
-    """A shard to make now."""
+    """One try to make a shard."""
 
     shard: int
     errors: tuple[str, ...] = ()
-    """Why the attempts before this one failed."""
+    """The error of each attempt before this one, in their order."""
 
     @property
     def number(self) -> int:
@@ -26,20 +27,21 @@ class Attempt:
 
     @property
     def is_last(self) -> bool:
-        """Whether it is the one that is made alone."""
+        """Whether no other attempt follows, so that this one is made alone."""
         return self.number == MAX_ATTEMPTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardFailure:
-    """A shard that was given up, with why each attempt failed."""
+    """A shard that was given up."""
 
     shard: int
     errors: tuple[str, ...]
+    """The error of each of its MAX_ATTEMPTS attempts."""
 
 
 class WorkQueue:
-    """Shards that are left to do."""
+    """Attempts that wait to be made; those that are being made are known to the executor."""
 
     def __init__(self, shards: Iterable[int]) -> None:
         self._waiting = deque(Attempt(shard=shard) for shard in shards)
@@ -63,7 +65,11 @@ class WorkQueue:
         return self._last_tries.popleft() if self._last_tries else None
 
     def failed(self, attempt: Attempt, error: str) -> ShardFailure | None:
-        """Note a failure: queue the shard again, or give it up and say so."""
+        """Note that an attempt failed.
+
+        Returns:
+            None if the shard is queued again, its failure if that was its last attempt.
+        """
         errors = (*attempt.errors, error)
         if attempt.is_last:
             return ShardFailure(shard=attempt.shard, errors=errors)

@@ -1,4 +1,4 @@
-"""One view of a set: looked up, drawn in a terminal, rendered again."""
+"""One view of a set: find its row, draw it in a terminal, render it again."""
 
 from dataclasses import replace
 
@@ -22,8 +22,13 @@ from pipeline.worker import ShardWorker
 def find_view(shards: ShardSet, key: str) -> tuple[int, ViewRow]:
     """Shard and row of a committed view.
 
+    Args:
+        key: Name of the view, such as 000000012_003.
+
     Raises:
-        ContractError: Not a key, outside of the plan, or not committed yet.
+        ContractError: Not a key, or outside of the plan.
+        ForeignSetError: The shard of the view is not committed yet.
+        CorruptError: The manifest is damaged or lacks the row.
     """
     group, view = parse_key(key)
     identity = shards.recipe.identity
@@ -32,6 +37,7 @@ def find_view(shards: ShardSet, key: str) -> tuple[int, ViewRow]:
             f"{shards.store.url}: no view {key}; it has groups 0 to {identity.num_subjects - 1} of "
             f"{identity.views_per_subject} views"
         )
+    # Groups lie in shards in the order of the plan, so no other manifest has to be read.
     shard = group // identity.subjects_per_shard
     try:
         rows = shards.manifest(shard).rows
@@ -50,15 +56,20 @@ def find_view(shards: ShardSet, key: str) -> tuple[int, ViewRow]:
 def render_again(
     shards: ShardSet, shard: int, key: str, *, model: str | None, trusted: str
 ) -> ViewRow:
-    """The row that rendering the view alone gives today, at the place of the stored one.
+    """Render one view by itself and return its row, to be compared with the stored one.
+
+    Offset and length are those of the stored row, because nothing is written: equal rows mean
+    equal image bytes, by their hash.
 
     Args:
-        model: Where the model is on this machine, if not where it was.
+        shard: Number of the shard that holds the view.
+        model: Folder or hub id of the model on this machine, if it is not where the recipe says.
         trusted: Dotted path of a renderer outside of this package that the user allows to run.
 
     Raises:
         ConfigError: The set names such a renderer and nobody allowed it, or the renderer does not
             promise to make the same pixels again.
+        IdentityError: This machine would render other pixels than the recipe's.
     """
     changes = {} if model is None else {"model": model}
     job = Job.from_recipe(shards.recipe, shards.store.url, changes=changes, trusted=trusted)
@@ -75,13 +86,14 @@ def render_again(
 
 
 def half_blocks(pixels: NDArray[np.uint8], *, width: int) -> Text:
-    """A picture as coloured half blocks, two pixels to a character.
+    """A picture as coloured half blocks: a character shows two pixels, one above the other.
 
     Args:
         pixels: RGB, [height, width, 3].
-        width: Columns of the terminal that it may take.
+        width: Columns of the terminal that it may take; a wider picture is shrunk.
     """
     scale = min(1.0, width / pixels.shape[1])
+    # An even number of pixel rows, as each line of text takes two of them.
     size = max(2, int(pixels.shape[1] * scale)), max(2, int(pixels.shape[0] * scale)) // 2 * 2
     small = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BOX))
     text = Text()

@@ -17,14 +17,14 @@ class RenderedView:
     pixels: NDArray[np.uint8]
     """RGB, [height, width, 3]."""
     is_finite: bool = True
-    """False if the renderer's own numbers held NaN or infinity; the pixels mean nothing then."""
+    """False if the renderer computed NaN or infinity for this view: its pixels mean nothing."""
     values: Mapping[str, Value] = field(default_factory=dict)
     """Values of the declared columns of scope `view`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Provenance:
-    """What the rows say about how their views were made, the same for a whole set."""
+    """What rows say about the making of their views; it is the same for a whole set."""
 
     model: str
     """Name of the generator."""
@@ -43,4 +43,4 @@ class Resources:
     device_type: str = "cpu"
     """`cuda` for one whole GPU, `cpu` for none."""
     threads: int = 1
-    """Cores that the renderer keeps busy on the CPU."""
+    """Cores that one worker keeps busy on the CPU."""

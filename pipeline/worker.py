@@ -1,7 +1,8 @@
 """Makes one shard after the other: render, audit, encode, tar, commit. It knows no executor.
 
-While one shard renders, the pictures of its earlier batches are encoded and the shard before it
-is committed: an executor keeps two calls of `make` in flight (`SHARDS_IN_FLIGHT`).
+While one batch renders, another thread encodes the pictures of the batches before it. While one
+shard renders, the shard before it is committed: an executor keeps two calls of `make` in flight
+(`SHARDS_IN_FLIGHT`). So the device that renders does not wait for the CPU or for storage.
 """
 
 import json
@@ -34,6 +35,7 @@ from pipeline.retrying import Attempt
 from pipeline.views import RenderedView, ViewRequest
 
 SHARDS_IN_FLIGHT = 2
+"""Calls of `make` at once in one worker: one shard renders, the other is encoded and committed."""
 MAX_BATCHES_WAITING = 4
 """Batches whose pictures wait to be encoded; more would only take memory."""
 
@@ -47,11 +49,13 @@ class ShardReport:
     num_ok: int
     tar_bytes: int
     render_s: float
+    """Seconds in which the attempt held the render lock."""
     total_s: float
+    """Seconds from the start of the attempt until its tar was committed."""
     finished_at: float
     """Unix time, seconds."""
     errors: tuple[str, ...]
-    """Why the attempts before the successful one failed."""
+    """The error of each attempt before the successful one."""
     host: str
 
 
@@ -68,6 +72,8 @@ class ShardWorker:
         self._encoder = view_pipeline.encoder
         self._audits = view_pipeline.audits
         identity = shards.recipe.identity
+        # Only the part that this machine decides is compared: seeds and counts are read from the
+        # recipe, so they cannot differ.
         here = view_pipeline.identity()
         there = {name: value for name, value in identity.to_json().items() if name in here}
         if keys := differing_keys(here, there):
@@ -88,12 +94,13 @@ class ShardWorker:
     def make(self, attempt: Attempt) -> ShardReport:
         """Make one shard and commit it.
 
-        In the last attempt, with nothing else running, a request that makes rendering fail by
-        itself becomes a failed row, so that one bad prompt does not cost a shard.
+        In the last attempt, when nothing else runs, each request of a batch that fails is rendered
+        by itself, and one that fails again becomes a failed row. So one bad prompt costs its own
+        views and not the shard.
 
         Raises:
             ShardError: This shard could not be made now.
-            SynthError: The storage or the set is at fault.
+            SynthError: Something else is at fault: the storage, the set or the renderer.
         """
         start, shard = time.perf_counter(), attempt.shard
         requests = self._shards.requests(shard)
@@ -101,6 +108,9 @@ class ShardWorker:
             render_start = time.perf_counter()
             pending = self._render(requests, isolate=attempt.is_last)
             render_s = time.perf_counter() - render_start
+        # The lock is free again: the next shard renders while this one is encoded and committed.
+        # Batches hold one variation each, so their views are put back into the order of keys,
+        # in which the views of a group are adjacent.
         views = sorted(
             (view for future in pending for view in future.result()), key=lambda view: view.row.key
         )
@@ -122,6 +132,7 @@ class ShardWorker:
             self._shards.store.create(self._shards.layout.stats(shard), text.encode())
             reports.append(report)
 
+        # In local scratch first: a tar is hashed and checked before any of it is in the store.
         with tempfile.TemporaryDirectory(prefix="synth-") as scratch:
             tar = Path(scratch) / "shard.tar"
             try:
@@ -132,7 +143,9 @@ class ShardWorker:
                     f"{tar}: scratch cannot be written ({exc.strerror}); free some space or set "
                     "TMPDIR, then run the same command again"
                 ) from exc
-            # Statistics come before the manifest: a shard that exists has them, whatever dies.
+            # Statistics are written before the manifest, because the manifest makes the shard
+            # exist: a worker that dies in between leaves statistics without a shard, which nobody
+            # reads, and not a shard without statistics.
             commit_shard(
                 self._shards.store,
                 self._shards.layout,
@@ -143,7 +156,7 @@ class ShardWorker:
         return reports[0]
 
     def render_views(self, requests: Sequence[ViewRequest]) -> list[View]:
-        """Views of some requests, written nowhere."""
+        """Rows and images of some requests, in the order of the requests; nothing is written."""
         pending = self._render(requests, isolate=False)
         views = {view.row.key: view for future in pending for view in future.result()}
         return [views[request.key] for request in requests]
@@ -151,11 +164,17 @@ class ShardWorker:
     def _render(
         self, requests: Sequence[ViewRequest], *, isolate: bool
     ) -> list[Future[list[View]]]:
-        """Render batch by batch; each is encoded by another thread while the next one renders."""
+        """Render batch by batch; another thread encodes a batch while the next one renders.
+
+        Returns:
+            The views of each batch, once they are encoded. Batches are not in the order of keys.
+        """
         pending: list[Future[list[View]]] = []
         renderer = self._renderer
         for batch in batches(requests, renderer.batch_size, renderer.batch_key):
             rendered = self._render_batch(batch, isolate)
+            # Where encoding is slower than rendering, rendering waits here, so that the pixels
+            # of a whole shard never pile up in memory.
             if len(pending) >= MAX_BATCHES_WAITING:
                 pending[-MAX_BATCHES_WAITING].result()
             pending.append(self._encoding.submit(self._encode, batch, rendered))
@@ -164,6 +183,7 @@ class ShardWorker:
     def _render_batch(
         self, batch: Sequence[ViewRequest], isolate: bool
     ) -> Sequence[RenderedView | None]:
+        """Views of one batch; with `isolate`, None for each request that fails by itself."""
         try:
             return self._call_renderer(batch)
         except RenderError:
@@ -178,7 +198,12 @@ class ShardWorker:
         return rendered
 
     def _call_renderer(self, batch: Sequence[ViewRequest]) -> Sequence[RenderedView]:
-        """Views as the renderer says they are; it may be somebody else's code."""
+        """Render, and check what comes back: the renderer may be somebody else's code.
+
+        Raises:
+            RendererError: The renderer raised an error that is not ours, or gave the wrong number,
+                size or type of views.
+        """
         shape = (self._identity.render_height_px, self._identity.render_width_px, 3)
         name = self._identity.renderer
         try:
@@ -186,17 +211,23 @@ class ShardWorker:
         except SynthError:
             raise
         except Exception as exc:
+            # Not an error that a renderer may raise, so a fault of its code: to try the shard again
+            # would hide it.
             raise RendererError(
                 f"renderer {name}, {batch[0].key}: {type(exc).__name__}: {one_line(exc)}; this is "
                 "a fault of the renderer, `synth --debug` shows where"
             ) from exc
         if len(rendered) != len(batch):
-            raise RendererError(f"renderer {name}: {len(rendered)} views for {len(batch)} requests")
+            raise RendererError(
+                f"renderer {name}: {len(rendered)} views for {len(batch)} requests, expected one "
+                "for each; this is a fault of the renderer"
+            )
         for request, view in zip(batch, rendered, strict=True):
             if view.pixels.shape != shape or view.pixels.dtype != "uint8":
                 raise RendererError(
                     f"renderer {name}, {request.key}: pixels are {view.pixels.dtype} "
-                    f"{list(view.pixels.shape)}, its provenance says uint8 {list(shape)}"
+                    f"{list(view.pixels.shape)}, its provenance says uint8 {list(shape)}; this is "
+                    "a fault of the renderer"
                 )
         return rendered
 
@@ -247,6 +278,7 @@ class ShardWorker:
         return next(refusals, "")
 
     def _view_values(self, request: ViewRequest, view: RenderedView | None) -> dict[str, Value]:
+        """Values of the columns of scope `view`; zeros where nothing was rendered."""
         columns = of_scope(self._identity.columns, "view")
         if view is None:
             return {column.name: column.zero() for column in columns}

@@ -8,12 +8,12 @@ class PromptError(SynthError):
 
 
 class UnreadablePromptsError(PromptError):
-    """The file is missing, empty, of an unknown kind, or not text."""
+    """The whole file cannot be used: it is missing, empty, too large, damaged or no such table."""
 
 
 class BadPromptError(PromptError):
-    """One row cannot be used."""
+    """One row of a file cannot be used; the message names it."""
 
 
 class ConflictingLabelError(PromptError):
-    """One caption carries two labels."""
+    """Two rows give one caption different labels, or only one of them gives a label."""

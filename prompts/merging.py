@@ -1,4 +1,4 @@
-"""Equal subjects are one group: merge them, in memory, keeping the order of first appearance."""
+"""Merge equal subjects into one group, in memory, in the order of their first appearance."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -11,19 +11,25 @@ from prompts.subject import Subject
 
 
 def merge_subjects(subjects: Iterable[Subject]) -> list[SubjectRow]:
-    """One row for each kind and text; the first row wins and counts the others.
+    """One row for each pair of kind and text: of the first such subject, counting the others.
+
+    Example: captions "a  fox", "a door" and "a fox" give rows "a fox" with `num_merged` 2, and
+    "a door" with `num_merged` 1.
 
     Raises:
-        BadPromptError: Nothing is left of a text.
-        ConflictingLabelError: One text with two labels.
-        CollisionError: Two texts with one id (never seen; the odds are n^2 / 2^64).
+        BadPromptError: A text is nothing but white space.
+        ConflictingLabelError: One text has two labels.
+        CollisionError: Two texts have one id. It was never seen: for n subjects the odds are
+            n^2 / 2^64.
     """
     merged: dict[int, SubjectRow] = {}
     first_where: dict[int, str] = {}
     for subject in subjects:
         text = canonical_text(subject.text)
         if not text:
-            raise BadPromptError(f"{subject.where}: nothing but white space")
+            raise BadPromptError(
+                f"{subject.where}: nothing but white space, expected a text; fill or remove it"
+            )
         group = group_id(subject.kind, text)
         known = merged.get(group)
         if known is None:
@@ -39,6 +45,7 @@ def merge_subjects(subjects: Iterable[Subject]) -> list[SubjectRow]:
                 values=subject.values,
             )
             continue
+        # Ids are hashes. A collision would make two subjects positives for each other in training.
         if (known.kind, known.text) != (subject.kind, text):
             raise CollisionError(
                 f"{subject.where}: {text!r} and {known.text!r} ({first_where[group]}) share the id "

@@ -1,7 +1,8 @@
-"""Captions from a file: one a line, or a column of a table. One reader for each suffix.
+"""Captions from a file: one on each line, or a column of a table. One reader for each suffix.
 
-Files come from anywhere, so all that a file can make us hold in memory is bounded, and what it says
-of its own size is not believed. The bounds leave room for ten million captions.
+Files come from anywhere, so everything that a file can make us hold in memory is bounded, and what
+a file says about its own size is not believed. The bounds (`prompts.rows`) leave room for ten
+million captions.
 """
 
 import csv
@@ -37,9 +38,9 @@ from prompts.rows import (
 def read_prompts(
     url: str, *, caption_column: str = "caption", value_columns: Sequence[str] = ()
 ) -> Iterator[Prompt]:
-    """The captions of a file in its order, one after the other and never all at once.
+    """Yield the captions of a file in its order, without ever holding all of them.
 
-    The file itself is held in memory until the last one is taken.
+    The bytes of the file are held in memory until the last caption is taken.
 
     Args:
         url: Path or fsspec URL; the suffix says the format (.txt, .csv, .tsv, .jsonl, .parquet).
@@ -48,9 +49,10 @@ def read_prompts(
 
     Raises:
         UnreadablePromptsError: The file is missing, empty, no regular file, of an unknown suffix,
-            not UTF-8, beyond one of the bounds above, or without such a column.
-        BadPromptError: A row without a caption, too long, or with text that cannot be rendered.
+            not UTF-8, beyond one of the bounds of `prompts.rows`, or without the caption column.
+        BadPromptError: A row has no caption, too long a text, or one that cannot be rendered.
     """
+    # A URL may carry credentials, and `where` goes into messages and, as `source`, into the set.
     where = redact(url)
     suffix = PurePosixPath(where).suffix.lower()
     if suffix not in _READERS:
@@ -83,6 +85,7 @@ def read_prompts(
 
 
 def _read_bytes(url: str, where: str) -> bytes:
+    # Such URLs can run a command, or reach files through another one; fsspec would follow them.
     if "::" in url or url.startswith("pipe:"):
         raise UnreadablePromptsError(f"{where}: chained and pipe URLs are not read; copy the file")
     try:
@@ -91,10 +94,11 @@ def _read_bytes(url: str, where: str) -> bytes:
             data = read_regular(Path(path), max_bytes=MAX_FILE_BYTES)
         else:
             with fsspec.open(url, "rb") as file:
+                # One byte more than the bound, to see that a file is larger.
                 data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as exc:
         raise UnreadablePromptsError(f"{where}: no such file; give --prompts FILE or URL") from exc
-    except Exception as exc:  # libraries of remote schemes raise errors of their own
+    except Exception as exc:  # each library of a remote scheme raises errors of its own
         reason = getattr(exc, "strerror", None) or one_line(exc, about=url)
         raise UnreadablePromptsError(f"{where}: {reason}; look at the file or its address") from exc
     if len(data) > MAX_FILE_BYTES:
@@ -107,7 +111,14 @@ def _read_bytes(url: str, where: str) -> bytes:
 
 
 class _Lines:
-    """Lines of UTF-8 text with their ends, decoded one after the other."""
+    """Lines of UTF-8 text with their line ends, decoded one after the other.
+
+    `newline` is that of `open`: None makes every line end a line feed, "" and "\\n" keep them.
+
+    Raises:
+        UnreadablePromptsError: The bytes are not UTF-8 or hold a NUL, or a row is too long. Some of
+            it is known only when the line is read.
+    """
 
     def __init__(self, data: bytes, where: str, *, newline: str | None) -> None:
         self._data = data
@@ -115,11 +126,12 @@ class _Lines:
         self._text = io.TextIOWrapper(io.BytesIO(data), encoding="utf-8-sig", newline=newline)
         self._num_chars = 0
         if b"\0" in data:
+            # Text in UTF-16 is full of NULs too, and "not UTF-8" helps its owner more.
             self._require_utf8()
             raise UnreadablePromptsError(f"{where}: a binary file, expected text in UTF-8")
 
     def begin_row(self) -> None:
-        """A row that is read from here on may have MAX_ROW_CHARS."""
+        """Count characters from 0 again: a row may have MAX_ROW_CHARS, on one line or several."""
         self._num_chars = 0
 
     def __iter__(self) -> Iterator[str]:
@@ -127,6 +139,7 @@ class _Lines:
 
     def __next__(self) -> str:
         try:
+            # With a limit, because a file without line ends would be one line of 2 GiB.
             line = self._text.readline(MAX_ROW_CHARS + 1)
         except UnicodeDecodeError:
             self._require_utf8()
@@ -142,6 +155,11 @@ class _Lines:
         return line
 
     def _require_utf8(self) -> None:
+        """Refuse bytes that are not UTF-8, with the line and the byte.
+
+        All of the data is decoded again: the error of the stream counts from the start of its
+        current chunk, not from the start of the file.
+        """
         try:
             self._data.decode("utf-8-sig")
         except UnicodeDecodeError as exc:
@@ -153,7 +171,7 @@ class _Lines:
 
 
 def _read_lines(data: bytes, where: str, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
-    # Not splitlines(): it also cuts a caption at form feeds and at U+2028.
+    # Not splitlines(), which would also cut a caption at form feeds and at U+2028.
     lines = _Lines(data, where, newline=None)
     for number, line in enumerate(lines, start=1):
         lines.begin_row()
@@ -163,6 +181,8 @@ def _read_lines(data: bytes, where: str, columns: Sequence[str]) -> Iterator[tup
 
 def _read_separated(delimiter: str) -> Reader:
     def read(data: bytes, where: str, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
+        # The csv module has to see the line ends itself, as a quoted field may hold some. It is
+        # strict, because it would otherwise accept a quote that is never closed.
         lines = _Lines(data, where, newline="")
         reader = csv.DictReader(lines, delimiter=delimiter, strict=True)
         try:
@@ -170,6 +190,7 @@ def _read_separated(delimiter: str) -> Reader:
             lines.begin_row()
             for number, row in enumerate(reader, start=1):
                 lines.begin_row()
+                # DictReader puts surplus fields under the key None, and None for missing ones.
                 if None in row or None in row.values():
                     raise BadPromptError(
                         f"{where}, row {number}: has not as many fields as the header; "
@@ -185,6 +206,7 @@ def _read_separated(delimiter: str) -> Reader:
 
 
 def _read_json_lines(data: bytes, where: str, columns: Sequence[str]) -> Iterator[tuple[int, Row]]:
+    # Only a line feed ends a line here; a carriage return is white space in JSON.
     lines = _Lines(data, where, newline="\n")
     for number, line in enumerate(lines, start=1):
         lines.begin_row()
@@ -203,7 +225,7 @@ def _read_json_lines(data: bytes, where: str, columns: Sequence[str]) -> Iterato
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object. Raises ValueError if a key comes twice, of which `json` takes the last."""
+    """A JSON object. Raises ValueError if it has a key twice: `json` would keep the last value."""
     row = dict(pairs)
     if len(row) < len(pairs):
         ((key, _),) = Counter(key for key, _ in pairs).most_common(1)
@@ -221,6 +243,7 @@ _READERS: dict[str, Reader] = {
 
 
 def _to_prompt(row: Row, value_columns: Sequence[str], where: str, file_name: str) -> Prompt:
+    """Check the cells of a row. The file's name is the source of a row that gives none itself."""
     caption = row["caption"]
     if not isinstance(caption, str) or not caption.strip():
         raise BadPromptError(
@@ -236,6 +259,7 @@ def _to_prompt(row: Row, value_columns: Sequence[str], where: str, file_name: st
             )
         if "\0" in text:
             raise BadPromptError(f"{where}: the {name} holds a NUL character; remove it")
+        # JSON can spell half of a surrogate pair. isascii() comes first because it is fast.
         if not text.isascii() and not _is_encodable(text):
             raise BadPromptError(f"{where}: the {name} holds half a surrogate pair; mend the file")
     return Prompt(

@@ -1,4 +1,4 @@
-"""What a group of views depicts, with where it comes from."""
+"""What a group of views depicts, and where that comes from."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from manifests.columns import Value
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """One row of a prompt source; an empty text means that nothing was given."""
+    """One row of a prompt source. A label, licence or source that it does not have is empty."""
 
     text: str
     kind: str = "caption"

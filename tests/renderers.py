@@ -1,4 +1,4 @@
-"""Small renderers that are used by dotted path, as anybody's own would be."""
+"""Small renderers that tests name by dotted path, as users name renderers of their own."""
 
 import os
 import signal
@@ -54,15 +54,17 @@ class FaultyConfig(Table):
     batch_size: int = 4
     guidance: tuple[float, ...] = (1.0,)
     trouble: str | None = None
-    """Folder; while it holds a file named as below, the captions in the file make trouble."""
+    """A folder. Each file in it is named after a kind of trouble, and lists the captions that cause
+    it, one on each line, for as long as the file is there."""
 
 
 class Faulty(Renderer):
-    """Noise from the seed; with a `trouble` folder, what the files there ask for.
+    """Noise from the seed, or the trouble that the files in the folder `trouble` ask for.
 
-    `raise`: the batch raises. `bug`: an error that no renderer may raise. `nan`: pixels are not
-    finite. `blank`: pixels are of one colour. `memory`: out of memory. `die`: the process is
-    killed. `die-once`: the same, and the file goes.
+    `raise`: rendering the batch raises RenderError. `bug`: it raises an error that no renderer may
+    raise. `memory`: the device is out of memory. `die`: the process is killed. `die-once`: the
+    same, but the file is removed first, so the next try succeeds. `nan`: pixels are not finite.
+    `blank`: pixels are of one colour.
     """
 
     Config = FaultyConfig

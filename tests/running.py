@@ -1,4 +1,4 @@
-"""Run `synth` as a user does, and look at what it left."""
+"""Run `synth` as a user does, and look at the files that it made."""
 
 import os
 import subprocess
@@ -46,6 +46,6 @@ def synth(*arguments: object, status: int = 0) -> str:
 
 
 def pixel_files(url: Path) -> dict[str, bytes]:
-    """Bytes of all tars and manifests: what must never depend on how a set was made."""
+    """Bytes of all tars and manifests, by path: these must not depend on how a set was made."""
     paths = [*sorted(url.glob("data/*.tar")), *sorted(url.glob("manifests/*.parquet"))]
     return {str(path.relative_to(url)): path.read_bytes() for path in paths}

@@ -23,14 +23,14 @@ class Audit(ABC):
     """Base of every audit. The laws are above."""
 
     Config: ClassVar[type[Table]]
-    """Keys of the recipe's table [audits.NAME]; every key has a default."""
+    """Keys of the recipe's table [audits.NAME]; each has a default, so the table may be absent."""
 
     def __init__(self, config: Any) -> None:
         self.config = config
 
     @abstractmethod
     def refuses(self, request: ViewRequest, view: RenderedView) -> bool:
-        """Whether the view must not be stored."""
+        """Whether the view must not be stored; its row says then that it failed, by this audit."""
 
 
 AUDITS: Mapping[str, Entry] = {

@@ -11,7 +11,8 @@ class BlankConfig(Table):
     """Table [audits.blank] of a recipe."""
 
     min_levels: int = Field(default=8, ge=1, le=255)
-    """A picture is kept if at least one colour channel spans so many levels of 255."""
+    """A picture is kept if, in at least one colour channel, its brightest pixel is this many levels
+    of 255 above its darkest."""
 
 
 class Blank(Audit):
@@ -21,5 +22,7 @@ class Blank(Audit):
 
     def refuses(self, request: ViewRequest, view: RenderedView) -> bool:
         """Whether every channel spans fewer levels than the configuration asks for."""
+        # As int, because a difference of uint8 could wrap around. Each channel is compared with
+        # itself: a picture of pure red is blank, though its channels differ.
         span = view.pixels.max(axis=(0, 1)).astype(int) - view.pixels.min(axis=(0, 1))
         return bool(span.max() < self.config.min_levels)

@@ -15,5 +15,5 @@ class NonFinite(Audit):
     Config = NonFiniteConfig
 
     def refuses(self, request: ViewRequest, view: RenderedView) -> bool:
-        """Whether the renderer's numbers were not finite."""
+        """Whether the renderer computed NaN or infinity for this view."""
         return not view.is_finite

@@ -1,1 +1,1 @@
-"""One file a command. Callbacks import what is heavy, so that --help is quick."""
+"""One file for each command. Heavy imports are inside the callbacks, so that --help is quick."""

@@ -16,6 +16,7 @@ _ENCODERS = {
     "random encoder": "untrained",
     "raw pixels": "pixels",
 }
+"""Name in the table of each encoder that is scored, and of its run or its score file."""
 
 
 @click.command()
@@ -32,11 +33,12 @@ def demo(out: Path, executor: str) -> None:
 
     start = time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
-    views, real = shlex.quote(str(out / "set")), shlex.quote(str(out / "handwriting"))
 
-    def place(name: str) -> str:
+    def quoted(name: str) -> str:
+        """Path of a file or folder in `out`, as it stands in a command line."""
         return shlex.quote(str(out / name))
 
+    views, real = quoted("set"), quoted("handwriting")
     generate = (
         f"generate --prompts {shlex.quote(str(EMBEDDED_LIST))} --out {views} --views-per-subject 8 "
         f"--guidance 4 --steps 8 --subjects-per-shard 16 --batch-size 48 --executor {executor}"
@@ -44,28 +46,30 @@ def demo(out: Path, executor: str) -> None:
     commands = [
         generate,
         f"verify {views}",
-        f"report {views} --out {place('report.html')}",
+        f"report {views} --out {quoted('report.html')}",
         f"handwriting --out {real}",
-        f"train {views} --out {place('stablerep')} --recipe demo",
-        f"train {views} --out {place('simclr')} --recipe demo-simclr",
-        f"train wds:{real}/train --out {place('simclr-real')} --recipe demo-simclr",
+        f"train {views} --out {quoted('stablerep')} --recipe demo",
+        f"train {views} --out {quoted('simclr')} --recipe demo-simclr",
+        f"train wds:{real}/train --out {quoted('simclr-real')} --recipe demo-simclr",
     ]
+    # These two are no runs of their own; every other encoder is the run of its name.
+    baselines = {"untrained": f"untrained:{quoted('stablerep')}", "pixels": "pixels:8"}
     for encoder in _ENCODERS.values():
-        subject = {"untrained": f"untrained:{place('stablerep')}", "pixels": "pixels:8"}
         commands.append(
-            f"evaluate {subject.get(encoder, place(encoder))} --on wds:{real} --with knn,linear "
-            f"--test-split report --out {place(f'scores/{encoder}.json')}"
+            f"evaluate {baselines.get(encoder, quoted(encoder))} --on wds:{real} --with knn,linear "
+            f"--test-split report --out {quoted(f'scores/{encoder}.json')}"
         )
     for command in commands:
         click.secho(f"$ synth {command}", bold=True)
         done = subprocess.run([sys.executable, "-m", "synth", *shlex.split(command)], check=False)
         if done.returncode:
+            # A negative status is a signal; as in a shell, that becomes 128 and its number.
             raise SystemExit(done.returncode if done.returncode > 0 else 128 - done.returncode)
     _show(out, time.monotonic() - start)
 
 
 def _show(out: Path, elapsed_s: float) -> None:
-    """The table that it all was for."""
+    """Print the score of each encoder, from the score files that `synth evaluate` wrote."""
     from rich.console import Console
     from rich.table import Table
 

@@ -1,4 +1,4 @@
-"""`synth gc`: remove what nothing names."""
+"""`synth gc`: remove files that nothing in the set refers to."""
 
 import click
 

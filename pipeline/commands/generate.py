@@ -26,9 +26,11 @@ _KEYS = {
 """Key of the recipe that each flag sets."""
 
 _MAX_NAMED = 20
+"""Shards that the last line names at most."""
 
 
 def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """Value of an option such as 1,3,8; None if it is not given."""
     if text is None:
         return None
     try:
@@ -38,6 +40,7 @@ def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> A
 
 
 def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """Value of an option such as 48 or auto; None if it is not given."""
     if text is None or text == "auto":
         return text
     try:
@@ -50,7 +53,9 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
 @click.option("--prompts", help="Captions: .txt .csv .tsv .jsonl .parquet, path or URL.")
 @click.option("--caption-column", help="Column of the captions.  [default: caption]")
 @click.option("--out", required=True, help="Folder of the set. An unfinished set is resumed.")
-@click.option("--renderer", help="What renders.  [default: text-to-image]")
+@click.option(
+    "--renderer", help="Name of the renderer, or package.module:Class.  [default: text-to-image]"
+)
 @click.option("--model", help="'embedded', a diffusers folder, or hub id[@revision].")
 @click.option("--views-per-subject", type=int, help="Views of each caption.  [default: 10]")
 @click.option(
@@ -66,7 +71,9 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
 @click.option("--store-size", type=int, help="Width and height stored, px.  [default: as rendered]")
 @click.option("--seed", type=int, help="Seed of the whole set.  [default: 0]")
 @click.option("--subjects-per-shard", type=int, help="Captions in one shard.  [default: 100]")
-@click.option("--batch-size", callback=_auto_or_number, help="Views at once.  [default: auto]")
+@click.option(
+    "--batch-size", callback=_auto_or_number, help="Views rendered at once.  [default: auto]"
+)
 @click.option("--executor", help="ray or inline.  [default: ray]")
 @click.option("--workers", type=int, help="[default: one for each GPU, or for each core]")
 @click.option("--ray-address", help="local, auto or HOST:PORT.  [default: local]")
@@ -74,9 +81,9 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
     "--recipe", type=click.Path(path_type=Path), help="TOML file with any of these and more."
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
-@click.option("--retry-failed", is_flag=True, help="Try shards again that were given up.")
+@click.option("--retry-failed", is_flag=True, help="Try the shards again that were given up.")
 @click.option(
-    "--seal-incomplete", is_flag=True, help="Seal although shards are missing, naming them."
+    "--seal-incomplete", is_flag=True, help="Seal although shards are missing; the seal names them."
 )
 def generate(
     out: str,
@@ -102,7 +109,8 @@ def generate(
 
     keys = {_KEYS[flag]: value for flag, value in flags.items()}
     config = load_config(recipe=recipe, overrides=overrides, flags=keys)
-    if recipe is None and not overrides and _names_no_set(keys):
+    # Nothing says what to render: the set itself does, so the captions may be gone by now.
+    if recipe is None and not overrides and _says_nothing_of_a_set(keys):
         trusted = str(keys["renderer.name"] or "")
         generation = rejoin(config.execution, out, retry_failed=retry_failed, trusted=trusted)
     else:
@@ -113,6 +121,7 @@ def generate(
         note = f"note: {change}; pixels may differ in their last bits"
         console.print(printable(note), markup=False)
     identity = generation.shards.recipe.identity
+    # Shards that were given up count as done here, or the bar could never be full.
     left = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
     done = identity.num_views - left * identity.views_per_subject
     with progress("generate", "views", identity.num_views, done) as advance:
@@ -141,7 +150,11 @@ def generate(
         raise SystemExit(3)
 
 
-def _names_no_set(keys: dict[str, Any]) -> bool:
-    """Whether the flags say nothing of what is rendered, so that the set itself has to."""
-    given = {key for key, value in keys.items() if value is not None}
-    return not {key for key in given - {"renderer.name"} if not key.startswith("execution.")}
+def _says_nothing_of_a_set(keys: dict[str, Any]) -> bool:
+    """Whether no flag says what to render, so that the recipe in the set has to.
+
+    Flags of the table [execution] change no byte of a set, and `--renderer` may be there only to
+    trust the renderer that the set names.
+    """
+    set_keys = {key for key, value in keys.items() if value is not None}
+    return not {key for key in set_keys - {"renderer.name"} if not key.startswith("execution.")}

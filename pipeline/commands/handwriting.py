@@ -13,7 +13,7 @@ def handwriting(out: Path) -> None:
     """Paint real handwritten digits into a labelled set, by a fixed protocol.
 
     `synth evaluate RUN --on wds:OUT --test-split report` measures an encoder on it, and OUT/train
-    is real images to train on. The same bytes every time.
+    holds real images to train on. The files have the same bytes every time.
     """
     from pipeline.embedded.paintings import write_paintings
 

@@ -11,13 +11,13 @@ import click
     type=click.IntRange(1, 64),
     default=8,
     show_default=True,
-    help="Files at once.",
+    help="Files that are copied at once.",
 )
 def publish(source: str, target: str, workers: int) -> None:
     """Copy a sealed set to a folder or a bucket; every byte is checked, the seal comes last.
 
-    The same command continues a copy that was stopped. Files that are at DST already are compared
-    and never overwritten.
+    The same command continues a copy that was stopped. Files that DST has already are compared and
+    never overwritten.
     """
     from manifests.foundation.progress import progress
     from manifests.publish import publish as publish_files

@@ -1,4 +1,4 @@
-"""`synth report`: a set as one HTML page."""
+"""`synth report`: one HTML page about a set."""
 
 import click
 
@@ -16,9 +16,10 @@ def report(url: str, out: str, groups: int) -> None:
     from manifests.shard_set import ShardSet
     from pipeline.report import write_report
 
+    # Checked first: to make the report reads the whole set.
     path = local_path(out, option="--out")
     html = write_report(ShardSet.open(url), num_groups=groups)
-    # An error that is quoted in the report may hold half of a surrogate pair.
+    # An error that the report quotes may hold half of a surrogate pair, which UTF-8 does not have.
     data = html.encode("utf-8", "backslashreplace")
     write_output(path, data, option="--out")
     click.echo(printable(f"{out}: {len(data) / 1e6:.1f} MB"))

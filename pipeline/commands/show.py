@@ -8,11 +8,11 @@ import click
 @click.argument("key")
 @click.option("--save", help="File for the stored image.")
 @click.option("--render", is_flag=True, help="Render the view again and compare the bytes.")
-@click.option("--model", help="Where the model is on this machine, if not where it was.")
+@click.option("--model", help="Where the model is on this machine, if not where the recipe says.")
 @click.option(
     "--renderer",
     default="",
-    help="Allow a renderer outside of this package to run; its dotted path as the set names it.",
+    help="Allow this renderer outside of the package to run; its dotted path, as the set names it.",
 )
 def show(
     url: str, key: str, save: str | None, render: bool, model: str | None, renderer: str
@@ -35,7 +35,7 @@ def show(
     table = Table(show_header=False)
     names = [column.name for column in manifest_columns(shards.recipe.identity.columns)]
     for name in names:
-        # A Text is shown as it is stored: a plain string would be read as markup and emoji.
+        # In a plain string rich would replace markup and emoji codes; a Text is shown as it is.
         table.add_row(name, Text(printable(str(row.get(name)))))
     console = Console()
     console.print(table)

@@ -1,4 +1,4 @@
-"""`synth status`: how far a set is."""
+"""`synth status`: how much of a set is made."""
 
 import click
 
@@ -16,22 +16,24 @@ def status(url: str) -> None:
     from pipeline.overview import overview
 
     shards = ShardSet.open(url)
-    seen = overview(shards)
+    summary = overview(shards)
     identity = shards.recipe.identity
     table = Table(show_header=False, title=Text(printable(shards.store.url)))
-    state = "sealed" if seen.is_sealed else "open"
+    state = "sealed" if summary.is_sealed else "open"
     table.add_row("state", state)
-    table.add_row("shards", f"{seen.num_committed:,} of {seen.num_shards:,} committed")
+    table.add_row("shards", f"{summary.num_committed:,} of {summary.num_shards:,} committed")
     planned = identity.num_views
-    table.add_row("views", f"{seen.num_ok:,} ok, {seen.num_views:,} made, {planned:,} planned")
-    table.add_row("tars", f"{seen.tar_bytes / 1e6:,.1f} MB")
-    if seen.views_per_s is not None:
-        table.add_row("rate", f"{seen.views_per_s:,.1f} views/s on {len(seen.hosts)} hosts")
-    if not seen.is_sealed and seen.left_s is not None:
-        table.add_row("time left", f"{seen.left_s:,.0f} s at this rate")
-    table.add_row("given up", f"{len(seen.given_up):,} shards")
+    table.add_row(
+        "views", f"{summary.num_ok:,} ok, {summary.num_views:,} made, {planned:,} planned"
+    )
+    table.add_row("tars", f"{summary.tar_bytes / 1e6:,.1f} MB")
+    if summary.views_per_s is not None:
+        table.add_row("rate", f"{summary.views_per_s:,.1f} views/s on {len(summary.hosts)} hosts")
+    if not summary.is_sealed and summary.left_s is not None:
+        table.add_row("time left", f"{summary.left_s:,.0f} s at this rate")
+    table.add_row("given up", f"{len(summary.given_up):,} shards")
     console = Console()
     console.print(table)
-    for shard, errors in list(seen.given_up.items())[:20]:
+    for shard, errors in list(summary.given_up.items())[:20]:
         last = errors[-1] if errors else "no error was recorded"
         console.print(Text(printable(f"shard {shard}: {last}")))

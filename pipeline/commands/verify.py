@@ -7,11 +7,11 @@ MAX_LINES = 100
 
 @click.command()
 @click.argument("url")
-@click.option("--sealed", is_flag=True, help="A set that is not sealed is a fault, too.")
+@click.option("--sealed", is_flag=True, help="Count it as a fault if the set is not sealed.")
 def verify(url: str, sealed: bool) -> None:
-    """Check every byte of a set against SPEC.md.
+    """Check every byte of a set against manifests/SPEC.md.
 
-    Each fault is one line that says where it is. Exit status 1 if there are any.
+    Each fault is one line that says where it is. The exit status is 1 if there is a fault.
     """
     from manifests.foundation.messages import printable
     from manifests.foundation.progress import progress

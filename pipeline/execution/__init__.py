@@ -2,7 +2,7 @@
 
 Laws, tested for every entry of the table (tests/conformance):
 
-1. Every shard is either reported as made or as given up, each once.
+1. Every shard is reported exactly once, as made or as given up.
 2. A failure is retried as `pipeline.retrying` says and never swallowed.
 3. An error that is not a shard's own (any `SynthError` but `ShardError`) ends the job.
 4. The files that come out do not depend on the executor, the number of workers or the order.
@@ -19,16 +19,20 @@ from pipeline.worker import ShardReport
 
 
 class Executor(Protocol):
-    """See the laws above."""
+    """Makes shards on some workers. The laws are above."""
 
     Config: type[Table]
-    """Keys of the recipe's table [execution]: `executor` and its own."""
+    """Keys of the recipe's table [execution]: `executor`, and those of this executor."""
 
     def __init__(self, config: Any) -> None:
         """Keep an instance of Config; start nothing yet."""
 
     def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
-        """Make the shards, in any order, yielding what became of each as it is known."""
+        """Make the shards, in any order, and yield the outcome of each as soon as it is known.
+
+        Raises:
+            SynthError: An error that is not one shard's own; it ends the job.
+        """
 
 
 EXECUTORS: Mapping[str, Entry] = {

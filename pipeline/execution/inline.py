@@ -28,12 +28,15 @@ class InlineExecutor:
     def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
         """Make the shards, two in flight: one renders while the other is committed."""
         worker = self._open(job)
+        # Threads are enough: one renders while the other encodes and commits, and the libraries
+        # that do so let other threads run.
         queue = WorkQueue(shards)
         running: dict[Future[ShardReport], Attempt] = {}
         with ThreadPoolExecutor(SHARDS_IN_FLIGHT, thread_name_prefix="shard") as pool:
             while queue or running:
                 while len(running) < SHARDS_IN_FLIGHT and (attempt := queue.take()):
                     running[pool.submit(worker.make, attempt)] = attempt
+                # There is no fresh worker here: a last try runs in this same process, but alone.
                 if not running and (attempt := queue.take_alone()):
                     running[pool.submit(worker.make, attempt)] = attempt
                 for done in wait(running, return_when=FIRST_COMPLETED).done:

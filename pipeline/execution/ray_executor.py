@@ -1,12 +1,13 @@
 """Plain Ray actors, one per GPU (or per core), fed by this driver. Only this file knows Ray.
 
-The driver owns the queue and storage owns the truth: actors are never restarted by Ray, their
-calls never repeated by it, and no pixels pass through it. What has to be known of Ray 2.60:
+The driver owns the queue, and storage knows what is done. Ray never restarts an actor and never
+repeats a call, and no pixels pass through it (docs/adr/0005). What has to be known of Ray 2.60:
 
-- Without a dashboard it still starts agents; usage reports and metrics are switched off here.
+- It starts its agents even without a dashboard; usage reports and metrics are switched off here.
 - It binds to the machine's own address; a local cluster is bound to loopback (`LOOPBACK`).
-- A cluster may ask for a token. A driver that joins sends one only if it is told to, so it is told
-  whenever it has one (`RAY_AUTH_TOKEN`, `RAY_AUTH_TOKEN_PATH` or `~/.ray/auth_token`).
+- A cluster may ask for a token. A driver that joins sends its token only with
+  `RAY_AUTH_MODE=token`, so that is set whenever this machine has a token (`RAY_AUTH_TOKEN`,
+  `RAY_AUTH_TOKEN_PATH` or `~/.ray/auth_token`).
 """
 
 import logging
@@ -18,13 +19,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-# Read by Ray when it is imported, so it has to be said before.
+# Ray reads these variables when it is imported, so they are set before the import below.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_enable_metrics_collection", "0")
-# Ray makes its workers yield to every other process; rendering is the job itself.
+# Ray gives its workers a low priority; here they are the job itself.
 os.environ.setdefault("RAY_worker_niceness", "0")
+# A worker on the CPU keeps the CUDA_VISIBLE_DEVICES that it inherits.
 os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# Fast on a real death, patient with a machine that is only slow.
+# Ask often whether a node lives, but wait a minute for the answer: a busy machine is not dead.
 os.environ.setdefault("RAY_health_check_period_ms", "1000")
 os.environ.setdefault("RAY_health_check_timeout_ms", "60000")
 os.environ.setdefault("RAY_health_check_failure_threshold", "5")
@@ -47,16 +49,22 @@ from pipeline.worker import SHARDS_IN_FLIGHT, ShardReport, ShardWorker
 log = logging.getLogger(__name__)
 
 MAX_STILLBORN = 3
-"""Workers in a row that die before they are ready; then the job ends."""
+"""So many workers in a row may die before they are ready; then the job ends."""
 SAY_WAITING_EVERY_S = 30.0
+"""A driver without a ready worker says so this often: the cluster may have no room for one."""
 LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-"""Ray turns 127.0.0.1 into the machine's own address, where others could reach it."""
+"""On Linux another loopback address, because Ray replaces 127.0.0.1 by the machine's own address,
+where other machines could reach the cluster."""
 OBJECT_STORE_BYTES = 100 << 20
-"""Nothing but reports passes through it."""
+"""Small, because only the job, attempts and reports pass through the object store."""
 
 
 class _Actor:
-    """A worker in its own process. Our errors are returned, so that they arrive as they are."""
+    """A worker in its own process.
+
+    It returns our errors instead of raising them: Ray would wrap what is raised in an error of its
+    own, with the traceback in the message.
+    """
 
     def __init__(self, job: Job) -> None:
         self._worker: ShardWorker | SynthError
@@ -76,6 +84,7 @@ class _Actor:
         try:
             return self._worker.make(attempt)
         except SynthError as exc:
+            # A copy of class and message alone: whatever else hangs on it may not be picklable.
             return type(exc)(str(exc))
 
 
@@ -85,8 +94,11 @@ class _Seat:
 
     handle: Any
     is_ready: bool = False
+    """Whether its worker has loaded the renderer and passed the check against the recipe."""
     num_running: int = 0
+    """Attempts that it is making now, at most SHARDS_IN_FLIGHT."""
     serves_last_try: bool = False
+    """Whether it was started for the last try of one shard; it is dropped after that."""
 
 
 class RayConfig(Table):
@@ -94,10 +106,11 @@ class RayConfig(Table):
 
     executor: Literal["ray"] = "ray"
     workers: int | None = Field(default=None, ge=1)
-    """One for each GPU, or for each core where there is none, if not given."""
+    """Number of workers. If not given, one for each GPU, or on the CPU one for each
+    `renderer.threads` cores."""
     ray_address: str = "local"
     """`local` starts a cluster on this machine that ends with the job; `auto` and HOST:PORT join
-    one."""
+    a running one."""
 
 
 class RayExecutor:
@@ -139,8 +152,9 @@ class RayExecutor:
 
     def _num_workers(self, job: Job, num_shards: int) -> int:
         resource = "GPU" if job.resources.device_type == "cuda" else "CPU"
-        each = 1 if resource == "GPU" else job.resources.threads
-        available = int(ray.cluster_resources().get(resource, 0)) // each
+        units_per_worker = 1 if resource == "GPU" else job.resources.threads
+        available = int(ray.cluster_resources().get(resource, 0)) // units_per_worker
+        # A number that the user gives is taken as it is: nodes may join the cluster later.
         if self._workers is None and not available:
             raise ExecutorError(
                 f"ray at {self._address}: no {resource} in the cluster; add nodes or give --workers"
@@ -153,20 +167,28 @@ class _Driver:
 
     def __init__(self, num_workers: int, job: Job) -> None:
         self._num_workers = num_workers
+        # Ray must not restart an actor or repeat a call: the queue would not know of it.
         options = {"num_cpus": job.resources.threads, "max_restarts": 0, "max_task_retries": 0}
         if job.resources.device_type == "cuda":
             options["num_gpus"] = 1
         self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT, **options)(_Actor)
-        self._job = ray.put(job)
+        self._job = ray.put(job)  # once, and not again for each actor
         self._seats: list[_Seat] = []
+        # Calls that have not ended, by Ray's reference. A call of `ready` has no attempt.
         self._running: dict[Any, tuple[_Seat, Attempt | None]] = {}
         self._num_stillborn = 0
 
     def run(self, queue: WorkQueue) -> Iterator[ShardReport | ShardFailure]:
-        """Feed, wait, account, until nothing waits and nothing runs."""
+        """Start shards, wait for one to end, account for it, until none is left.
+
+        The loop does not wait for workers that are still starting: when no shard is left, there is
+        nothing for them to do.
+        """
         last_news = time.monotonic()
         while queue or any(attempt for _, attempt in self._running.values()):
             self._feed(queue)
+            # In the order in which calls end, not in which they were made: a slow shard must not
+            # keep the other workers waiting for new ones.
             done, _ = ray.wait(list(self._running), num_returns=1, timeout=1.0)
             if done:
                 last_news = time.monotonic()
@@ -191,13 +213,15 @@ class _Driver:
         self._feed_last_try(queue)
 
     def _feed_last_try(self, queue: WorkQueue) -> None:
-        """When nothing else runs or waits: a fresh worker, and its shard once it is ready.
+        """Once nothing else runs or waits, start a fresh worker and give it one last try.
 
-        Every other seat goes, also one that still waits for its place in the cluster: it would
-        take the place of the fresh one. A shard is started only on a worker that is ready, so
-        that what the shard does to it is not taken for a worker that cannot start.
+        All other workers are dropped first, including those that the cluster has no room for yet:
+        one of them could take the room of the fresh worker. The shard is started only when the
+        worker is ready, so that a shard that kills its worker does not look like a worker that
+        cannot start.
         """
-        if not queue or queue.num_shared or any(each for _, each in self._running.values()):
+        is_making = any(attempt is not None for _, attempt in self._running.values())
+        if not queue or queue.num_shared or is_making:
             return
         if not any(seat.serves_last_try for seat in self._seats):
             for old in list(self._seats):
@@ -208,6 +232,7 @@ class _Driver:
                 self._start(seat, attempt)
 
     def _seat(self) -> _Seat:
+        """Start a worker; its call of `ready`, without an attempt, tells when it can be used."""
         seat = _Seat(handle=self._actor.remote(self._job))
         self._seats.append(seat)
         self._running[seat.handle.ready.remote()] = seat, None
@@ -223,11 +248,13 @@ class _Driver:
             ray.kill(seat.handle)
 
     def _account(self, queue: WorkQueue, reference: Any) -> Iterator[ShardReport | ShardFailure]:
+        """Take the result of one ended call: of `ready` (no attempt) or of `make`."""
         seat, attempt = self._running.pop(reference)
         seat.num_running -= attempt is not None
         try:
             result = ray.get(reference)
         except RayActorError as exc:
+            # The call for the worker's other shard fails too, and comes here by itself.
             self._bury(seat, exc)
             result = ShardError("the worker died (killed, out of memory, or a crash in a library)")
         if isinstance(result, SynthError) and not isinstance(result, ShardError):
@@ -245,9 +272,13 @@ class _Driver:
             self._drop(seat)
 
     def _bury(self, seat: _Seat, exc: RayActorError) -> None:
+        """Drop a dead worker. Too many in a row that died before they were ready end the job."""
+        # A worker that we dropped ourselves while it started is no longer in the list; it does
+        # not count.
         if not seat.is_ready and seat in self._seats:
             self._num_stillborn += 1
             if self._num_stillborn >= MAX_STILLBORN:
+                # Ray's message has many lines; the last one says how the process ended.
                 reason = [line for line in str(exc).splitlines() if line.strip()][-1].strip()
                 raise ExecutorError(
                     f"{MAX_STILLBORN} workers in a row died while they started ({reason}); "

@@ -2,16 +2,18 @@
 
 A renderer is a class that derives from `Renderer`. It says which kinds of subject it depicts, what
 varies between the views of a subject, and what a worker needs to run it; the rest of the pipeline
-knows nothing of how pixels come about. `pipeline.testing.RendererLaws` tests these laws for any
-renderer; tests/conformance runs them for every entry of the table:
+knows nothing of how pixels are computed. `pipeline.testing.renderers.RendererLaws` tests these laws
+for any renderer, and tests/conformance runs them for every entry of the table:
 
 1. One view per request, in the order of the requests.
-2. A request gives the same pixels whatever else is in the call: exactly on the CPU and on one GPU
-   type in eager mode. So a renderer computes in batches of one fixed size, filled up by repeating.
+2. A request gives the same pixels whatever else is in the call: to the bit, on the CPU and on one
+   GPU type in eager mode. Where floats depend on the size of a batch, a renderer computes in
+   batches of one fixed size, and fills a smaller one up by repeating a request.
 3. Different seeds give different pixels.
 4. The global random state is not touched; all randomness comes from the request's seed.
 5. Pixels are uint8 RGB of the size that `provenance()` says, as wide as high.
-6. `identity()` is JSON and holds all that decides the pixels; two renderers of one identity agree.
+6. `identity()` is JSON and holds all that decides the pixels: two renderers with equal identities
+   give equal pixels.
 7. A renderer built from `frozen()` has the same identity, also after a trip through JSON.
 8. Variations, constants and values fit the declared columns.
 
@@ -33,14 +35,14 @@ class Renderer(ABC):
     """Base of every renderer. The laws are above."""
 
     Config: ClassVar[type[Table]]
-    """Keys of the recipe's table [renderer]: `name` and its own."""
+    """Keys of the recipe's table [renderer]: `name`, and those of this renderer."""
 
     kinds: ClassVar[tuple[str, ...]]
     """Kinds of subject that it can depict."""
 
     is_reproducible: ClassVar[bool] = True
-    """Whether a request gives the same pixels again. Not so for an API that keeps no seed: then
-    the first bytes that are committed stand."""
+    """Whether a request gives the same pixels again. False for a renderer such as a remote API that
+    takes no seed; then the bytes that are committed first are kept."""
 
     def __init__(self, config: Any) -> None:
         """Check the configuration and read what identifies the model; load no weights yet."""
@@ -48,7 +50,10 @@ class Renderer(ABC):
 
     @property
     def batch_size(self) -> int:
-        """Most requests that are computed at once; a call with a multiple wastes nothing."""
+        """Requests that are computed at once.
+
+        A worker calls `render` with at most so many; `render` itself takes any number.
+        """
         return 16
 
     def resources(self) -> Resources:
@@ -56,27 +61,34 @@ class Renderer(ABC):
         return Resources()
 
     def columns(self) -> Sequence[DeclaredColumn]:
-        """What the rows of its sets say besides what every set says."""
+        """Columns of its sets besides those that every set has.
+
+        Example: `[DeclaredColumn("angle", "double", "direction", "degrees", scope="variation")]`.
+        """
         return ()
 
     def variations(self) -> Sequence[Mapping[str, Value]]:
-        """What is dealt over the views of each subject, by the columns of scope `variation`."""
-        return ({},)
+        """The variations that are dealt over the views of each subject in turn.
+
+        Each has a value for every declared column of scope `variation`, and no other.
+        Example: `[{"angle": 0.0}, {"angle": 90.0}]`.
+        """
+        return ({},)  # one variation without values: views differ in their seeds alone
 
     def check(self, subjects: Sequence[SubjectRow]) -> None:
-        """Refuse what this renderer would ignore. Raises ConfigError."""
+        """Refuse settings and subjects that this renderer would ignore. Raises ConfigError."""
         return None
 
     def probe(self, requests: Sequence[ViewRequest]) -> "Renderer":
         """The renderer with everything settled that has to be tried out, such as a batch size.
 
         Args:
-            requests: One subject in every variation.
+            requests: The first subject in every variation.
         """
         return self
 
     def frozen(self) -> Table:
-        """The configuration with nothing left open: a worker is built from it."""
+        """The configuration with no `auto` left in it: a worker is built from it."""
         config: Table = self.config
         return config
 
@@ -86,19 +98,22 @@ class Renderer(ABC):
 
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
-        """All that decides the pixels besides the requests, a version of the code included."""
+        """All that decides the pixels besides the requests, as JSON; a version of the code too.
+
+        Example: `{"version": 1, "batch_size": 16}`.
+        """
 
     @abstractmethod
     def provenance(self) -> Provenance:
-        """What the rows say."""
+        """Model, revision, size and constants, as every row of the set records them."""
 
     @abstractmethod
     def render(self, requests: Sequence[ViewRequest]) -> Sequence[RenderedView]:
-        """Pixels of requests that all have the same `batch_key`.
+        """Views of requests that all have the same `batch_key`, in the order of the requests.
 
         Raises:
             RenderError: The model failed on these requests.
-            RenderMemoryError: Out of memory, also at the second try.
+            RenderMemoryError: The device is out of memory.
         """
 
 

@@ -1,4 +1,4 @@
-"""Conformance tests for authors of plug-ins: subclass one, give a factory, and get the laws.
+"""Conformance tests for authors of plug-ins: a subclass that makes your plug-in tests all laws.
 
     from pipeline.testing.renderers import RendererLaws
 

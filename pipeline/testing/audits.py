@@ -16,7 +16,7 @@ class AuditLaws(ABC):
 
     @abstractmethod
     def make(self) -> Audit:
-        """An audit with any configuration. Made anew at each call."""
+        """A new audit at each call, always with the same configuration."""
 
     @abstractmethod
     def refused(self) -> RenderedView:
@@ -24,6 +24,7 @@ class AuditLaws(ABC):
 
     def views(self) -> Iterator[RenderedView]:
         """Views of many kinds, the refused one among them."""
+        # From one flat colour to noise over all levels.
         rng = np.random.default_rng(0)
         for high in (1, 2, 8, 64, 256):
             yield RenderedView(pixels=rng.integers(0, high, (8, 8, 3)).astype(np.uint8))

@@ -21,7 +21,7 @@ class PromptSourceLaws(ABC):
 
     @abstractmethod
     def make(self) -> PromptSource:
-        """A source of a few subjects. Made anew at each call."""
+        """A new source at each call, always of the same few subjects."""
 
     @pytest.mark.parametrize("columns", [(), _COLUMNS], ids=["no columns", "two columns"])
     def test_the_same_subjects_in_the_same_order(self, columns: tuple[DeclaredColumn, ...]) -> None:

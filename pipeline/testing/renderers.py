@@ -14,7 +14,7 @@ from manifests.schema import TAKEN_NAMES
 from pipeline.renderers import Renderer
 from pipeline.testing.requests import requests_for
 
-_ASK_REPRODUCIBLE = "the renderer does not promise the same pixels again"
+_NOT_REPRODUCIBLE = "the renderer does not promise the same pixels again"
 
 
 class RendererLaws(ABC):
@@ -25,7 +25,10 @@ class RendererLaws(ABC):
 
     @abstractmethod
     def make(self) -> Renderer:
-        """A renderer that needs no probing: its batch size is given. Made anew at each call."""
+        """A new renderer at each call, always with the same configuration.
+
+        It must need no probing: where it has a batch size, that is a number and not `auto`.
+        """
 
     @pytest.fixture
     def renderer(self) -> Renderer:
@@ -57,16 +60,17 @@ class RendererLaws(ABC):
         views = renderer.render(requests)
         assert len(views) == len(requests)
         if not type(renderer).is_reproducible:
-            pytest.skip(_ASK_REPRODUCIBLE)
+            pytest.skip(_NOT_REPRODUCIBLE)
         for view, again in zip(views, renderer.render(requests[::-1])[::-1], strict=True):
             np.testing.assert_array_equal(view.pixels, again.pixels)
 
     def test_a_view_is_the_same_whatever_its_neighbours(self, renderer: Renderer) -> None:
         if not type(renderer).is_reproducible:
-            pytest.skip(_ASK_REPRODUCIBLE)
+            pytest.skip(_NOT_REPRODUCIBLE)
         requests = self.requests(renderer)
         views = renderer.render(requests)
         together = {r.key: v.pixels for r, v in zip(requests, views, strict=True)}
+        # In other orders and parts: alone, in parts that are no whole batch, and beyond one batch.
         shuffled = random.Random(0).sample(requests, len(requests))
         for size in (1, 2, 3, renderer.batch_size, 2 * renderer.batch_size + 1):
             for start in range(0, len(shuffled), size):
@@ -76,7 +80,8 @@ class RendererLaws(ABC):
 
     def test_another_seed_is_another_view(self, renderer: Renderer) -> None:
         if not type(renderer).is_reproducible:
-            pytest.skip(_ASK_REPRODUCIBLE)
+            pytest.skip(_NOT_REPRODUCIBLE)
+        # The two draws of one variation, so that nothing but the seed differs.
         first, second = (
             request
             for request in self.requests(renderer)[: 2 * len(renderer.variations())]
@@ -97,12 +102,12 @@ class RendererLaws(ABC):
         assert (repr(np.random.get_state()), random.getstate()) == before[1:]
 
     def test_views_have_the_stated_size_and_values(self, renderer: Renderer) -> None:
-        made = renderer.provenance()
-        assert made.width_px == made.height_px
+        provenance = renderer.provenance()
+        assert provenance.width_px == provenance.height_px
         columns = of_scope(renderer.columns(), "view")
         for view in renderer.render(self.requests(renderer)[:4]):
             assert view.pixels.dtype == np.uint8
-            assert view.pixels.shape == (made.height_px, made.width_px, 3)
+            assert view.pixels.shape == (provenance.height_px, provenance.width_px, 3)
             assert view.is_finite
             require_values(view.values, columns, what="view")
 
@@ -111,10 +116,11 @@ class RendererLaws(ABC):
         again = self.make()
         assert again.identity() == renderer.identity()
         if not type(renderer).is_reproducible:
-            pytest.skip(_ASK_REPRODUCIBLE)
+            pytest.skip(_NOT_REPRODUCIBLE)
         requests = self.requests(renderer)[:4]
-        for view, same in zip(renderer.render(requests), again.render(requests), strict=True):
-            np.testing.assert_array_equal(view.pixels, same.pixels)
+        views, views_again = renderer.render(requests), again.render(requests)
+        for view, view_again in zip(views, views_again, strict=True):
+            np.testing.assert_array_equal(view.pixels, view_again.pixels)
 
     def test_the_frozen_configuration_makes_the_same_renderer(self, renderer: Renderer) -> None:
         values = json.loads(renderer.frozen().model_dump_json())
@@ -127,7 +133,7 @@ class RendererLaws(ABC):
 
 
 def _tuples(value: object) -> object:
-    """JSON has lists where a frozen configuration has tuples."""
+    """The value with tuples for lists: JSON has only lists, and a strict Config wants tuples."""
     if isinstance(value, dict):
         return {key: _tuples(item) for key, item in value.items()}
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""Requests as a plan makes them, for a renderer that has no set yet."""
+"""Requests as the plan of a set makes them, to test a renderer without a set."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,24 +20,31 @@ def requests_for(
     values: Mapping[str, Value] | None = None,
     paired: bool = False,
 ) -> list[ViewRequest]:
-    """The views of some subjects, in the order of keys.
+    """Requests for the views of some subjects, in the order of keys.
+
+    Example: two texts and `views_per_subject=3` give six requests, the three of the first text
+    before those of the second.
 
     Args:
+        texts: Text of each subject.
+        columns: All columns that the renderer declares.
+        variations: What the renderer gives as `variations()`.
         values: Values of the columns of scope `subject`, the same for every subject; the zero of
             each column if not given.
     """
-    own = {column.name: column.zero() for column in columns if column.scope == "subject"}
+    zeros = {column.name: column.zero() for column in columns if column.scope == "subject"}
     subjects = [
         SubjectRow(
             group_index=index,
             group_id=group_id(kind, canonical_text(text)),
             kind=kind,
             text=canonical_text(text),
-            values=own | dict(values or {}),
+            values=zeros | dict(values or {}),
         )
         for index, text in enumerate(texts)
     ]
     constants = {column.name: column.zero() for column in columns if column.scope == "set"}
+    # What decides no request, such as sizes and names, is left at any value.
     identity = Identity(
         dataset_seed=seed,
         views_per_subject=views_per_subject,

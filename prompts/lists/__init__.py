@@ -3,4 +3,4 @@
 from pathlib import Path
 
 EMBEDDED_LIST = Path(__file__).parent / "handwriting-96.jsonl"
-"""96 captions that the embedded model knows how to obey."""
+"""96 captions that describe what the embedded model can paint."""

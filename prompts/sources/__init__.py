@@ -18,19 +18,19 @@ from prompts.subject import Subject
 
 
 class PromptSource(Protocol):
-    """See the laws above."""
+    """A source of subjects. The laws are above."""
 
     Config: type[Table]
-    """Keys of the recipe's table [prompts]: `source` and its own."""
+    """Keys of the recipe's table [prompts]: `source`, and those of this source."""
 
     def __init__(self, config: Any) -> None:
         """Keep an instance of Config; read nothing yet."""
 
     def subjects(self, columns: Sequence[DeclaredColumn]) -> Iterable[Subject]:
-        """What to depict, in order.
+        """What to depict, in a fixed order. Equal subjects may come several times.
 
         Args:
-            columns: What the renderer declares with scope `subject`.
+            columns: The columns of scope `subject` that the renderer declares.
 
         Raises:
             PromptError: The source cannot be read, or a row of it cannot be used.

@@ -1,4 +1,4 @@
-"""Captions from a file or a URL: one a line, or a column of a table."""
+"""Captions from a file or a URL: one on each line, or a column of a table."""
 
 from collections.abc import Iterator, Sequence
 from typing import Literal
@@ -18,6 +18,7 @@ class CaptionFileConfig(Table):
     file: str
     """Path or URL of the captions: .txt, .csv, .tsv, .jsonl or .parquet."""
     caption_column: str = "caption"
+    """Column of the captions in a table; a .txt file has none."""
 
 
 class CaptionFile:
@@ -53,12 +54,13 @@ class CaptionFile:
 
 
 def _value(column: DeclaredColumn, text: str, where: str) -> Value:
-    """A cell as a value of a column; an empty cell is the column's zero."""
+    """A cell as a value of a declared column; an empty cell is the zero of the column's type."""
     if column.type == "string":
         return canonical_text(text)
     if not text:
         return column.zero()
     try:
+        # Not bool(text), which is True for "false".
         value: Value = (
             {"true": True, "false": False}[text.lower()]
             if column.type == "bool"
@@ -66,8 +68,10 @@ def _value(column: DeclaredColumn, text: str, where: str) -> Value:
         )
     except (KeyError, ValueError) as exc:
         raise BadPromptError(
-            f"{where}: {column.name} is {text!r:.100}, expected {column.type}"
+            f"{where}: {column.name} is {text!r:.100}, expected {column.type}; mend the cell"
         ) from exc
     if not column.holds(value):
-        raise BadPromptError(f"{where}: {column.name} is {text!r:.100}, out of its range")
+        raise BadPromptError(
+            f"{where}: {column.name} is {text!r:.100}, out of its range; mend the cell"
+        )
     return value

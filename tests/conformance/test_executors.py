@@ -31,6 +31,7 @@ def execution(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 
 def begin_set(folder: Path, execution: dict[str, Any], **more: Any) -> Generation:
+    """Begin a set of five shards of one caption, whose renderer fails as `trouble` asks it to."""
     (folder / "trouble").mkdir(exist_ok=True)
     flags = {
         "prompts.file": str(write_captions(folder, CAPTIONS)),
@@ -44,11 +45,13 @@ def begin_set(folder: Path, execution: dict[str, Any], **more: Any) -> Generatio
 
 
 def trouble(folder: Path, kind: str, captions: Sequence[str]) -> None:
+    """Let these captions fail in one of the ways that `tests.renderers.Faulty` knows."""
     (folder / "trouble").mkdir(exist_ok=True)
     (folder / "trouble" / kind).write_text("\n".join(captions))
 
 
 def outcomes(generation: Generation) -> tuple[list[int], list[ShardFailure]]:
+    """Run to the end: the shards that were made, ascending, and those that were given up."""
     made, given_up = [], []
     for outcome in run(generation):
         if isinstance(outcome, ShardReport):
@@ -108,6 +111,7 @@ def test_shard_that_fails_for_good_is_given_up_and_can_be_retried(
 def test_error_that_is_no_shards_own_ends_the_job(
     execution: dict[str, Any], tmp_path: Path
 ) -> None:
+    """Workers with another batch size than the recipe's would render other pixels."""
     generation = begin_set(tmp_path, execution)
     settings = {**generation.job.settings}
     settings["renderer"] = {**settings["renderer"], "batch_size": 3}
@@ -148,7 +152,7 @@ def test_last_try_is_not_starved_by_workers_that_wait_for_a_core(
 ) -> None:
     trouble(tmp_path, "memory", ["bee"])
     generation = begin_set(tmp_path, {"executor": "ray", "ray_address": cluster, "workers": 2})
-    # Three of the cluster's four cores each: one worker runs, the other waits for its place.
+    # Each worker needs three of the cluster's four cores: one runs, the other waits for room.
     generation = replace(generation, job=replace(generation.job, resources=Resources(threads=3)))
     made, (failure,) = outcomes(generation)
     assert made == [0, 2, 3, 4]

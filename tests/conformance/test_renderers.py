@@ -21,7 +21,7 @@ def test_every_entry_is_tested() -> None:
 
 
 class TextToImageLaws(RendererLaws):
-    """The laws, and what is promised of text-to-image besides."""
+    """The laws of renderers, and what is promised of text-to-image in addition."""
 
     model = "embedded"
 
@@ -44,16 +44,16 @@ class TextToImageLaws(RendererLaws):
         assert (views[0].pixels != views[1].pixels).any()
 
     def test_paired_views_of_one_scale_are_one_picture(self, renderer: Renderer) -> None:
-        """Two variations at one scale differ in nothing but the noise, which paired views share."""
-        asked = {
+        """Two variations of one scale differ in their noise alone, and paired views share it."""
+        by_pairing = {
             paired: requests(["a red seven"], guidance=[4.0, 4.0], paired=paired)
             for paired in (True, False)
         }
-        paired = [view.pixels for view in renderer.render(asked[True])]
+        paired = [view.pixels for view in renderer.render(by_pairing[True])]
         np.testing.assert_array_equal(paired[0], paired[1])
         np.testing.assert_array_equal(paired[2], paired[3])
         assert (paired[0] != paired[2]).any()
-        unpaired = {view.pixels.tobytes() for view in renderer.render(asked[False])}
+        unpaired = {view.pixels.tobytes() for view in renderer.render(by_pairing[False])}
         assert len(unpaired) == 4
 
 
@@ -83,7 +83,7 @@ class TestStripes(RendererLaws):
 
 
 class TestFaulty(RendererLaws):
-    """The renderer that other tests make fail keeps the laws while it is left in peace."""
+    """The renderer that other tests use to cause failures obeys the laws where it causes none."""
 
     def make(self) -> Renderer:
         return Faulty(FaultyConfig())

@@ -1,4 +1,4 @@
-"""Bad input: one line that says what, where and what to do; nothing half-written."""
+"""Bad input ends in one line that says what, where and what to do, and leaves no half of a set."""
 
 import json
 import shutil
@@ -25,11 +25,11 @@ def out(tmp_path: Path) -> Path:
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(each) for each in arguments])
+    return CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
 def refused(result: Result, *words: object, status: int = 1) -> None:
-    """Exit status, one line, and every word in it."""
+    """Require the exit status, and one line with every word; wrong usage (2) may take several."""
     text = result.output.strip()
     assert result.exit_code == status, text
     lines = [line for line in text.splitlines() if line]
@@ -165,8 +165,8 @@ def test_hostile_recipe(command: str, case: str, captions: Path, out: Path, tmp_
     recipe = tmp_path / "recipe.toml"
     text, words = HOSTILE_RECIPES[case]
     recipe.write_text(text)
-    given = ["--prompts", captions] if command == "generate" else [tmp_path]
-    refused(run(command, *given, "--out", out, "--recipe", recipe), recipe, words)
+    source = ["--prompts", captions] if command == "generate" else [tmp_path]
+    refused(run(command, *source, "--out", out, "--recipe", recipe), recipe, words)
     assert not out.exists()
 
 
@@ -223,7 +223,7 @@ def test_model_that_changed_since_the_set_was_begun(captions: Path, out: Path, m
     assert generate(captions, out, "--model", model).exit_code == 0
     weights = model / "unet" / "diffusion_pytorch_model.safetensors"
     data = bytearray(weights.read_bytes())
-    data[-1] ^= 1
+    data[-1] ^= 1  # one bit of one weight
     weights.write_bytes(data)
     refused(generate(captions, out, "--model", model), "these keys differ", "files.unet/")
 
@@ -264,9 +264,9 @@ def test_show_refuses_a_key_that_is_none(captions: Path, out: Path) -> None:
 
 def test_nothing_that_a_set_names_is_run(captions: Path, out: Path) -> None:
     """A set may come from anybody, so the module of its renderer is not even imported."""
-    strange = ["--renderer", "tests.renderers:Stripes"]
+    foreign = ["--renderer", "tests.renderers:Stripes"]
     small = ["--views-per-subject", "2", "--executor", "inline"]
-    made = run("generate", "--prompts", captions, "--out", out, *small, *strange)
+    made = run("generate", "--prompts", captions, "--out", out, *small, *foreign)
     assert made.exit_code == 0, made.output
     recipe = json.loads((out / "recipe.json").read_text())
     assert recipe["identity"]["renderer"] == "tests.renderers:Stripes"
@@ -274,7 +274,7 @@ def test_nothing_that_a_set_names_is_run(captions: Path, out: Path) -> None:
         result = run(*arguments)
         assert result.exit_code == 1
         assert "If you trust it, give --renderer tests.renderers:Stripes" in result.output
-        assert run(*arguments, *strange).exit_code == 0
+        assert run(*arguments, *foreign).exit_code == 0
     result = run("show", out, "000000000_000", "--render", "--renderer", "os:system")
     assert result.exit_code == 1
 
@@ -320,10 +320,8 @@ def test_newer_set_is_refused(captions: Path, out: Path) -> None:
     refused(run("verify", out), "written as format 3.0", "install a newer synth-rep")
 
 
-def test_full_disk_is_one_line_and_the_same_command_goes_on(captions: Path, tmp_path: Path) -> None:
-    """A real full file system, where this user may mount one."""
-    import subprocess
-
+def test_full_disk_is_one_line_and_the_same_command_resumes(captions: Path, tmp_path: Path) -> None:
+    """On a file system that is really full, where the user who runs the test may mount one."""
     disk = tmp_path / "disk"
     disk.mkdir()
     mount = subprocess.run(
@@ -344,7 +342,7 @@ def test_full_disk_is_one_line_and_the_same_command_goes_on(captions: Path, tmp_
 
 
 def test_a_module_in_the_working_directory_is_not_imported(captions: Path, out: Path) -> None:
-    """It may have come with a set; `python -m` would find it before any library."""
+    """Such a file may have come with a set, and `python -m` would find it before any library."""
     (captions.parent / "planted.py").write_text("raise SystemExit('planted code ran')\n")
     options = ["--prompts", captions, "--out", out, "--renderer", "planted:Renderer"]
     done = subprocess.run(

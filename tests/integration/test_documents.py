@@ -1,4 +1,4 @@
-"""What the documents show is what happens: their blocks are run."""
+"""The commands and the code in the documents are run, and do what the documents say."""
 
 import json
 import os
@@ -12,6 +12,7 @@ from tests.picture_sets import make_picture_set
 
 
 def blocks(document: str, language: str) -> list[str]:
+    """The contents of the code blocks of one language, in their order."""
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / document).read_text(), re.DOTALL)
 
 
@@ -31,12 +32,12 @@ def shell(script: str, folder: Path, *paths: Path) -> str:
 
 
 def test_readme_commands_run_in_order(tmp_path: Path) -> None:
-    found = blocks("README.md", "bash")
-    assert len(found) >= 3
-    output = [shell(block, tmp_path) for block in found]
-    assert any("all right: 8 views" in each for each in output)
-    assert any("equal to the byte" in each for each in output)
-    assert "knn" in output[-1]
+    scripts = blocks("README.md", "bash")
+    assert len(scripts) >= 3
+    outputs = [shell(script, tmp_path) for script in scripts]
+    assert any("all right: 8 views" in output for output in outputs)
+    assert any("equal to the byte" in output for output in outputs)
+    assert "knn" in outputs[-1]
     assert (tmp_path / "demo-set" / "run" / "encoder.safetensors").exists()
     assert (tmp_path / "demo-set" / "report.html").stat().st_size > 10_000
 

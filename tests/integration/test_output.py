@@ -1,4 +1,7 @@
-"""What commands print is what is stored, obeyed by no terminal; what they write is whole."""
+"""Commands print stored text as it is, without codes that a terminal would obey.
+
+The files that they write are whole or not there.
+"""
 
 import os
 import resource
@@ -18,23 +21,24 @@ CAPTIONS = (
     "[bold]two[/bold] [link=https://host]pears[/link] :smile:",
     "a \x1b[31mred\x1b]0;title\x07 \u202edoor\x9b",
 )
-"""Markup that is wrong, markup that is right, and what colours, names and reverses a terminal."""
+"""Markup of rich that is wrong; markup that is right, with an emoji code; and control characters
+that would colour the text, rename the window and reverse the direction of writing."""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     make_set(tmp_path / "set", captions=CAPTIONS)
-    shutil.rmtree(tmp_path / "set/stats")  # of no renderer, so nothing that a report could count
+    shutil.rmtree(tmp_path / "set/stats")  # made without a renderer, so no report could use them
     return tmp_path / "set"
 
 
 def run(*arguments: object) -> Result:
-    return CliRunner(env={"COLUMNS": "200"}).invoke(main, [str(each) for each in arguments])
+    return CliRunner(env={"COLUMNS": "200"}).invoke(main, [str(argument) for argument in arguments])
 
 
 @contextmanager
 def files_of_at_most(num_bytes: int) -> Iterator[None]:
-    """What a full disk does: files cannot grow any more."""
+    """Let no file grow beyond this size, as on a full disk."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (num_bytes, hard))
     try:

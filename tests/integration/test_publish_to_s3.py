@@ -1,4 +1,4 @@
-"""A set goes to a bucket and comes back, over a real connection to a server of its own."""
+"""A set is copied to a bucket and back, over a real connection to an S3 server of the test."""
 
 import signal
 import subprocess
@@ -40,7 +40,7 @@ def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture
 def url() -> str:
-    """A place in the bucket where nothing is."""
+    """A prefix in the bucket with no objects under it, another one for each test."""
     return f"s3://sets/{next(NUMBERS)}/set"
 
 
@@ -51,16 +51,16 @@ def source(tmp_path: Path) -> Path:
 
 
 def copy(source: str | Path, target: str | Path) -> int:
-    """Publish; the number of files that were written."""
+    """Publish, and return the number of files that were written."""
     publication = plan_publication(ShardSet.open(str(source)), open_store(str(target)))
     return sum(copied.is_new for copied in publish(publication))
 
 
 def objects(url: str) -> dict[str, bytes]:
     """Every object under a URL by relative path."""
-    found = fsspec.filesystem("s3").find(url)
     root = url.removeprefix("s3://")
-    store, names = open_store(url), [path.removeprefix(f"{root}/") for path in found]
+    paths = fsspec.filesystem("s3").find(url)
+    store, names = open_store(url), [path.removeprefix(f"{root}/") for path in paths]
     return {name: store.read(name) for name in names}
 
 
@@ -90,24 +90,25 @@ def test_an_object_is_created_once_and_never_overwritten(
 def test_a_file_that_is_sent_in_parts_does_not_overwrite(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asks_first: bool
 ) -> None:
-    """Also where another writer comes in between the question and the upload."""
+    """Nor if another writer creates it after the check whether it exists and before the upload."""
     store = open_store(url)
     (tmp_path / "large").write_bytes(bytes(2 * PART_BYTES + 1))
     assert store.create("a", tmp_path / "large")
     assert store.list() == {"a": 2 * PART_BYTES + 1}
     assert store.create("b", b"first")
     if not asks_first:
+        # The check sees nothing, so only the condition of the upload itself can refuse.
         monkeypatch.setattr(store._fs, "exists", lambda path: False)
     assert not store.create("b", tmp_path / "large")
     assert store.read("b") == b"first"
 
 
-def test_a_bucket_that_does_not_exist_is_told() -> None:
+def test_a_bucket_that_does_not_exist_is_refused() -> None:
     with refused(StoreError, "s3://nowhere/set/a", "there is no such bucket; make it"):
         open_store("s3://nowhere/set").create("a", b"")
 
 
-def test_nothing_is_deleted_there(url: str) -> None:
+def test_nothing_is_deleted_in_a_bucket(url: str) -> None:
     open_store(url).create("a", b"")
     with refused(StoreError, url, "nothing is deleted in this storage"):
         open_store(url).delete("a")
@@ -129,8 +130,8 @@ def test_a_set_goes_to_a_bucket_is_read_there_and_comes_back(
     assert objects(f"{url}-2") == tree(source)
 
 
-def test_a_publisher_killed_before_any_file_is_gone_on_with(source: Path, url: str) -> None:
-    """The same command, killed again and again a file further."""
+def test_a_publication_that_was_killed_is_continued(source: Path, url: str) -> None:
+    """The same command is killed again and again, each time before its third new file."""
     killed = f"""
 import os, signal, sys
 from manifests.storage.objects import ObjectStore
@@ -192,14 +193,7 @@ def test_a_changed_object_is_not_copied_from_the_bucket(
 def test_a_set_is_made_in_a_bucket_as_in_a_folder(tmp_path: Path, url: str) -> None:
     """Making a set needs no delete and no rename, so a bucket will do."""
     (tmp_path / "captions.txt").write_text("a red one\n")
-    small = [
-        "--prompts",
-        f"{tmp_path}/captions.txt",
-        "--views-per-subject",
-        "2",
-        "--batch-size",
-        "2",
-    ]
+    small = ["--prompts", f"{tmp_path}/captions.txt", "--views-per-subject", "2"]
     small += ["--batch-size", "2", "--steps", "1", "--executor", "inline"]
 
     def run(*arguments: str) -> str:
@@ -207,7 +201,8 @@ def test_a_set_is_made_in_a_bucket_as_in_a_folder(tmp_path: Path, url: str) -> N
         assert result.exit_code == 0, result.output
         return result.output.strip()
 
-    places = (url, f"{tmp_path}/set", url)
-    roots = [run("generate", *small, "--out", out).rpartition("root ")[2] for out in places]
+    # In the bucket, in a folder, and in the bucket again, where nothing is left to do.
+    urls = (url, f"{tmp_path}/set", url)
+    roots = [run("generate", *small, "--out", out).rpartition("root ")[2] for out in urls]
     assert roots[0] == roots[1] == roots[2]
     assert "all right" in run("verify", url, "--sealed")

@@ -31,6 +31,7 @@ def reference(captions: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def wait_for_manifests(url: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Wait until so many shards are committed; the process must not end before that."""
     while len(list(url.glob("manifests/*.parquet"))) < count:
         assert process.poll() is None, process.stdout and process.stdout.read()
         time.sleep(0.01)
@@ -46,8 +47,8 @@ def test_number_of_ray_workers_changes_no_byte(
     workers: int, captions: Path, reference: Path, cluster: str, tmp_path: Path
 ) -> None:
     url = tmp_path / "set"
-    out = ("generate", "--prompts", captions, "--out", url, *RECIPE)
-    synth(*out, "--ray-address", cluster, "--workers", workers)
+    generate = ("generate", "--prompts", captions, "--out", url, *RECIPE)
+    synth(*generate, "--ray-address", cluster, "--workers", workers)
     assert pixel_files(url) == pixel_files(reference)
 
 
@@ -55,12 +56,12 @@ def test_driver_killed_under_ray_and_resumed_changes_no_byte(
     captions: Path, reference: Path, cluster: str, tmp_path: Path
 ) -> None:
     url = tmp_path / "set"
-    out = ("generate", "--prompts", captions, "--out", url, *RECIPE)
-    with start(*out, "--ray-address", cluster, "--workers", 1) as process:
+    generate = ("generate", "--prompts", captions, "--out", url, *RECIPE)
+    with start(*generate, "--ray-address", cluster, "--workers", 1) as process:
         wait_for_manifests(url, 2, process)
         process.send_signal(signal.SIGKILL)
     assert not (url / "dataset.json").exists()
-    synth(*out, "--ray-address", cluster, "--workers", 1)
+    synth(*generate, "--ray-address", cluster, "--workers", 1)
     assert pixel_files(url) == pixel_files(reference)
     root = json.loads((url / "dataset.json").read_text())["root_sha256"]
     assert root == json.loads((reference / "dataset.json").read_text())["root_sha256"]
@@ -71,9 +72,9 @@ def test_inline_killed_again_and_again_changes_no_byte(
     captions: Path, reference: Path, tmp_path: Path
 ) -> None:
     url = tmp_path / "set"
-    out = ("generate", "--prompts", captions, "--out", url, *RECIPE, "--executor", "inline")
+    generate = ("generate", "--prompts", captions, "--out", url, *RECIPE, "--executor", "inline")
     for committed in (1, 3):
-        with start(*out) as process:
+        with start(*generate) as process:
             wait_for_manifests(url, committed, process)
             process.send_signal(signal.SIGKILL)
     # The set itself says what is left: neither captions nor recipe are needed to resume.

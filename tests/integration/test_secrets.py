@@ -1,4 +1,4 @@
-"""No command shows or stores a secret that a URL carries, in whatever spelling it is given."""
+"""No command shows or stores a secret that a URL carries, however the URL is spelled."""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -21,7 +21,7 @@ from tests.sets import make_set
 
 CANARY = "Canary4711"
 NOBODY = "127.0.0.1:1"
-"""An address where nothing answers."""
+"""An address on this machine at which nothing answers."""
 KEY = "000000000_000"
 
 URLS = [
@@ -80,7 +80,7 @@ COMMANDS: dict[str, Arguments] = {
 
 
 def generate(folder: Path, option: str, value: str) -> list[str]:
-    """Arguments of a small set, with one option that is given last and so wins."""
+    """Arguments that make a small set; of an option that comes twice, the last one wins."""
     small = ["--prompts", f"{folder}/captions.txt", "--out", f"{folder}/new"]
     small += ["--executor", "inline", "--views-per-subject", "1", "--steps", "1"]
     return ["generate", *small, "--batch-size", "1", option, value]
@@ -95,7 +95,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         for name in ("cat", "dog"):
             (tmp_path / "images" / split / name).mkdir(parents=True)
             (tmp_path / "images" / split / name / "1.jpg").write_bytes(b"")
-    monkeypatch.chdir(tmp_path)  # where a URL would be made that is taken for a path
+    monkeypatch.chdir(tmp_path)  # a URL that is mistaken for a relative path would be made here
     for name in ("ACCOUNT_NAME", "ACCOUNT_KEY", "CONNECTION_STRING"):
         monkeypatch.delenv(f"AZURE_STORAGE_{name}", raising=False)
     quick = {"config_kwargs": {"retries": {"max_attempts": 0}, "connect_timeout": 1}}
@@ -127,6 +127,8 @@ def test_no_output_log_or_file_holds_a_secret(
 
 
 class _Quiet(SimpleHTTPRequestHandler):
+    """Prints no line for each request, which would show the secret itself."""
+
     def log_message(self, *args: object) -> None:
         pass
 

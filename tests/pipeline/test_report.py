@@ -60,12 +60,12 @@ def test_rows_that_failed_carry_their_reason(tmp_path: Path) -> None:
 
 
 def test_overview_counts_what_is_committed(tmp_path: Path) -> None:
-    seen = overview(make_set(tmp_path, memory="dog"))
-    assert (seen.num_committed, seen.num_shards, seen.num_ok) == (2, 3, 8)
-    assert list(seen.given_up) == [2]
-    assert not seen.is_sealed
-    assert seen.views_per_s
-    assert seen.left_s == 0
+    summary = overview(make_set(tmp_path, memory="dog"))
+    assert (summary.num_committed, summary.num_shards, summary.num_ok) == (2, 3, 8)
+    assert list(summary.given_up) == [2]
+    assert not summary.is_sealed
+    assert summary.views_per_s
+    assert summary.left_s == 0
 
 
 def test_a_paired_set_is_shown_as_a_sweep_row_by_row(tmp_path: Path) -> None:
@@ -87,9 +87,9 @@ def test_a_kill_between_manifest_and_statistics_changes_no_count(tmp_path: Path)
             path.unlink(missing_ok=True)
             if content is not None:
                 path.write_bytes(content)
-        seen = overview(shards)
-        assert (seen.num_ok, seen.num_views, seen.tar_bytes) == (12, 12, 61440)
-        assert (seen.views_per_s, seen.hosts) == (None, ())
+        summary = overview(shards)
+        assert (summary.num_ok, summary.num_views, summary.tar_bytes) == (12, 12, 61440)
+        assert (summary.views_per_s, summary.hosts) == (None, ())
         assert write_report(shards, num_groups=1)
 
 

@@ -1,4 +1,4 @@
-"""The stock call is the law; what it would ignore is refused; what it breaks is told."""
+"""Views are those of the stock call of diffusers; settings that it would ignore are refused."""
 
 import json
 import shutil
@@ -37,13 +37,14 @@ def edit_json(path: Path, **values: Any) -> None:
 def test_view_equals_the_stock_call_with_the_rows_seed(
     family: str, guidance: float, tiny_models: dict[str, Path]
 ) -> None:
-    asked = requests(["a red fox"], views_per_subject=4, guidance=[guidance])
-    views = renderer(tiny_models[family]).render(asked)
+    view_requests = requests(["a red fox"], views_per_subject=4, guidance=[guidance])
+    views = renderer(tiny_models[family]).render(view_requests)
     stock = diffusers.DiffusionPipeline.from_pretrained(tiny_models[family])
+    # These two default to True and would change the caption and the size.
     extra = {"clean_caption": False, "use_resolution_binning": False} if family == "pixart" else {}
     images = stock(
         ["a red fox"] * 4,
-        generator=[torch.Generator().manual_seed(request.seed) for request in asked],
+        generator=[torch.Generator().manual_seed(request.seed) for request in view_requests],
         guidance_scale=guidance,
         num_inference_steps=2,
         height=SIZE_PX,
@@ -58,18 +59,18 @@ def test_view_equals_the_stock_call_with_the_rows_seed(
 def test_negative_prompt_changes_guided_views_only(
     family: str, tiny_models: dict[str, Path]
 ) -> None:
-    asked = requests(["a red fox"], views_per_subject=4, guidance=[1.0, 4.0])
-    plain = renderer(tiny_models[family]).render(asked)
-    steered = renderer(tiny_models[family], negative_prompt="blue").render(asked)
+    view_requests = requests(["a red fox"], views_per_subject=4, guidance=[1.0, 4.0])
+    plain = renderer(tiny_models[family]).render(view_requests)
+    steered = renderer(tiny_models[family], negative_prompt="blue").render(view_requests)
     changed = [(a.pixels != b.pixels).any() for a, b in zip(plain, steered, strict=True)]
     assert changed == [False, True, False, True]
 
 
 def test_scheduler_by_name_is_used_and_recorded(sd: Path) -> None:
-    asked = requests(["a red fox"], views_per_subject=1, guidance=[4.0])
+    view_requests = requests(["a red fox"], views_per_subject=1, guidance=[4.0])
     own, other = renderer(sd), renderer(sd, scheduler="EulerAncestralDiscreteScheduler")
     assert other.provenance().constants["scheduler"] == "EulerAncestralDiscreteScheduler"
-    assert (own.render(asked)[0].pixels != other.render(asked)[0].pixels).any()
+    assert (own.render(view_requests)[0].pixels != other.render(view_requests)[0].pixels).any()
 
 
 def test_relative_folder_means_the_same_to_every_worker(
@@ -115,7 +116,7 @@ def test_guidance_that_a_distilled_model_ignores_is_refused(sd: Path) -> None:
     renderer(sd, guidance=(0.0, 1.0)).check([])
 
 
-def test_non_finite_pixels_are_told(sd: Path) -> None:
+def test_non_finite_pixels_are_marked(sd: Path) -> None:
     path = sd / "unet" / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)
     weights["conv_out.bias"][:] = float("nan")
@@ -130,24 +131,25 @@ def test_out_of_memory_is_tried_once_more_and_then_fails_with_advice(
     model, calls = renderer(sd), []
     stock = TextToImage._call_pipeline
 
-    def full(self: TextToImage, batch: Any) -> Any:
+    def out_of_memory(self: TextToImage, batch: Any) -> Any:
+        # The first batch fails once, the second one twice.
         calls.append(len(batch))
         if len(calls) in (1, 3, 4):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return stock(self, batch)
 
-    monkeypatch.setattr(TextToImage, "_call_pipeline", full)
-    asked = requests(["a red fox"], views_per_subject=2, guidance=[1.0])
-    assert len(model.render(asked)) == 2
+    monkeypatch.setattr(TextToImage, "_call_pipeline", out_of_memory)
+    view_requests = requests(["a red fox"], views_per_subject=2, guidance=[1.0])
+    assert len(model.render(view_requests)) == 2
     with pytest.raises(RenderMemoryError, match=r"batch size 4, twice; .* smaller --batch-size"):
-        model.render(asked)
+        model.render(view_requests)
     assert calls == [4, 4, 4, 4]
 
 
 def test_auto_batch_size_is_found_by_rendering(sd: Path) -> None:
-    found = renderer(sd, batch_size="auto").probe(requests()[:2])
-    assert found.batch_size in (8, 16, 32, 64, 128, 256)
-    assert found.identity()["batch_size"] == found.batch_size
+    probed = renderer(sd, batch_size="auto").probe(requests()[:2])
+    assert probed.batch_size in (8, 16, 32, 64, 128, 256)
+    assert probed.identity()["batch_size"] == probed.batch_size
 
 
 def test_frozen_batch_size_is_taken_when_a_set_is_resumed(tmp_path: Path) -> None:
@@ -166,14 +168,15 @@ def test_frozen_batch_size_is_taken_when_a_set_is_resumed(tmp_path: Path) -> Non
 
 
 def test_threads_of_the_process_change_no_pixel() -> None:
-    asked = requests(views_per_subject=4)
+    view_requests = requests(views_per_subject=4)
     before = torch.get_num_threads()
-    found = []
+    pixels = []
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        found.append([view.pixels.tobytes() for view in renderer("embedded").render(asked)])
+        views = renderer("embedded").render(view_requests)
+        pixels.append([view.pixels.tobytes() for view in views])
     torch.set_num_threads(before)
-    assert found[0] == found[1]
+    assert pixels[0] == pixels[1]
 
 
 def test_threads_of_the_recipe_are_part_of_the_identity() -> None:

@@ -1,4 +1,4 @@
-"""Files of captions that are made to do harm: refused in one line, in bounded memory and time."""
+"""Files of captions that are made to do harm are refused, in bounded memory and time."""
 
 import io
 import os
@@ -32,7 +32,8 @@ def repeated(text: str, count: int) -> pa.Array:
     return pa.DictionaryArray.from_arrays(pa.array([0] * count, pa.int32()), [text])
 
 
-LIMITED = """
+# The limit holds for the whole process, so the file is read in a process of its own.
+READ_WITHIN_2_GIB = """
 import resource, sys
 resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 from prompts.errors import PromptError
@@ -69,7 +70,7 @@ def test_parquet_that_unfolds_to_4_gb_is_refused_within_2_gib(
     write(path)
     assert path.stat().st_size < 1_000_000
     run = subprocess.run(
-        [sys.executable, "-c", LIMITED, path],
+        [sys.executable, "-c", READ_WITHIN_2_GIB, path],
         env=environment(),
         capture_output=True,
         text=True,
@@ -127,13 +128,13 @@ def test_what_is_no_regular_file_is_refused(suffix: str, tmp_path: Path) -> None
         path = tmp_path / f"{name}.{suffix}"
         with refused(UnreadablePromptsError, f"{path}: {words}; look at the file"):
             read(path)
-    assert threading.active_count() == num_threads
+    assert threading.active_count() == num_threads  # none is left that waits for the pipe
 
 
 def test_a_file_of_many_gigabytes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.touch()
-    os.truncate(path, 1 << 40)
+    os.truncate(path, 1 << 40)  # a sparse file: it takes no room on the disk
     with refused(UnreadablePromptsError, f"{path}: is larger than 2,147,483,648 bytes"):
         read(path)
 
@@ -208,5 +209,6 @@ def test_a_dictionary_of_the_writer_is_read(tmp_path: Path) -> None:
     file = io.BytesIO()
     pq.write_table(table, file)
     (tmp_path / "a.parquet").write_bytes(file.getvalue())
-    found = list(reading.read_prompts(str(tmp_path / "a.parquet")))
-    assert [(each.caption, each.label) for each in found] == [("a", "1"), ("b", "2"), ("a", "3")]
+    prompts = list(reading.read_prompts(str(tmp_path / "a.parquet")))
+    cells = [(prompt.caption, prompt.label) for prompt in prompts]
+    assert cells == [("a", "1"), ("b", "2"), ("a", "3")]

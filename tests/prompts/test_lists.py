@@ -11,7 +11,7 @@ def test_embedded_list_has_96_captions_with_their_licence() -> None:
     assert len({row.label for row in rows}) == 10
 
 
-def test_every_list_is_told_of_in_the_readme() -> None:
+def test_the_readme_names_every_list() -> None:
     readme = (EMBEDDED_LIST.parent / "README.md").read_text()
     lists = [
         path.name

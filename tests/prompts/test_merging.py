@@ -10,6 +10,7 @@ from prompts.subject import Subject
 from tests.sets import refused
 
 FOX, DOOR = 8945900202904087436, 5845563456268224687
+"""Ids of "a red fox" and "a blue door"."""
 
 
 def subject(text: str, row: int = 1, **columns: Any) -> Subject:
@@ -84,7 +85,7 @@ def test_nothing_but_white_space_is_refused() -> None:
 
 
 def test_two_texts_with_one_id_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No such pair is known, so the hash is weakened here."""
+    """No two texts with one id are known, so the test replaces the hash by the text's length."""
     monkeypatch.setattr("prompts.merging.group_id", lambda kind, text: len(text))
     assert len(merge_subjects([subject("a fox"), subject("two foxes", 2)])) == 2
     with refused(

@@ -100,6 +100,7 @@ def test_json_lines_of_windows(tmp_path: Path) -> None:
     assert captions(put(tmp_path, "a.jsonl", data)) == ["one", "two"]
 
 
+# str.splitlines() would split at each of these.
 @pytest.mark.parametrize("separator", ["\u2028", "\x0b", "\x0c", "\x85"])
 def test_only_the_end_of_a_line_ends_a_caption(tmp_path: Path, separator: str) -> None:
     path = put(tmp_path, "a.txt", f"a red{separator}fox\na blue door\n")
@@ -144,7 +145,7 @@ def test_captions_of_another_column(tmp_path: Path) -> None:
 def test_a_label_may_be_a_number_or_null(tmp_path: Path) -> None:
     rows = [{"caption": "a", "label": 3}, {"caption": "b", "label": None}]
     for name, data in (("a.jsonl", json_lines(rows)), ("a.parquet", parquet(rows))):
-        assert [each.label for each in read_prompts(put(tmp_path, name, data))] == ["3", ""]
+        assert [prompt.label for prompt in read_prompts(put(tmp_path, name, data))] == ["3", ""]
 
 
 def test_other_columns_are_left_alone(tmp_path: Path) -> None:
@@ -168,7 +169,7 @@ def test_a_label_that_is_too_long_is_refused(tmp_path: Path) -> None:
         read_prompts(path)
 
 
-def test_a_missing_file_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     path = str(tmp_path / "list.csv")
     with refused(UnreadablePromptsError, path, "no such file", "give --prompts FILE or URL"):
         read_prompts(path)
@@ -220,20 +221,20 @@ def test_a_binary_file_is_refused(tmp_path: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.tsv", "a.jsonl"])
-def test_text_that_is_not_utf_8_is_told_with_its_line(tmp_path: Path, name: str) -> None:
+def test_text_that_is_not_utf_8_is_refused_with_its_line(tmp_path: Path, name: str) -> None:
     path = put(tmp_path, name, b"caption\r\na red fox\r\nun caf\xe9\r\n")
     with refused(UnreadablePromptsError, f"{path}, line 3: not UTF-8 (byte 0xe9)", "iconv"):
         read_prompts(path)
 
 
-def test_utf_16_is_told(tmp_path: Path) -> None:
+def test_utf_16_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path, "a.txt", "a red fox".encode("utf-16"))
     with refused(UnreadablePromptsError, f"{path}, line 1: not UTF-8 (byte 0xff)", "iconv"):
         read_prompts(path)
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_missing_column_is_told_with_the_nearest_name(tmp_path: Path, name: str) -> None:
+def test_a_missing_column_is_refused_with_the_nearest_name(tmp_path: Path, name: str) -> None:
     path = put(tmp_path, name, TABLES[name])
     with refused(
         UnreadablePromptsError,
@@ -244,54 +245,56 @@ def test_a_missing_column_is_told_with_the_nearest_name(tmp_path: Path, name: st
         read_prompts(path, caption_column="captions")
 
 
-def test_a_missing_column_without_a_near_name_is_told(tmp_path: Path) -> None:
+def test_a_missing_column_without_a_near_name_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", "id,x\n1,2\n")
     with pytest.raises(UnreadablePromptsError, match="no column 'caption' among id, x") as caught:
         read_prompts(path)
     assert "did you mean" not in str(caught.value)
 
 
-def test_a_column_that_a_later_json_line_lacks_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_column_that_a_later_json_line_lacks_is_refused_with_its_line(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", '{"caption": "a"}\n{"text": "b"}\n')
     with refused(UnreadablePromptsError, f"{path}, line 2: no column 'caption' among text"):
         read_prompts(path)
 
 
 @pytest.mark.parametrize("caption", [None, "", "  ", 5, ["a"], {"a": 1}])
-def test_a_row_without_a_caption_is_told_with_its_number(tmp_path: Path, caption: object) -> None:
+def test_a_row_without_a_caption_is_refused_with_its_number(
+    tmp_path: Path, caption: object
+) -> None:
     path = put(tmp_path, "a.jsonl", json_lines([{"caption": "a"}, {"caption": caption}]))
     with refused(BadPromptError, f"{path}, row 2: the caption is {caption!r}", "fill or remove it"):
         read_prompts(path)
 
 
-def test_a_null_caption_of_a_table_is_told_with_its_number(tmp_path: Path) -> None:
+def test_a_null_caption_of_a_table_is_refused_with_its_number(tmp_path: Path) -> None:
     path = put(tmp_path, "a.parquet", parquet([{"caption": "a"}, {"caption": None}]))
     with refused(BadPromptError, f"{path}, row 2: the caption is None", "fill or remove it"):
         read_prompts(path)
 
 
 @pytest.mark.parametrize("row", ["a red fox, at night,fox", "a red fox"])
-def test_a_row_with_another_number_of_fields_is_told(tmp_path: Path, row: str) -> None:
+def test_a_row_with_another_number_of_fields_is_refused(tmp_path: Path, row: str) -> None:
     path = put(tmp_path, "a.csv", f"caption,label\na,b\n{row}\n")
     with refused(BadPromptError, f"{path}, row 2: has not as many fields", "quote fields"):
         read_prompts(path)
 
 
 @pytest.mark.parametrize("data", ['caption\n"a red fox\n', 'caption\n"a "red" fox"\n'])
-def test_a_quote_that_is_not_closed_is_told(tmp_path: Path, data: str) -> None:
+def test_a_quote_that_is_not_closed_is_refused(tmp_path: Path, data: str) -> None:
     path = put(tmp_path, "a.csv", data)
     with refused(UnreadablePromptsError, f"{path}, line 2", "mend the quotes"):
         read_prompts(path)
 
 
 @pytest.mark.parametrize("line", ["a red fox", "{", "[" * 100_000])
-def test_a_line_that_is_not_json_is_told(tmp_path: Path, line: str) -> None:
+def test_a_line_that_is_not_json_is_refused(tmp_path: Path, line: str) -> None:
     path = put(tmp_path, "a.jsonl", f'{{"caption": "a"}}\n\n{line}\n')
     with refused(UnreadablePromptsError, f"{path}, line 3: not JSON", "write one object a line"):
         read_prompts(path)
 
 
-def test_a_line_that_is_no_object_is_told(tmp_path: Path) -> None:
+def test_a_line_that_is_no_object_is_refused(tmp_path: Path) -> None:
     path = put(tmp_path, "a.jsonl", '["a red fox"]\n')
     with refused(UnreadablePromptsError, f"{path}, line 1: expected a JSON object a line"):
         read_prompts(path)
@@ -304,14 +307,15 @@ def test_half_a_surrogate_pair_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("part", [slice(0, 100), slice(10, None), slice(0, -6)])
-def test_a_parquet_file_that_was_cut_is_told(tmp_path: Path, part: slice) -> None:
+def test_a_parquet_file_that_was_cut_is_refused(tmp_path: Path, part: slice) -> None:
     path = put(tmp_path, "a.parquet", TABLES["list.parquet"][part])
     with refused(UnreadablePromptsError, path, "not a readable Parquet file", "write it again"):
         read_prompts(path)
 
 
-def test_a_parquet_file_with_a_broken_footer_is_told(tmp_path: Path) -> None:
+def test_a_parquet_file_with_a_broken_footer_is_refused(tmp_path: Path) -> None:
     data = bytearray(TABLES["list.parquet"])
+    # A Parquet file ends with the length of its footer, in 4 bytes, and 4 magic bytes.
     start = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
     data[start : start + 40] = b"\xff" * 40
     path = put(tmp_path, "a.parquet", bytes(data))
@@ -319,7 +323,7 @@ def test_a_parquet_file_with_a_broken_footer_is_told(tmp_path: Path) -> None:
         read_prompts(path)
 
 
-def test_a_parquet_file_with_text_that_is_not_utf_8_is_told(tmp_path: Path) -> None:
+def test_a_parquet_file_with_text_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
     file = io.BytesIO()
     pq.write_table(pa.table({"caption": pa.array([b"caf\xe9"]).view(pa.string())}), file)
     path = put(tmp_path, "a.parquet", file.getvalue())
@@ -366,7 +370,7 @@ def test_a_file_of_another_scheme_is_read() -> None:
 
 @pytest.fixture
 def server() -> Iterator[str]:
-    """A web server on this machine that gives one list to those who know the signature."""
+    """A web server on this machine that answers only requests with the right signature."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -387,7 +391,7 @@ def server() -> Iterator[str]:
         listening.shutdown()
 
 
-def test_a_signed_address_is_read_and_its_signature_is_kept_to_itself(server: str) -> None:
+def test_a_signed_url_is_read_and_its_signature_is_not_shown(server: str) -> None:
     pytest.importorskip("aiohttp")
     (prompt,) = read_prompts(f"{server}/a.txt?sig=SECRET")
     assert prompt == Prompt(caption="a red fox", source="a.txt", where=f"{server}/a.txt, row 1")

@@ -1,8 +1,8 @@
-"""Any text-to-image pipeline of diffusers; the stock call is the law.
+"""Any text-to-image pipeline of diffusers, called as its own documentation calls it.
 
-A view is what `pipe(prompt, generator=[torch.Generator().manual_seed(seed)], ...)` gives in a batch
-of the recipe's size. The noise is drawn on the CPU, so a seed means the same noise on any device.
-A safety checker is never run: it would replace pictures silently.
+A view is, bit for bit, what `pipe(prompt, generator=[torch.Generator().manual_seed(seed)], ...)`
+gives in a batch of the recipe's size. The noise is drawn on the CPU, so a seed means the same noise
+on any device. A safety checker is never run: it would replace pictures silently (docs/adr/0007).
 """
 
 import logging
@@ -58,7 +58,7 @@ class TextToImage(Renderer):
         return Resources(device_type=self.device, threads=self.config.threads)
 
     def columns(self) -> Sequence[DeclaredColumn]:
-        """What diffusion has and other renderers have not."""
+        """Columns of a diffusion pipeline, in the rows after those that every set has."""
         return COLUMNS
 
     def variations(self) -> Sequence[Mapping[str, Value]]:
@@ -67,19 +67,20 @@ class TextToImage(Renderer):
 
     def check(self, subjects: Sequence[SubjectRow]) -> None:
         """Refuse what this model would ignore. Raises ConfigError."""
-        own = any(subject.values["negative_prompt"] for subject in subjects)
-        has_negative_prompts = own or bool(self.config.negative_prompt)
+        of_subjects = any(subject.values["negative_prompt"] for subject in subjects)
+        has_negative_prompts = of_subjects or bool(self.config.negative_prompt)
         self._architecture.check_guidance(self.config.guidance, has_negative_prompts)
 
     def frozen(self) -> TextToImageConfig:
-        """The configuration with device, dtype and batch size as they were found."""
+        """The configuration with the device and dtype that `auto` stands for here."""
         return self.config.model_copy(update={"device": self.device, "dtype": self.dtype})
 
     def batch_key(self, request: ViewRequest) -> Hashable:
-        """One guidance scale, and captions with a negative prompt of their own apart.
+        """Guidance scale, and whether the caption has a negative prompt of its own.
 
-        Some models treat no negative prompt and an empty one differently, and a view must not
-        depend on its neighbours.
+        A call takes one guidance scale. And some models treat no negative prompt and an empty one
+        differently, so a caption without one must not be in a call with captions that have one:
+        a view must not depend on its neighbours.
         """
         return request.variation["guidance_scale"], bool(request.subject.values["negative_prompt"])
 
@@ -91,6 +92,7 @@ class TextToImage(Renderer):
             "batch_size": self.batch_size,
             "safety_checker": "not run",
             "call": self._architecture.switched_off,
+            # On a GPU the threads of the CPU compute no float of a picture.
             **({"threads": self.config.threads} if self.device == "cpu" else {}),
         }
 
@@ -112,7 +114,7 @@ class TextToImage(Renderer):
 
     @cached_property
     def _pipe(self) -> Any:
-        """The loaded pipeline."""
+        """The loaded pipeline; loaded at the first use, because the driver often needs none."""
         return load_pipeline(
             self._architecture,
             scheduler_class=None if self.config.scheduler is None else self.scheduler_class,
@@ -124,7 +126,7 @@ class TextToImage(Renderer):
         """The renderer with its batch size found, if that is `auto`."""
         if self.config.batch_size != "auto":
             return self
-        # The most expensive guidance decides what fits.
+        # Guidance above 1 computes every step twice, so the highest scale decides what fits.
         request = max(requests, key=lambda request: request.variation["guidance_scale"])
         measured = find_batch_size(lambda size: self._render_batch(fill_up([request], size)))
         del self._pipe  # a worker on this device needs the memory
@@ -143,6 +145,7 @@ class TextToImage(Renderer):
         rendered: dict[str, RenderedView] = {}
         for batch in batches(requests, self.batch_size, self.batch_key):
             views = self._render_batch(fill_up(batch, self.batch_size))
+            # Not strict: views beyond the batch only filled it up, and are thrown away.
             rendered.update(zip((request.key for request in batch), views, strict=False))
         return [rendered[request.key] for request in requests]
 
@@ -151,6 +154,9 @@ class TextToImage(Renderer):
             try:
                 return self._call_pipeline(batch)
             except (torch.OutOfMemoryError, MemoryError):
+                # Once more at the same size, with the allocator's cache given back: the batches of
+                # another guidance scale may have fragmented it. A smaller batch would change the
+                # pixels.
                 if self.device == "cuda":
                     torch.cuda.empty_cache()
                 return self._call_pipeline(batch)
@@ -160,13 +166,14 @@ class TextToImage(Renderer):
                 " begin a set with a smaller --batch-size"
             ) from exc
         except ModelError:
-            raise
+            raise  # the model cannot be loaded; other requests would fail as well
         except Exception as exc:
             raise RenderError(
                 f"{batch[0].key} to {batch[-1].key}: {type(exc).__name__}: {one_line(exc)}"
             ) from exc
 
     def _call_pipeline(self, batch: Sequence[ViewRequest]) -> list[RenderedView]:
+        """One call of the pipeline for requests of one `batch_key`."""
         scale = batch[0].variation["guidance_scale"]
         assert isinstance(scale, float)
         captions = [request.subject.text for request in batch]
@@ -175,9 +182,12 @@ class TextToImage(Renderer):
             request.subject.values["negative_prompt"] or self.config.negative_prompt
             for request in batch
         ]
+        # Guided views only: without guidance a negative prompt steers nothing.
         if scale > 1 and any(negatives):
             arguments["negative_prompt"] = negatives
         pipe = self._pipe
+        # Set at each call, because other code of the process may have changed it, and floats
+        # depend on it.
         if self.device == "cpu" and torch.get_num_threads() != self.config.threads:
             torch.set_num_threads(self.config.threads)
         with keep_random_state(), torch.inference_mode():
@@ -191,6 +201,8 @@ class TextToImage(Renderer):
                 output_type="np",
                 **arguments,
             ).images
+        # [views, height, width, 3], 0 to 1. To 8 bits as diffusers does it for its own pictures;
+        # NaN has no 8-bit value, and `is_finite` says that such pixels mean nothing.
         finite = np.isfinite(images).all(axis=(1, 2, 3))
         pixels = (np.nan_to_num(images) * 255).round().clip(0, 255).astype(np.uint8)
         cut = self._count_cut_tokens(captions)
@@ -200,13 +212,18 @@ class TextToImage(Renderer):
         ]
 
     def _count_cut_tokens(self, captions: Sequence[str]) -> list[int]:
-        """How many tokens of each caption lie beyond the limit of the model's text encoders."""
+        """How many tokens of each caption the model's text encoders do not read, 0 or more.
+
+        Where a model has several text encoders, the one that cuts most counts.
+        """
         counts = dict.fromkeys(captions, 0)
         call = self._architecture.call
         for name, tokenizer in self._pipe.components.items():
             if not name.startswith("tokenizer") or tokenizer is None:
                 continue
             limit = tokenizer.model_max_length
+            # Pipelines with a T5 encoder cut its text at an argument of the call, often below
+            # what the tokenizer states.
             if "max_sequence_length" in call and "t5" in type(tokenizer).__name__.lower():
                 limit = min(limit, call["max_sequence_length"].default)
             for caption in counts:
@@ -215,6 +232,9 @@ class TextToImage(Renderer):
         return [counts[caption] for caption in captions]
 
 
-def _device(wanted: str) -> str:
-    """A driver without a GPU may ask for workers that have one: `cuda` is taken at its word."""
-    return ("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted
+def _device(setting: str) -> str:
+    """The device type that a setting means on this machine.
+
+    `cuda` is not checked here: a driver without a GPU may begin a set for workers that have one.
+    """
+    return ("cuda" if torch.cuda.is_available() else "cpu") if setting == "auto" else setting

@@ -1,4 +1,4 @@
-"""What can be known of a diffusers pipeline from its folder, before any weight is loaded."""
+"""What the folder of a diffusers pipeline tells about it, before any weight is loaded."""
 
 import inspect
 from collections.abc import Iterable, Mapping
@@ -13,9 +13,10 @@ from manifests.foundation.plugins import did_you_mean
 from pipeline.errors import ModelError
 from pipeline.models import ModelFiles
 
-_NEEDED = ("prompt", "guidance_scale", "generator", "num_inference_steps")
+_REQUIRED_ARGUMENTS = ("prompt", "guidance_scale", "generator", "num_inference_steps")
 _SWITCHED_OFF = {"clean_caption": False, "use_resolution_binning": False}
-"""Arguments of some calls that would change the text or the size that was asked for."""
+"""Arguments that some pipelines turn on by default: the first rewrites the caption, the second
+renders at another size than the one asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,10 +30,10 @@ class Architecture:
     model: ModelFiles
 
     def __post_init__(self) -> None:
-        for needed in _NEEDED:
-            if needed not in self.call:
+        for argument in _REQUIRED_ARGUMENTS:
+            if argument not in self.call:
                 raise ModelError(
-                    f"{self.model.folder}: {self.pipeline_name} takes no {needed}; "
+                    f"{self.model.folder}: {self.pipeline_name} takes no {argument}; "
                     "a text-to-image pipeline does"
                 )
 
@@ -54,22 +55,22 @@ class Architecture:
 
     @cached_property
     def call(self) -> Mapping[str, inspect.Parameter]:
-        """Arguments of a call of the pipeline."""
+        """Arguments of a call of the pipeline, by name."""
         return inspect.signature(self.pipeline_class.__call__).parameters
 
     @property
     def switched_off(self) -> dict[str, bool]:
-        """Arguments that are always passed, because their defaults change text or size."""
+        """Those of `_SWITCHED_OFF` that this pipeline takes; every call passes them."""
         return {name: off for name, off in _SWITCHED_OFF.items() if name in self.call}
 
-    def scheduler_class(self, wanted: str | None) -> Any:
-        """The scheduler's class: the model's own, or another one that fits it.
+    def scheduler_class(self, requested: str | None) -> Any:
+        """The scheduler's class: the requested one, or the model's own for None.
 
         Raises:
-            ConfigError: No such scheduler, or one that does not fit.
+            ConfigError: No such scheduler, or one that does not fit the model.
         """
         own = self.model.index["scheduler"][1]
-        name = wanted or own
+        name = requested or own
         known = [member for member in dir(diffusers) if member.endswith("Scheduler")]
         if name not in known:
             raise ConfigError(f"no scheduler {name!r} in diffusers{did_you_mean(name, known)}")
@@ -87,18 +88,20 @@ class Architecture:
 
     @property
     def _downsampling(self) -> int:
-        """Pixels of the picture to one of the latent."""
+        """Width of the picture divided by the width of its latent."""
         vae = self.model.part_config("vae")
         widths = vae.get("block_out_channels") or vae.get("decoder_block_out_channels") or [1] * 4
+        # Each block of a VAE but the last halves the width; 8 where it does not say its blocks.
         return int(2 ** (len(widths) - 1))
 
-    def size_px(self, wanted: int | None) -> int:
-        """Width and height of a picture: the model's own, or another one that it can render.
+    def size_px(self, requested: int | None) -> int:
+        """Width and height of a picture: the requested size, or the model's own for None.
 
         Raises:
-            ConfigError: The size is no multiple of the latent's scale, or the model states none.
+            ConfigError: The model cannot render this size, because a side would not be a whole
+                number of latents; or it states no size of its own.
         """
-        size = wanted
+        size = requested
         if size is None:
             latent_size = self._network.get("sample_size")
             if not isinstance(latent_size, int):
@@ -106,13 +109,15 @@ class Architecture:
             size = latent_size * self._downsampling
         if size % self._downsampling:
             raise ConfigError(
-                f"size {size} px: this model renders multiples of {self._downsampling} px"
+                f"size {size} px: this model renders multiples of {self._downsampling} px; give "
+                "another --size"
             )
         return size
 
     def check_guidance(self, scales: Iterable[float], has_negative_prompts: bool) -> None:
         """Refuse scales and negative prompts that the model would ignore. Raises ConfigError."""
         is_guided = any(scale > 1 for scale in scales)
+        # False, and not absent: such a model was distilled without an input for guidance.
         if self._network.get("guidance_embeds") is False and is_guided:
             raise ConfigError(
                 f"guidance: {self.pipeline_name} with this model ignores it; give --guidance 0"
@@ -124,11 +129,13 @@ class Architecture:
                 "a negative prompt steers nothing without guidance; give a --guidance above 1 or "
                 "drop the negative prompt"
             )
-        embeds = (
+        # A distilled network takes the scale as an input. Its pipeline makes no second pass with
+        # the negative prompt.
+        is_distilled = (
             self._network.get("time_cond_proj_dim") is not None
             or "guidance_embeds" in self._network
         )
-        if "negative_prompt" not in self.call or embeds:
+        if "negative_prompt" not in self.call or is_distilled:
             raise ConfigError(
                 f"a negative prompt: {self.pipeline_name} with this model ignores it; drop it"
             )

@@ -9,7 +9,8 @@ from pipeline.errors import RenderMemoryError
 FIRST_BATCH = 8
 MAX_AUTO_BATCH = 256
 ENOUGH_GAIN = 1.1
-"""A batch twice as large must be this much faster per view, or the search ends."""
+"""A batch twice as large must be faster per view by this factor, or the search ends: larger batches
+cost memory, and a partly filled one costs as much as a full one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,10 @@ class Measured:
 
 
 def find_batch_size(render: Callable[[int], object]) -> Measured | None:
-    """The batch size, doubled while it fits and pays; None if not even the first one fits.
+    """Double the batch size from FIRST_BATCH for as long as it fits and pays.
+
+    Returns:
+        The last size that did, or None if not even the first one fits into memory.
 
     Args:
         render: Renders one batch of a given size. It is called twice for each size, because the

@@ -49,33 +49,37 @@ class TextToImageConfig(Table):
     model: str = EMBEDDED
     """`embedded`, the folder of a diffusers pipeline, or a hub id with an optional @revision."""
     guidance: tuple[float, ...] = Field(default=(2.0,), min_length=1)
-    """Scales that are dealt over the views of each caption."""
+    """Scales that are dealt over the views of each caption in turn; each is 0, or 1 and above."""
     steps: int | None = Field(default=None, ge=1, le=1000)
     """Denoising steps; the pipeline's own default if not given."""
     scheduler: str | None = None
     """Class name of a diffusers scheduler; the model's own if not given."""
     negative_prompt: str = ""
-    """Steers guided views away from it, where a caption has none of its own."""
+    """What guided views are steered away from, where a caption has no negative prompt itself."""
     size_px: int | None = Field(default=None, ge=8, le=8192)
-    """Width and height as rendered; the model's own if not given."""
+    """Width and height of a rendered picture; the model's own if not given."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
-    """auto is float32 on the CPU and bfloat16 elsewhere."""
+    """`auto` is float32 on the CPU and bfloat16 on a GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """`auto` is a GPU where the machine that begins the set has one."""
     batch_size: int | Literal["auto"] = "auto"
-    """Views computed at once. It decides the last bits of the pixels, so it is frozen."""
+    """Views computed at once. Floats change with it, so it is part of the set's identity
+    (docs/adr/0004)."""
     threads: int = Field(default=1, ge=1, le=1024)
-    """Threads of a renderer on the CPU; more cores are used by more workers. Floats change with the
-    number of threads, so it is frozen too."""
+    """Threads of one worker on the CPU. Floats change with it as well, so it is part of the
+    identity; to use more cores, start more workers."""
 
     @field_validator("guidance", mode="before")
     @classmethod
     def _one_scale(cls, value: Any) -> Any:
-        """One scale is a list of one."""
+        """A single number means a list of one scale."""
         return (value,) if isinstance(value, int | float) else value
 
     @field_validator("guidance")
     @classmethod
     def _meaningful(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
+        # 0 and 1 both mean no guidance, and some distilled models ask for 0. A scale between them
+        # would be recorded and change nothing.
         for scale in scales:
             if scale < 0 or 0 < scale < 1:
                 raise ValueError(
@@ -94,6 +98,6 @@ class TextToImageConfig(Table):
     @field_validator("model")
     @classmethod
     def _absolute(cls, model: str) -> str:
-        """A folder means the same to a worker that was started elsewhere."""
+        """The absolute path of a folder: a worker may have another working directory."""
         folder = Path(model).expanduser()
         return str(folder.absolute()) if folder.is_dir() else model

@@ -19,6 +19,8 @@ _NEVER_RUN = {
     "requires_safety_checker": False,
     "add_watermarker": False,
 }
+"""Arguments of pipeline classes that turn off what would replace or mark a picture; the feature
+extractor serves the safety checker alone."""
 
 
 def load_pipeline(
@@ -30,7 +32,7 @@ def load_pipeline(
         scheduler_class: Replaces the model's own scheduler; None to keep that.
 
     Raises:
-        ModelError: The device is not there, its memory is too small, or a file is damaged.
+        ModelError: There is no such device here, its memory is too small, or a file is damaged.
     """
     folder = architecture.model.folder
     if device == "cuda" and not torch.cuda.is_available():
@@ -44,6 +46,8 @@ def load_pipeline(
         with keep_random_state():
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
                 folder,
+                # Nothing is fetched and no pickle is read: a set's model is the files that were
+                # hashed, and pickles can run code.
                 dtype=getattr(torch, dtype),
                 use_safetensors=True,
                 local_files_only=True,
@@ -57,13 +61,14 @@ def load_pipeline(
             f"{folder}: its weights do not fit into the memory of {device}; "
             "give a smaller renderer.dtype or another device"
         ) from exc
-    except Exception as exc:  # whatever a damaged file makes the libraries raise
+    except Exception as exc:  # a damaged file can make the libraries raise anything
         raise ModelError(
             f"{folder}: cannot be loaded ({one_line(exc)}); copy the model again"
         ) from exc
     pipeline.set_progress_bar_config(disable=True)
     if device == "cuda":
-        # A view must not depend on which kernel happened to be fastest when it was rendered.
+        # A view must not depend on which kernel happened to be fastest when it was rendered, nor
+        # lose bits to TF32 where the recipe says float32.
         torch.backends.cudnn.benchmark = False
         torch.backends.cudnn.deterministic = True
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -73,7 +78,7 @@ def load_pipeline(
 
 @contextmanager
 def keep_random_state() -> Iterator[None]:
-    """Libraries draw from the global generator, even to load a model; leave it as it was."""
+    """Leave torch's global generator as it was: libraries draw from it, even to load a model."""
     state = torch.random.get_rng_state()
     try:
         yield
@@ -82,7 +87,7 @@ def keep_random_state() -> Iterator[None]:
 
 
 def _silence_libraries() -> None:
-    """Progress bars and hints of the libraries would hide our own lines."""
+    """Turn off progress bars and hints of the libraries, which would hide our own lines."""
     diffusers.utils.logging.set_verbosity_error()
     diffusers.utils.logging.disable_progress_bar()
     transformers.utils.logging.set_verbosity_error()
