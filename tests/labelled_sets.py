@@ -61,8 +61,8 @@ def make_tars(root: Path, **splits: Sequence[Sequence[int]]) -> str:
 def make_folder(root: Path, **splits: Mapping[str, int]) -> str:
     """A set in folders: number of images by class of each split. Returns what `--on` is given."""
     for name, classes in splits.items():
-        for label, (each, count) in enumerate(classes.items()):
-            (root / name / each).mkdir(parents=True)
+        for label, (class_name, count) in enumerate(classes.items()):
+            (root / name / class_name).mkdir(parents=True)
             for position in range(count):
-                (root / name / each / f"{position}.png").write_bytes(png(20 * label))
+                (root / name / class_name / f"{position}.png").write_bytes(png(20 * label))
     return f"imagefolder:{root}"

@@ -45,6 +45,7 @@ def resolve(
         return load_plugin(what, table, kind, protocol), place
     if dotted := _DOTTED.fullmatch(address):
         return load_plugin(what, table, dotted[1], protocol), dotted[2]
+    # With a default kind, `wod:x` could be a path; near the name of a kind it is taken for a typo.
     hint = did_you_mean(kind, table)
     if default is None or (colon and hint):
         raise ConfigError(

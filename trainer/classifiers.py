@@ -1,7 +1,7 @@
-"""Classifiers on frozen features, and the confidence interval of their accuracy, on tensors.
+"""Classifiers on frozen features, and the confidence interval of their accuracy.
 
-No function that predicts or chooses is given a test label: choices are made on a held-out part of
-train.
+No function that predicts or chooses receives a test label: choices are made on a part of the
+training images that is held out.
 """
 
 import math
@@ -35,9 +35,9 @@ def predict_knn(
 ) -> Int[Tensor, " queries"]:
     """Class of each query by a weighted vote of its nearest neighbours in the bank.
 
-    A neighbour of cosine similarity s votes with exp(s / temperature). Of equally near ones those
-    that come first in the bank are taken; of equal votes the lowest class wins. No more than
-    `chunk_queries` x `chunk_bank` similarities are held at once.
+    A neighbour of cosine similarity s votes with exp(s / temperature). If images of the bank are
+    equally near, the ones that come first in it are taken; if two classes have equal votes, the
+    lower one wins. No more than `chunk_queries` x `chunk_bank` similarities are in memory at once.
 
     Source: Wu et al. 2018, arXiv:1805.01978, section 3.4; DINO's eval_knn.py, whose k is 20.
     """
@@ -47,6 +47,7 @@ def predict_knn(
     for start in range(0, len(queries), chunk_queries):
         unit = F.normalize(queries[start : start + chunk_queries].float(), dim=1)
         similarity, rows = _nearest(unit, unit_bank, num_neighbours, chunk_bank)
+        # In double precision: at a low temperature exp(1 / temperature) overflows float32.
         votes = (similarity.double() / temperature).exp()  # [queries, neighbours]
         one_hot = F.one_hot(bank_labels[rows], num_classes).double()
         predicted.append((votes[:, None, :] @ one_hot).squeeze(1).argmax(dim=1))
@@ -56,37 +57,41 @@ def predict_knn(
 def _nearest(
     unit: Tensor, unit_bank: Tensor, num_neighbours: int, chunk: int
 ) -> tuple[Tensor, ...]:
-    """Similarity and bank row of the nearest, nearest first, each [queries, neighbours].
+    """Similarity and bank row of the nearest images, nearest first, each [queries, neighbours].
 
-    Float similarity and row are packed into one integer that is larger for what is nearer and, if
-    equally near, earlier: `topk` leaves the order of equals open, and here no two are equal.
+    Similarity and row are packed into one integer, which is larger for a nearer image and, of two
+    that are equally near, for the one that comes earlier. `topk` does not say which of two equal
+    values it takes, but no two packed integers are equal.
     """
     best = unit.new_empty((len(unit), 0), dtype=torch.int64)
     for start in range(0, len(unit_bank), chunk):
-        similarity = unit @ unit_bank[start : start + chunk].T + 0.0  # -0.0 becomes 0.0
+        # Adding 0.0 turns -0.0 into 0.0: the two are equal, but their bits are not.
+        similarity = unit @ unit_bank[start : start + chunk].T + 0.0
         bits = similarity.view(torch.int32)
-        ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()  # integers in the order of floats
+        # As integers, the bits of negative floats are in the wrong order: more negative is larger.
+        # Flipping all but the sign bit of those puts all bits into the order of the floats.
+        ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
         rows = torch.arange(start, start + similarity.shape[1], device=unit.device)
-        packed = (ordered << 32) | (_LOW_32_BITS - rows)
+        packed = (ordered << 32) | (_LOW_32_BITS - rows)  # an earlier row is a larger integer
         best = torch.cat([best, packed], dim=1)
         best = best.topk(min(num_neighbours, best.shape[1]), dim=1).values
-    ordered = (best >> 32).int()
+    ordered = (best >> 32).int()  # unpack: flipping the same bits again restores the floats
     similarity = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
     return similarity, _LOW_32_BITS - (best & _LOW_32_BITS)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeRecipe:
-    """How a linear probe is trained; as StableRep's main_linear.py but on fixed features."""
+    """How a linear probe is trained: like StableRep's main_linear.py, but on fixed features."""
 
     epochs: int = 90
     batch_size: int = 1024
-    """At most; batches are as equal as possible."""
+    """Largest batch; the images are divided into batches of nearly equal size."""
     momentum: float = 0.9
     batch_norm: bool = True
     """Standardize features by their statistics in the training part (the paper's --use_bn)."""
     held_out: float = 0.2
-    """Part of the groups of each class that the rate is chosen on."""
+    """Fraction of the groups of each class on which the rate is chosen."""
     seed: int = 0
 
 
@@ -103,14 +108,14 @@ class Probe:
     def logits(
         self, values: Float[Tensor, "images embed_dim"]
     ) -> Float[Tensor, "images heads classes"]:
-        """Before the softmax, of every head."""
+        """Scores of every head, before the softmax."""
         standard = (values.float() - self.mean) * self.scale
         return torch.einsum("nd,dhc->nhc", standard, self.weight) + self.bias
 
     def predict(
         self, values: Float[Tensor, "images embed_dim"], *, chunk: int = 4096
     ) -> Int[Tensor, "images heads"]:
-        """Most likely class by every head."""
+        """The most likely class according to every head."""
         parts = [self.logits(part).argmax(dim=2) for part in torch.split(values, chunk)]
         return torch.cat(parts)
 
@@ -137,8 +142,9 @@ def choose_rate(
 ) -> Choice | None:
     """Train a head for each rate on one part of train and choose by accuracy on the other part.
 
-    Of equal accuracies the one with the lower cross-entropy is chosen. The paper chooses rate and
-    epoch on the images that it reports; here those images take no part.
+    If two rates have the same accuracy, the one with the lower cross-entropy is chosen. The paper
+    chooses rate and epoch on the very images whose accuracy it reports; here the choice never sees
+    them.
 
     Returns:
         None if no class has two groups, so that nothing can be held out.
@@ -158,11 +164,12 @@ def choose_rate(
     num_correct = torch.zeros(len(rates), dtype=torch.float64)
     loss = torch.zeros(len(rates), dtype=torch.float64)
     rows = held_out.nonzero().squeeze(1)
-    for some in torch.split(rows, 4096):
-        log_probs = probe.logits(values[some]).log_softmax(dim=2).double().cpu()
-        truth = labels[some].cpu()
+    for chunk in torch.split(rows, 4096):
+        log_probs = probe.logits(values[chunk]).log_softmax(dim=2).double().cpu()
+        truth = labels[chunk].cpu()
         num_correct += (log_probs.argmax(dim=2) == truth[:, None]).sum(dim=0)
         loss -= log_probs.gather(2, truth[:, None, None].expand(-1, len(rates), 1)).sum(dim=(0, 2))
+    # A head that diverged predicts some class, too. Neither its accuracy nor its loss may win.
     finite = loss.isfinite()
     accuracy = torch.where(finite, num_correct / len(rows), 0.0).tolist()
     loss = torch.where(finite, loss, math.inf)
@@ -177,12 +184,16 @@ def choose_rate(
 def hold_out(
     labels: Int[Tensor, " images"], groups: Int[Tensor, " images"], *, fraction: float, seed: int
 ) -> Bool[Tensor, " images"]:
-    """True for a part of the groups of each class; a group is never split.
+    """Choose groups of each class to hold out; a group is never split.
 
-    Of a class with two groups or more at least one is held out and one is left. A group counts
-    for the class of its first image.
+    A class with two groups or more has at least one group held out and at least one left; a class
+    with a single group keeps it. A group belongs to the class of its first image.
+
+    Returns:
+        True for the images of the groups that are held out.
     """
     generator = torch.Generator().manual_seed(seed)
+    # The inner dict is used as a set that keeps the order in which groups were added.
     by_class: dict[int, dict[int, None]] = {}
     seen: set[int] = set()
     for label, group in zip(labels.tolist(), groups.tolist(), strict=True):
@@ -192,7 +203,7 @@ def hold_out(
     chosen: list[int] = []
     for label in sorted(by_class):
         of_class = list(by_class[label])
-        count = min(max(round(fraction * len(of_class)), 1), len(of_class) - 1)
+        count = min(max(round(fraction * len(of_class)), 1), len(of_class) - 1)  # 0 of one group
         order = torch.randperm(len(of_class), generator=generator).tolist()
         chosen += [of_class[position] for position in order[:count]]
     return torch.isin(groups, torch.tensor(chosen, dtype=groups.dtype, device=groups.device))
@@ -207,10 +218,11 @@ def fit_probe(
     recipe: ProbeRecipe,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> Probe:
-    """Train one linear head for each rate, all at once: every head as if it were alone.
+    """Train one linear head for each rate, all at once; each learns as if it were alone.
 
-    Softmax regression by SGD without weight decay from N(0, 0.01) weights, which all heads share;
-    the rate falls to 0 along half a cosine, step by step. Depends on the arguments alone.
+    This is softmax regression by SGD with momentum and without weight decay. All heads start from
+    the same weights, drawn from N(0, 0.01), and see the same batches. The rate falls to 0 along
+    half a cosine, step by step. The result depends on the arguments alone.
 
     Source: StableRep's main_linear.py, which adds random crops and flips to each epoch; here an
     image has one feature.
@@ -224,8 +236,8 @@ def fit_probe(
     batch = min(recipe.batch_size, num_images)
     num_batches = math.ceil(num_images / batch)
     generator = torch.Generator().manual_seed(recipe.seed)  # on the CPU: the same on every device
-    first = 0.01 * torch.randn(num_dims, num_classes, generator=generator)
-    weight = first[:, None, :].repeat(1, heads, 1).to(device)  # [D, heads, C]
+    initial = 0.01 * torch.randn(num_dims, num_classes, generator=generator)
+    weight = initial[:, None, :].repeat(1, heads, 1).to(device)  # [D, heads, C]
     bias = torch.zeros(heads, num_classes, device=device)
     weight_step, bias_step = torch.zeros_like(weight), torch.zeros_like(bias)
     peak = torch.tensor(rates, device=device)[:, None] * (batch / 256)
@@ -235,7 +247,7 @@ def fit_probe(
         rows = order[step % num_batches].to(device)
         standard = (values[rows] - mean) * scale  # [B, D]
         logits = (standard @ weight.flatten(1)).view(-1, heads, num_classes) + bias
-        # The gradient of the cross-entropy, written out: probabilities less the truth.
+        # The gradient of the cross-entropy, written out: probabilities minus one-hot labels.
         slope = logits.softmax(dim=2)
         slope[torch.arange(len(rows), device=device), :, labels[rows]] -= 1
         slope /= len(rows)
@@ -260,15 +272,16 @@ class Interval:
 
 
 def accuracy_interval(correct: Bool[Tensor, " images"], groups: Int[Tensor, " images"]) -> Interval:
-    """Accuracy over images, with an interval that knows that images of one group are alike.
+    """Accuracy over images, with an interval that allows for the likeness of images of one group.
 
-    Wilson's interval for n images. Where groups have several images, n is the number of independent
-    images that would be as uncertain: p (1 - p) / v, at most the number of images, where v is the
-    cluster-robust variance of a mean over G groups, G / (G - 1) * sum_g (sum_i (c_i - p))^2 / n^2;
-    if v is 0, n is G. Below some thirty groups v, and so the interval, is too small.
+    It is Wilson's interval for an effective number of images. If every group has one image, that is
+    the number n of images. Otherwise it is the number of independent images that would leave the
+    same uncertainty: p (1 - p) / v, but at most n. Here v is the cluster-robust variance of a mean
+    over G groups, G / (G - 1) * sum_g (sum_i (c_i - p))^2 / n^2; if v is 0, the effective number is
+    G. With fewer than about thirty groups v is too small, and so is the interval.
 
     Source: Wilson 1927; effective size: Korn and Graubard 1998; v: Cameron and Miller 2015.
-    Example: 8 correct of 10 groups of one give 0.8 with 0.490 to 0.943.
+    Example: 8 correct of 10 images, each a group of its own, give 0.8 with 0.490 to 0.943.
     """
     assert len(correct) > 0
     hits = correct.double()

@@ -1,9 +1,9 @@
 """Collectives with gradients: rows and batch statistics of all ranks.
 
 Every rank's loss is the mean over its own rows, and `DistributedDataParallel` averages the
-gradients of parameters. Both collectives hand each rank the gradient of the *sum* of all ranks'
-losses, so that average is the gradient of the mean over the whole batch: several ranks equal one
-process.
+gradients of the parameters over the ranks. Both collectives give each rank the gradient of the
+*sum* of all ranks' losses. The average over the ranks is then the gradient of the mean over the
+whole batch, so several ranks learn what one process with the whole batch learns.
 """
 
 from typing import Any
@@ -23,6 +23,8 @@ def gather(tensor: Tensor) -> Tensor:
 
     Returns:
         [ranks x rows, ...].
+
+    Example: with [[1], [2]] on rank 0 and [[3], [4]] on rank 1, both have [[1], [2], [3], [4]].
     """
     if world_size() == 1:
         return tensor
@@ -33,15 +35,17 @@ def gather(tensor: Tensor) -> Tensor:
 class _Gather(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, tensor: Tensor) -> Tensor:
-        whole = tensor.new_empty(world_size() * len(tensor), *tensor.shape[1:])
-        dist.all_gather_into_tensor(whole, tensor.contiguous())
-        return whole
+        all_rows = tensor.new_empty(world_size() * len(tensor), *tensor.shape[1:])
+        dist.all_gather_into_tensor(all_rows, tensor.contiguous())
+        return all_rows
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> Tensor:
-        mine = grad.new_empty(len(grad) // world_size(), *grad.shape[1:])
-        dist.reduce_scatter_tensor(mine, grad.contiguous())
-        return mine
+        # The losses of all ranks read a row, so its gradient is a sum over ranks. The scatter hands
+        # each rank the sums of its own rows only.
+        own_grad = grad.new_empty(len(grad) // world_size(), *grad.shape[1:])
+        dist.reduce_scatter_tensor(own_grad, grad.contiguous())
+        return own_grad
 
 
 def batch_norm(features: Tensor, eps: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -66,10 +70,11 @@ class _BatchNorm(torch.autograd.Function):
         dims = [dim for dim in range(features.ndim) if dim != 1]
         variance, mean = torch.var_mean(features, dim=dims, correction=0)
         if world_size() > 1:
-            mine = torch.stack([mean, variance])
-            ranks = mine.new_empty(world_size() * 2, mine.shape[1])
-            dist.all_gather_into_tensor(ranks, mine)
-            means, variances = ranks[0::2], ranks[1::2]
+            own_statistics = torch.stack([mean, variance])  # one collective instead of two
+            statistics = own_statistics.new_empty(world_size() * 2, own_statistics.shape[1])
+            dist.all_gather_into_tensor(statistics, own_statistics)
+            means, variances = statistics[0::2], statistics[1::2]  # [ranks, channels]
+            # Plain means over the ranks are right because every rank has equally many rows.
             mean = means.mean(0)
             variance = (variances + (means - mean) ** 2).mean(0)
         shape = [1, -1] + [1] * (features.ndim - 2)
@@ -83,10 +88,12 @@ class _BatchNorm(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor, *unused: Tensor) -> tuple[Tensor, None]:
         normal, scale = ctx.saved_tensors
         dims = [dim for dim in range(grad.ndim) if dim != 1]
-        sums = torch.stack([grad.mean(dims), (grad * normal).mean(dims)])
+        # Each value moved the mean and the variance of all ranks. The two averages below are what
+        # flows back through them.
+        averages = torch.stack([grad.mean(dims), (grad * normal).mean(dims)])
         if world_size() > 1:
-            dist.all_reduce(sums)
-            sums /= world_size()
+            dist.all_reduce(averages)
+            averages /= world_size()
         shape = [1, -1] + [1] * (grad.ndim - 2)
-        mean, along = sums[0].view(shape), sums[1].view(shape)
-        return (grad - mean - normal * along) * scale.view(shape), None
+        through_mean, through_variance = averages[0].view(shape), averages[1].view(shape)
+        return (grad - through_mean - normal * through_variance) * scale.view(shape), None

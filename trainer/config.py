@@ -98,8 +98,8 @@ def load_config(
         ConfigError: Not TOML, an unknown key, a wrong type; names file, key and nearest name.
     """
     tree = {} if recipe is None else read_recipe(recipe)
-    given = read_settings(recipe=None, overrides=overrides, flags=flags)
-    tree = merged(tree, given, origin="--set or a flag")
+    changes = read_settings(recipe=None, overrides=overrides, flags=flags)
+    tree = merged(tree, changes, origin="--set or a flag")
     schedule = tree.get("schedule")
     if isinstance(schedule, dict):  # a flag replaces what the recipe says in the other unit
         for flag, other in (("steps", "epochs"), ("epochs", "steps")):

@@ -61,6 +61,7 @@ def collective_errors() -> Iterator[None]:
         raise _lost_rank(exc) from exc
 
 
+# gloo raises plain RuntimeErrors, which only their texts tell from errors of other code.
 _FROM_GLOO = re.compile("gloo|Connection|[Tt]imed out|closed by peer")
 
 

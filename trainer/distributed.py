@@ -39,9 +39,9 @@ def process_group(device: torch.device) -> Iterator[None]:
     Raises:
         TrainerError: srun started ranks that do not know where to meet.
     """
-    in_step = (
-        "SLURM_STEP_ID" in os.environ
-    )  # only srun sets it: a shell of sbatch or salloc is no rank
+    # Only srun sets SLURM_STEP_ID. A shell of sbatch or salloc has the other variables, too, but
+    # it is no rank.
+    in_step = "SLURM_STEP_ID" in os.environ
     slurm = os.environ if in_step else {}
     world = int(os.environ.get("WORLD_SIZE", slurm.get("SLURM_NTASKS", "1")))
     if world == 1:
@@ -89,9 +89,10 @@ def local_device(name: str) -> torch.device:
     if name == "cuda" and torch.cuda.is_available():
         count = torch.cuda.device_count()
         local = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))
+        # srun may show each rank a single GPU, so there a local rank beyond it is no mistake.
         if local >= count > 1 or ("LOCAL_RANK" in os.environ and local >= count):
             raise ConfigError(f"rank {local} of this machine has no GPU, there are {count}")
-        name = f"cuda:{min(local, count - 1)}"  # srun may show each rank only its own
+        name = f"cuda:{min(local, count - 1)}"
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

@@ -70,7 +70,8 @@ def evaluation_crop(
     if (height, width) == (input_px, input_px):
         return pixels
     short = min(height, width)
-    if max(height, width) > MAX_STRIP * short:  # or a line of pixels would grow without bound
+    # Resized to `input_px` on its shorter side, a line of pixels would become a huge picture.
+    if max(height, width) > MAX_STRIP * short:
         pixels = _middle(pixels, min(height, MAX_STRIP * short), min(width, MAX_STRIP * short))
         height, width, _ = pixels.shape
     short_px = int(input_px / crop_fraction)
@@ -91,8 +92,8 @@ def extract(
     """Features of every image of a split.
 
     Collective if torch.distributed is initialized: ranks share the images, and all end with the
-    same rows in the same order. Every batch is filled up by repeating its last image, so that no
-    image is computed in a batch of another size than if it were alone.
+    same rows in the same order. A batch that is not full is filled up with copies of its last
+    image: all batches then have one size, and an image has the same features in any of them.
 
     Args:
         split: Where the images come from.
@@ -228,8 +229,8 @@ def _gather(
     # Features are on the CPU, which NCCL cannot gather from. The timeout allows for slow disks.
     group: Any = dist.new_group(backend="gloo", timeout=GATHER_TIMEOUT)
     by_rank: list[tuple[str | None, int, list[_Row]]] = [(None, 0, [])] * world
-    mine = fault, values[0].shape[1] if values else 0, rows
-    dist.all_gather_object(by_rank, mine, group=group)
+    own_part = fault, values[0].shape[1] if values else 0, rows
+    dist.all_gather_object(by_rank, own_part, group=group)
     for fault_of_rank, _, _ in by_rank:
         if fault_of_rank is not None:
             raise DataError(fault_of_rank)
@@ -241,9 +242,10 @@ def _gather(
     gathered = torch.empty(num_images, num_dims)
     merged = [by_rank[image % world][2][image // world] for image in range(num_images)]
     for start in range(0, max(counts), GATHER_ROWS):
+        # All ranks must send equally many rows, so one that has fewer left adds zeros.
         sent = torch.zeros(GATHER_ROWS, num_dims)
-        some = local[start : start + GATHER_ROWS]
-        sent[: len(some)] = some
+        chunk = local[start : start + GATHER_ROWS]
+        sent[: len(chunk)] = chunk
         received = [torch.empty_like(sent) for _ in range(world)]
         dist.all_gather(received, sent, group=group)
         for rank, part in enumerate(received):

@@ -1,6 +1,6 @@
 """Start the ranks of one machine: the same command again, once for each of them.
 
-Imports no torch, so that the process which only waits for the ranks stays small.
+It does not import torch, so that the process that only waits for the ranks stays small.
 """
 
 import os
@@ -26,8 +26,8 @@ def launch(nproc: int) -> int | None:
     When one fails the others are ended. SIGTERM and SIGUSR1 are passed on to the ranks.
 
     Returns:
-        Exit status of the first rank that failed, 0 if none did; None if this process is to train
-        itself, because it is a rank or the only one.
+        Exit status of the first rank that failed, 0 if none did. None if the caller has to train in
+        this process, because it is a rank itself or because `nproc` is 1.
 
     Raises:
         ConfigError: torchrun has started this process.
@@ -39,6 +39,7 @@ def launch(nproc: int) -> int | None:
     if nproc == 1:
         return None
     with tempfile.TemporaryDirectory(prefix="synth-train-") as scratch:
+        # Handlers come before the first rank, so that a signal in between reaches all there are.
         ranks: list[subprocess.Popen[bytes]] = []
         for kind in (signal.SIGTERM, signal.SIGUSR1):
             signal.signal(kind, lambda number, frame: _send(ranks, number))
@@ -50,9 +51,9 @@ def launch(nproc: int) -> int | None:
         if status < 0:  # ended by a signal: say so as a shell does
             status = 128 - status
         # Rank 0 writes to this terminal. Of the others only the one that failed first is quoted.
-        first = next((rank for rank in range(nproc) if ranks[rank] is failed), 0)
-        if first:
-            sys.stderr.write(_last_line(Path(scratch), first))
+        failed_rank = next((rank for rank in range(nproc) if ranks[rank] is failed), 0)
+        if failed_rank:
+            sys.stderr.write(_last_line(Path(scratch), failed_rank))
     return status
 
 
@@ -90,7 +91,7 @@ def _send(ranks: "list[subprocess.Popen[bytes]]", number: int) -> None:
 
 
 def _wait(ranks: "list[subprocess.Popen[bytes]]") -> "subprocess.Popen[bytes] | None":
-    """The rank that failed first; all have ended then."""
+    """Wait until all ranks have ended; returns the one that failed first, if one did."""
     while True:
         running = [rank for rank in ranks if rank.poll() is None]
         if failed := [rank for rank in ranks if rank.returncode]:
@@ -106,7 +107,7 @@ def _wait(ranks: "list[subprocess.Popen[bytes]]") -> "subprocess.Popen[bytes] | 
 
 
 def _wait_for_others(ranks: "list[subprocess.Popen[bytes]]") -> None:
-    """Ranks that stop for the same reason end by themselves and say so."""
+    """Give the others time to end by themselves: if they stop for the same reason, they say it."""
     end = time.monotonic() + GRACE_S
     while time.monotonic() < end and any(rank.poll() is None for rank in ranks):
         time.sleep(0.05)

@@ -41,13 +41,13 @@ def train(
     """Train to the end, or until SIGTERM or SIGUSR1; a run that was stopped is resumed.
 
     Args:
-        plan: What is done.
+        plan: What to train, on what, and for how many steps.
         run: Folder of the run.
         device: Where this rank computes.
         fresh: Remove what an earlier run left in the folder first.
         on_begin: Called once with the number of steps that are done and the number of all steps.
-        on_step: Called after each step with the number of steps that are done, and the values of
-            the step if it is logged.
+        on_step: Called after each step with the number of steps that are done, and the values that
+            were logged; they are empty if this step is not logged.
 
     Returns:
         Whether the run is at its end and its exports are written.
@@ -58,7 +58,7 @@ def train(
         DataError: More groups could not be read than allowed.
     """
     config = plan.config
-    torch.manual_seed(config.run.seed)
+    torch.manual_seed(config.run.seed)  # all ranks draw the same first weights
     # Built before anything is written, because only a built model shows that its recipe is right.
     learner = Learner(
         plan.spec,
@@ -73,24 +73,27 @@ def train(
         exports = exported_files(config.run.exports)
         session = _session(plan, device)
         enter_run(run, plan.identity, session, exports=exports, fresh=fresh)
-    control.barrier()  # only then do the others look for checkpoints in the folder
-    first = state.resume()
-    if len(set(control.gather([first]))) > 1:
+    # No rank looks for checkpoints before rank 0 has removed those of an earlier run.
+    control.barrier()
+    first_step = state.resume()
+    if len(set(control.gather([first_step]))) > 1:
         raise CheckpointError(
-            f"{run}: rank {rank()} would resume from step {first}, others from another one; --out "
-            "must be one folder that all ranks share"
+            f"{run}: rank {rank()} would resume from step {first_step}, others from another one; "
+            "--out must be one folder that all ranks share"
         )
     module: nn.Module = learner
     if world_size() > 1:
+        # Buffers need no broadcast: batch norms use the statistics of all ranks, so their running
+        # statistics are equal everywhere.
         module = DistributedDataParallel(
             learner, broadcast_buffers=False, gradient_as_bucket_view=True
         )
-    on_begin(first, plan.num_steps)
-    metrics = Metrics(run, step=first) if rank() == 0 else None
+    on_begin(first_step, plan.num_steps)
+    metrics = Metrics(run, step=first_step) if rank() == 0 else None
     try:
         with _stop_signals() as stopped:
             loop = _Loop(plan, state, Stepper(plan, module, state, device), control, stopped)
-            done = loop.run(first, metrics, on_step, pin_memory=device.type == "cuda")
+            done = loop.run(first_step, metrics, on_step, pin_memory=device.type == "cuda")
     finally:
         if metrics is not None:
             metrics.close()
@@ -100,7 +103,7 @@ def train(
 
 
 class _Loop:
-    """Takes the steps of a run. Whatever ends it ends it on all ranks at the same step."""
+    """Takes the steps of a run. Whatever ends the run ends it on all ranks at the same step."""
 
     def __init__(
         self,
@@ -118,16 +121,16 @@ class _Loop:
 
     def run(
         self,
-        first: int,
+        first_step: int,
         metrics: Metrics | None,
         on_step: Callable[[int, dict[str, float]], None],
         *,
         pin_memory: bool,
     ) -> bool:
-        """Take all steps from `first` on; False if a signal stopped the run before the last."""
+        """Take all steps from `first_step` on; False if a signal stopped the run before the end."""
         plan, run = self._plan, self._plan.config.run
         batches = Batches(plan.stream, plan.crops, seed=run.seed, rank=rank(), world=world_size())
-        steps = range(first, plan.num_steps)
+        steps = range(first_step, plan.num_steps)
         stream = load(batches, steps, num_workers=plan.config.data.workers, pin_memory=pin_memory)
         rates = Rates()
         self._state.learner.train()
@@ -137,6 +140,7 @@ class _Loop:
                     batch = self._next(stream, step)
                 if batch is None:
                     return False
+                # A rank that is gone is noticed here, where gradients are averaged over the ranks.
                 with collective_errors():
                     result = self._stepper.take(step, batch)
                 finished = step + 1
@@ -153,9 +157,9 @@ class _Loop:
         return True
 
     def _next(self, stream: Iterator[LoadedBatch], step: int) -> LoadedBatch | None:
-        """The next batch; None if a signal came, with a checkpoint written.
+        """The next batch; None if a signal came, after a checkpoint was written.
 
-        A rank that cannot read says so to the others before any of them waits for its gradients.
+        A rank that cannot read its batch tells the others before they would wait for its gradients.
         """
         batch: LoadedBatch | None = None
         failure: Exception | None = None
@@ -164,6 +168,7 @@ class _Loop:
         except SynthError as exc:
             failure = exc
         replaced = batch.replaced if batch is not None else []
+        # Three counts in one small sum at every step; texts are sent only if there are any.
         num_stopped, num_replaced, num_failed = self._control.sum(
             int(self._stopped()), len(replaced), int(failure is not None)
         )
@@ -171,6 +176,7 @@ class _Loop:
             reasons = self._control.gather([] if failure is None else [str(failure)])
             if step:
                 self._state.save(step, self._control)  # what was learned so far is kept
+            # The rank that failed raises its own error, the others the first one that they heard.
             raise failure or DataError(reasons[0])
         if num_stopped:  # the batch is not counted, because a resumed run reads it again
             self._state.save(step, self._control)
@@ -181,6 +187,7 @@ class _Loop:
         return batch
 
     def _count_unreadable(self, step: int, groups: list[tuple[int, str]]) -> None:
+        # The same group is met again in every epoch, but it counts once.
         known, allowed = self._state.unreadable, self._plan.config.data.max_bad_groups
         reasons = {group: reason for group, reason in groups if group not in known}
         if rank() == 0:
@@ -193,6 +200,8 @@ class _Loop:
                 f"step {step}, data.max_bad_groups allows {allowed}; the last is "
                 f"{list(reasons.values())[-1]}"
             )
+        # Added last, so that the checkpoint above does not hold them: once the set is repaired, the
+        # run may go on.
         known.update(reasons)
 
     def _values(self, finished: int, result: StepResult) -> dict[str, float]:
@@ -205,7 +214,7 @@ class _Loop:
 
 
 def _session(plan: Plan, device: torch.device) -> dict[str, object]:
-    """What is recorded about this start of the run."""
+    """Facts about this start of the run, for `run.json`."""
     facts = surroundings(world_size(), device)
     facts["set"] = {
         "url": plan.source.url,
@@ -225,7 +234,11 @@ def _mean_over_ranks(values: dict[str, Tensor]) -> dict[str, float]:
 
 @contextmanager
 def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Whether SIGTERM or SIGUSR1 came, which Slurm sends before it takes a job away."""
+    """Yield a function that says whether SIGTERM or SIGUSR1 has come.
+
+    Slurm sends them before it takes a job away. The handlers only take a note: a checkpoint can be
+    written between two steps, but not in the middle of one.
+    """
     received: list[int] = []
     kinds = (signal.SIGTERM, signal.SIGUSR1)
     handlers = {

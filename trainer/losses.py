@@ -29,9 +29,10 @@ def multi_positive_loss(
 ) -> Float[Tensor, ""]:
     """Mean over anchors of the cross-entropy between softmax and uniform positives.
 
-    Positives are told by the ids of this very batch; nothing is cached, so a group that is in the
-    batch twice is its own positive. Differentiable once in anchors, candidates and scale; the
-    gradient is made together with the loss.
+    The ids of this very batch decide which candidates are positives; nothing is cached. The views
+    of a group that is in the batch twice are all positives of each other. The loss can be
+    differentiated once, in anchors, candidates and scale; its gradient is computed together with
+    the loss.
 
     Args:
         anchors: L2-normalised embeddings of this rank.
@@ -39,14 +40,18 @@ def multi_positive_loss(
         anchor_groups: Group of each anchor.
         candidate_groups: Group of each candidate.
         scale: Inverse temperature; a 0-dimensional tensor if it is learned.
-        first_self: Row of `candidates` that is the first anchor; the others follow. Each anchor is
-            then left out of its own candidates. None: anchors and candidates are different things.
+        first_self: Row of `candidates` that holds the first anchor; the other anchors follow it.
+            An anchor is then not a candidate of its own. None if no anchor is among the candidates,
+            as for images against texts.
 
     Returns:
         At least the mean log of the number of positives: ln(m - 1) for m views of each group.
 
     Raises:
         NoPositivesError: An anchor has no positive.
+
+    Example: with anchor groups [7, 7, 9, 9], the same candidates and first_self=0, the target of
+    the first anchor over the candidates is [0, 1, 0, 0].
     """
     factor = scale if isinstance(scale, Tensor) else torch.tensor(float(scale))
     with torch.autocast(anchors.device.type, enabled=False):  # it would multiply in half precision
@@ -62,8 +67,12 @@ def multi_positive_loss(
 
 
 class _MultiPositive(torch.autograd.Function):
-    """With S_g the sum of the candidates of group g and c_g their number, the positives of anchor
-    a are S_g - a (c_g - 1 of them) if a is among the candidates, else S_g: no mask is needed."""
+    """The loss and its gradient, without a mask of positives.
+
+    Let S_g be the sum of the candidates of group g, and c_g their number. The positives of an
+    anchor a of that group then sum to S_g - a, and are c_g - 1, if a is itself a candidate;
+    otherwise they sum to S_g and are c_g.
+    """
 
     @staticmethod
     def forward(
@@ -77,6 +86,7 @@ class _MultiPositive(torch.autograd.Function):
     ) -> Tensor:
         num_anchors, has_self = len(anchors), first_self is not None
         groups, candidate_of = torch.unique(candidate_groups, return_inverse=True)
+        # `unique` sorts. The clamp keeps the index of an unknown group in range until the check.
         anchor_of = torch.searchsorted(groups, anchor_groups).clamp(max=len(groups) - 1)
         counts = torch.bincount(candidate_of, minlength=len(groups))
         num_positives = counts[anchor_of] - int(has_self)
@@ -95,26 +105,31 @@ class _MultiPositive(torch.autograd.Function):
             positives -= anchors
         positives *= share[:, None]  # mean of the positives, [A, D]
 
-        # The mean logit of the positives, and the gradient of it, need no matrix.
-        positive_logits = torch.einsum("ad,ad->a", anchors, positives)
+        # The mean cosine of an anchor with its positives, and its gradient, need no matrix. Work
+        # is done in place from here on, to save memory: neither `positives` nor `sums` is read
+        # again.
+        positive_cosines = torch.einsum("ad,ad->a", anchors, positives)
         grad_anchors = positives.neg_()
         shared = anchors * share[:, None]
         pulled = sums.zero_().index_add_(0, anchor_of, shared)
         grad_candidates = pulled[candidate_of].neg_()
         if first_self is not None:
+            # An anchor is in the sum of its own group, but it does not pull itself.
             grad_candidates[first_self : first_self + num_anchors] += shared
         del shared
 
-        # The normaliser does, a few rows at a time. log(sum(exp)) in place, then the softmax.
+        # The normaliser needs the matrix, a few rows at a time: log(sum(exp)), then the softmax.
         log_sums = torch.empty(num_anchors, device=anchors.device)
-        expected = torch.zeros((), device=anchors.device)
+        expected_cosine = torch.zeros((), device=anchors.device)
         for start in range(0, num_anchors, CHUNK_ROWS):
             rows = slice(start, min(start + CHUNK_ROWS, num_anchors))
             part = anchors[rows]
             cosines = part @ candidates.T  # [rows, M]
             weights = cosines * scale
             if first_self is not None:
+                # The anchor of row i is candidate first_self + start + i; exp(-inf) is no weight.
                 weights.diagonal(first_self + start).fill_(-torch.inf)
+            # A learned scale reaches 100, and exp(100) overflows float32.
             highest = weights.amax(1, keepdim=True)
             weights = weights.sub_(highest).exp_()
             total = weights.sum(1, keepdim=True)
@@ -123,9 +138,9 @@ class _MultiPositive(torch.autograd.Function):
             attracted = weights @ candidates
             grad_anchors[rows] += attracted
             grad_candidates.addmm_(weights.T, part)
-            expected += (attracted * part).sum()
-        loss = (log_sums - scale * positive_logits).mean()
-        grad_scale = (expected - positive_logits.sum()) / num_anchors
+            expected_cosine += (attracted * part).sum()
+        loss = (log_sums - scale * positive_cosines).mean()
+        grad_scale = (expected_cosine - positive_cosines.sum()) / num_anchors
         ctx.save_for_backward(
             grad_anchors.mul_(scale / num_anchors),
             grad_candidates.mul_(scale / num_anchors),
@@ -141,5 +156,5 @@ class _MultiPositive(torch.autograd.Function):
 
 
 def unit(embeddings: Float[Tensor, "rows embed_dim"]) -> Float[Tensor, "rows embed_dim"]:
-    """L2-normalised in float32, whatever autocast chose before."""
+    """Rows of length one, in float32 even where autocast made half-precision embeddings."""
     return F.normalize(embeddings.float(), dim=-1)

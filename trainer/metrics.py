@@ -18,7 +18,8 @@ BOARD = "tensorboard"
 class Metrics:
     """Appends to the numbers of a run, in a context that ends with `close`.
 
-    Lines and events after the step that the run is resumed from are dropped: they will come again.
+    Lines and events after the step from which the run is resumed are dropped: the resumed run
+    writes them again.
 
     Args:
         run: Folder of the run.
@@ -67,9 +68,8 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
-    parsed = [
-        _parsed(line) for line in lines[:-1]
-    ]  # what follows the last line end is cut or empty
+    # What follows the last line end is a line that was cut, or nothing.
+    parsed = [_parsed(line) for line in lines[:-1]]
     if None in parsed:
         raise CheckpointError(
             f"{path}: line {parsed.index(None) + 1} is not a JSON object with a step; restore the "

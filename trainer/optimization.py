@@ -24,6 +24,7 @@ def learning_rate(step: int, *, peak: float, warmup_steps: int, num_steps: int) 
     """
     if step < warmup_steps:
         return peak * step / warmup_steps
+    # The bounds serve a run that is all warm-up, and steps after the last one.
     done = (step - warmup_steps) / max(num_steps - warmup_steps, 1)
     return peak * 0.5 * (1 + cos(pi * min(done, 1.0)))
 
@@ -40,7 +41,7 @@ def make_optimizer(module: nn.Module, config: OptimizerTable) -> AdamW:
     ]
     return AdamW(
         [group for group in groups if group["params"]],
-        lr=0.0,
+        lr=0.0,  # `set_learning_rate` sets it before every step
         betas=config.betas,
         weight_decay=config.weight_decay,
         fused=True,

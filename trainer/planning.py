@@ -61,7 +61,7 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
 
     Raises:
         ConfigError: A key is wrong, or another one silences it.
-        DataError: The source has not what the recipe asks for.
+        DataError: The source does not have what the recipe asks for.
         PluginError: There is no such objective, or it breaks the protocol.
     """
     name = config.objective["name"]
@@ -102,6 +102,7 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
         num_steps=steps,
         warmup_steps=warmup,
         peak_rate=config.optimizer.lr_per_256 * crops_per_step / 256,
+        # The number of ranks is not part of it: another number learns from the same batches.
         identity={
             "set": {"root_sha256": source.root},
             "objective": objective_config.model_dump(mode="json"),
@@ -118,7 +119,7 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
 def _demand(config: TrainConfig, arrangement: Arrangement) -> Demand:
     name, asked = config.objective["name"], config.batch.views_per_group
     if config.batch.groups < 2:
-        raise ConfigError("batch.groups is 1: nothing is negative; give at least 2")
+        raise ConfigError("batch.groups is 1: a single group has no negatives; give at least 2")
     num_views = asked or max(arrangement.min_views, 1)
     if arrangement.splits_groups:
         if asked not in (None, 1):
@@ -137,13 +138,13 @@ def _demand(config: TrainConfig, arrangement: Arrangement) -> Demand:
         num_groups=config.batch.groups,
         views_per_group=num_views,
         splits_groups=arrangement.splits_groups,
-        reads=arrangement.reads - {"draws"},
+        reads=arrangement.reads - {"draws"},  # the loader makes the draws, not the source
         replaces_unreadable=config.data.max_bad_groups > 0,
     )
 
 
 def _require_groups(source: Source, stream: GroupStream, demand: Demand, world: int) -> None:
-    """Refuse a step that would hold a group twice in one epoch."""
+    """Refuse a source with fewer groups than a step takes: a step would repeat some of them."""
     available = stream.num_groups
     if available is not None and available < demand.num_groups:
         most = available // world * world

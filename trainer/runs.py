@@ -38,8 +38,8 @@ def enter_run(
 
     Args:
         run: The folder; it is made if it is not there.
-        identity: All that decides what is learned, as JSON.
-        facts: What is only recorded about this start.
+        identity: Everything that decides what is learned, as JSON; see `Plan.identity`.
+        facts: What is recorded about this start, but may differ when the run is resumed.
         exports: Names of the files that the run will export.
         fresh: Remove what an earlier run left here first.
 
@@ -58,7 +58,7 @@ def enter_run(
             raise CheckpointError(f"{run}: is a file; give an empty folder as --out")
         names = [path.name for path in run.iterdir()] if run.exists() else []
         foreign = sorted(name for name in names if not name.startswith(TEMPORARY_PREFIX))
-        if foreign and not was_run:
+        if foreign and not was_run:  # beside a run, --fresh leaves files that are not its own
             raise CheckpointError(
                 f"{run}: holds {foreign[0]} but no {FILE}; give an empty folder as --out"
             )

@@ -68,13 +68,13 @@ def score(
 
 
 def require_known_classes(train: Features | None, test: Features, classes: Classes) -> None:
-    """Refuse labels that nobody could predict, and a set with one class. Raises DataError."""
+    """Refuse test labels that train does not have, and a train with one class. Raises DataError."""
     if train is None:
         return
-    known = set(train.labels.tolist())
-    if len(known) < 2:
-        raise DataError(f"train has one class, {known.pop()}; expected at least two")
-    unknown = sorted(set(test.labels.tolist()) - known)
+    train_labels = set(train.labels.tolist())
+    if len(train_labels) < 2:
+        raise DataError(f"train has one class, {train_labels.pop()}; expected at least two")
+    unknown = sorted(set(test.labels.tolist()) - train_labels)
     if unknown:
         row = test.labels.tolist().index(unknown[0])
         name = f" ({classes.names[unknown[0]]})" if classes.names else ""

@@ -18,7 +18,7 @@ _ADVICE = "give another --out, or --fresh"
 
 
 class TrainingState:
-    """Weights, moments of the optimizer, and the groups that were found unreadable.
+    """Weights, moments of the optimizer, and the groups that could not be read.
 
     All of it is equal on all ranks.
     """
@@ -47,10 +47,13 @@ class TrainingState:
         control.barrier()
 
     def resume(self) -> int:
-        """Load the newest checkpoint, if there is one; the number of steps that are done.
+        """Load the newest checkpoint, if there is one.
+
+        Returns:
+            The number of steps that are done; 0 without a checkpoint.
 
         Raises:
-            CheckpointError: It is damaged, or of another run.
+            CheckpointError: The checkpoint is damaged, or belongs to another run.
         """
         paths = checkpoints(self._run)
         if not paths:
@@ -64,16 +67,17 @@ class TrainingState:
             self.optimizer.load_state_dict(document["optimizer"])
             self._require_fitting_moments()
             self.unreadable = {int(group) for group in document["unreadable"]}
-        except Exception as exc:  # a damaged document fails in torch in any way
+        except Exception as exc:  # torch raises errors of many types at a damaged document
             raise CheckpointError(
                 f"{path}: does not fit the model ({one_line(exc)}); {_ADVICE}"
             ) from exc
         return _step_of(path, document, self._plan.num_steps)
 
     def _require_fitting_moments(self) -> None:
+        """Optimizers load moments of any shape without a word, and fail in the first step."""
         for parameter, moments in self.optimizer.state.items():
             for value in moments.values():
-                if isinstance(value, torch.Tensor) and value.ndim:
+                if isinstance(value, torch.Tensor) and value.ndim:  # the count of steps has none
                     if value.shape != parameter.shape:
                         raise ValueError(
                             f"a moment of shape {list(value.shape)} for a parameter of shape "

@@ -16,7 +16,7 @@ from trainer.planning import Plan
 from trainer.state import TrainingState
 
 MAX_SKIPPED_IN_A_ROW = 5
-"""Steps whose gradients are not finite before the run gives up."""
+"""The run is given up after so many steps in a row whose gradients are not finite."""
 
 _log = logging.getLogger(__name__)
 
@@ -36,7 +36,10 @@ class Stepper:
     """Takes steps. All ranks take or skip the same ones, since they have equal gradients.
 
     Args:
-        module: The learner, or what averages its gradients over the ranks.
+        plan: The run to take steps of.
+        module: The learner of `state`, or the `DistributedDataParallel` around it.
+        state: What the steps change.
+        device: Where this rank computes.
     """
 
     def __init__(
@@ -63,9 +66,11 @@ class Stepper:
             step, peak=plan.peak_rate, warmup_steps=plan.warmup_steps, num_steps=plan.num_steps
         )
         set_learning_rate(state.optimizer, rate)
-        # Dropout and stochastic depth are a function of the step, so a resumed run draws the same.
+        # Dropout and stochastic depth draw from torch's global generator. Seeding it with the step
+        # makes a resumed run draw the same.
         seed = generator("model", plan.config.run.seed, step, rank()).integers(2**62)
         torch.manual_seed(int(seed))
+        # The forward pass moves the running statistics of batch norms, which no optimizer undoes.
         buffers = [(buffer, buffer.clone()) for buffer in state.learner.buffers()]
         terms = self._module(batch.to(self._device))
         state.optimizer.zero_grad(set_to_none=True)
@@ -74,7 +79,7 @@ class Stepper:
         if math.isfinite(norm):
             state.optimizer.step()
             state.learner.after_step(step, plan.num_steps)
-        else:  # the statistics of batch norms are not finite either
+        else:  # skip the step: bring back the statistics from before it
             for buffer, before in buffers:
                 buffer.copy_(before)
         self._count_skipped(step + 1, norm)
@@ -83,7 +88,10 @@ class Stepper:
         return StepResult(losses=losses, rate=rate, grad_norm=norm)
 
     def _clipped_norm(self) -> float:
-        """Norm of the gradients, which are averaged over the ranks and so equal on all of them."""
+        """Norm of the gradients before they are clipped; it is needed without clipping, too.
+
+        Gradients were averaged over the ranks, so the norm is equal on all of them.
+        """
         parameters = [p for p in self._state.learner.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
         largest = self._plan.config.optimizer.clip_norm

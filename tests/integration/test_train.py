@@ -1,6 +1,7 @@
 """`synth train`: real processes that are really killed, on one rank and on two.
 
-What is compared with them runs in this process, which saves the start of an interpreter with torch.
+The runs that they are compared with run in this process, because starting an interpreter with torch
+takes seconds.
 """
 
 import json
@@ -47,9 +48,9 @@ def undisturbed(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def train_here(*arguments: object) -> str:
     """`synth train` to its end in this process; what it printed."""
-    found = CliRunner().invoke(main, ["train", *map(str, arguments)])
-    assert found.exit_code == 0, found.output
-    return found.output
+    result = CliRunner().invoke(main, ["train", *map(str, arguments)])
+    assert result.exit_code == 0, result.output
+    return result.output
 
 
 def losses(run: Path) -> list[float]:
@@ -80,7 +81,9 @@ def kill_after(
     return process.returncode
 
 
-def test_run_leaves_what_it_should(url: str, undisturbed: Path) -> None:
+def test_finished_run_holds_its_facts_metrics_and_newest_checkpoints(
+    url: str, undisturbed: Path
+) -> None:
     document = json.loads((undisturbed / "run.json").read_text())
     seal = json.loads(Path(url, "dataset.json").read_text())
     assert document["identity"]["set"]["root_sha256"] == seal["root_sha256"]
@@ -93,7 +96,7 @@ def test_run_leaves_what_it_should(url: str, undisturbed: Path) -> None:
     assert {"loss", "lr", "grad_norm", "images_per_s", "data_wait", "epoch"} <= lines[0].keys()
     assert list((undisturbed / "tensorboard").glob("events.*"))
     assert lines[-1]["loss"] < lines[0]["loss"]
-    names = sorted(each.name for each in (undisturbed / "checkpoints").iterdir())
+    names = sorted(path.name for path in (undisturbed / "checkpoints").iterdir())
     assert names == ["step-000000020.pt", "step-000000024.pt"]
 
 
@@ -113,7 +116,7 @@ def test_vit_of_timm_is_trained_and_loaded_strictly(url: str, tmp_path: Path) ->
     from safetensors.torch import load_file
 
     args = "{img_size=16,patch_size=4,embed_dim=24,depth=1,num_heads=2}"
-    options = [each.replace("synth_small_conv", "vit_tiny_patch16_224") for each in OPTIONS]
+    options = [option.replace("synth_small_conv", "vit_tiny_patch16_224") for option in OPTIONS]
     train_here(url, "--out", tmp_path, *options, "--set", f"model.args={args}", "--steps", "2")
     model = timm.create_model(
         "vit_tiny_patch16_224",
@@ -174,7 +177,7 @@ def test_bad_view_that_one_rank_reads_ends_all_and_is_named(tmp_path: Path) -> N
         "train", tmp_path / "set", "--out", tmp_path / "run", *OPTIONS, "--views-per-group", "4",
         "--nproc", "2", status=1,
     )  # fmt: skip
-    lines = [each for each in output.splitlines() if "Error" in each]
+    lines = [line for line in output.splitlines() if "Error" in line]
     assert len(lines) in (1, 2)  # of rank 0, and of the rank that read it if it ended first
     assert all("data/000002.tar" in line and row.key in line for line in lines)
 
@@ -198,11 +201,11 @@ def test_two_ranks_have_the_losses_of_one_and_resume_on_one(
     assert 8 <= done < 24
     train_here(url, "--out", run, *OPTIONS)
     expected = losses(undisturbed)
-    found = losses(run)
-    assert len(found) == 24
+    resumed = losses(run)
+    assert len(resumed) == 24
     # The first steps differ by rounding alone; each step then amplifies what the last one left.
-    assert found[:5] == pytest.approx(expected[:5], abs=1e-5)
-    assert found == pytest.approx(expected, abs=2e-2)
+    assert resumed[:5] == pytest.approx(expected[:5], abs=1e-5)
+    assert resumed == pytest.approx(expected, abs=2e-2)
 
 
 def test_two_ranks_train_to_the_end_under_torchrun(

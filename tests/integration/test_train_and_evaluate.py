@@ -53,7 +53,7 @@ def test_text_objectives_are_scored_zero_shot_too(objective: str, tmp_path: Path
     assert scores["knn"]["accuracy"] == 1.0
     assert scores["linear"]["accuracy"] == 1.0
     assert all(
-        0 <= each["low"] <= each["accuracy"] <= each["high"] <= 1 for each in scores.values()
+        0 <= score["low"] <= score["accuracy"] <= score["high"] <= 1 for score in scores.values()
     )
     assert {score["num_test"] for score in scores.values()} == {10}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Whatever is wrong with a training is told in one line, before anything is written."""
+"""Whatever is wrong with a training is reported in one line, before anything is written."""
 
 import json
 from dataclasses import replace
@@ -45,18 +45,18 @@ def views_of_size(shards: ShardSet, width: int, height: int, *, shard: int = 0) 
 
 def run(*arguments: object) -> tuple[int, str]:
     """`synth` in this process: status and what it said."""
-    found = CliRunner().invoke(synth.main, [str(each) for each in arguments])
-    if found.exception is not None and not isinstance(found.exception, SystemExit):
-        raise found.exception
-    return found.exit_code, found.output
+    result = CliRunner().invoke(synth.main, [str(argument) for argument in arguments])
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result.exit_code, result.output
 
 
-def refused(*arguments: object, told: tuple[str, ...], out: Path | None = None) -> None:
+def refused(*arguments: object, parts: tuple[str, ...], out: Path | None = None) -> None:
     """Status 1, one line of error that holds each part, and no run begun."""
     status, output = run(*arguments)
     assert status == 1, output
-    (line,) = [each for each in output.splitlines() if each.startswith("Error:")]
-    assert [part for part in told if part not in line] == [], line
+    (line,) = [line for line in output.splitlines() if line.startswith("Error:")]
+    assert [part for part in parts if part not in line] == [], line
     if out is not None:
         assert not (out / "run.json").exists()
 
@@ -66,31 +66,31 @@ def test_unsealed_set(tmp_path: Path) -> None:
     commit(shards, 0)
     refused(
         "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL,
-        told=("not sealed", "1 of 3 shards", "synth generate", "--seal-incomplete"),
+        parts=("not sealed", "1 of 3 shards", "synth generate", "--seal-incomplete"),
         out=tmp_path / "run",
     )  # fmt: skip
 
 
 def test_no_set_at_all(tmp_path: Path) -> None:
-    refused("train", tmp_path, "--out", tmp_path / "run", *SMALL, told=("no shard set here",))
+    refused("train", tmp_path, "--out", tmp_path / "run", *SMALL, parts=("no shard set here",))
 
 
 def test_fewer_groups_than_a_batch(url: str, tmp_path: Path) -> None:
     refused(
         "train", url, "--out", tmp_path, *SMALL, "--batch-groups", "64",
-        told=("12 groups", "a step takes 64", "--batch-groups 12 or less"), out=tmp_path,
+        parts=("12 groups", "a step takes 64", "--batch-groups 12 or less"), out=tmp_path,
     )  # fmt: skip
 
 
 def test_groups_smaller_than_the_views_of_a_step(url: str, tmp_path: Path) -> None:
     refused(
         "train", url, "--out", tmp_path, *SMALL, "--views-per-group", "5",
-        told=("no group has 5 good views", "the largest has 4", "--views-per-group 4 or less"),
+        parts=("no group has 5 good views", "the largest has 4", "--views-per-group 4 or less"),
         out=tmp_path,
     )  # fmt: skip
 
 
-def test_groups_that_lost_views_are_left_out_and_told(url: str, tmp_path: Path) -> None:
+def test_groups_that_lost_views_are_left_out_and_counted(url: str, tmp_path: Path) -> None:
     status, output = run("train", url, "--out", tmp_path, *SMALL, "--views-per-group", "4")
     assert status == 0, output
     assert "1 groups have fewer than 4 good views and are left out" in output
@@ -121,7 +121,7 @@ def test_mixed_image_sizes(tmp_path: Path) -> None:
     seal_set(shards)
     refused(
         "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL,
-        told=("several sizes", "16x16 and 24x24", "--store-size"), out=tmp_path / "run",
+        parts=("several sizes", "16x16 and 24x24", "--store-size"), out=tmp_path / "run",
     )  # fmt: skip
 
 
@@ -145,7 +145,7 @@ def test_picture_of_another_size_than_its_manifest_says(tmp_path: Path) -> None:
     seal_set(shards)
     refused(
         "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL, "--batch-groups", "2",
-        told=("data/000000.tar", "16x9 px", "its manifest says 16x16"),
+        parts=("data/000000.tar", "16x9 px", "its manifest says 16x16"),
     )  # fmt: skip
 
 
@@ -153,7 +153,7 @@ def test_text_objective_on_a_set_without_captions(tmp_path: Path) -> None:
     refused(
         "train", make_tars(tmp_path / "tars"), "--out", tmp_path / "run", *SMALL[:6],
         "--steps", "2", "--objective", "clip",
-        told=("has no captions", "stablerep or simclr"),
+        parts=("has no captions", "stablerep or simclr"),
         out=tmp_path / "run",
     )  # fmt: skip
 
@@ -161,7 +161,7 @@ def test_text_objective_on_a_set_without_captions(tmp_path: Path) -> None:
 def test_stablerep_on_single_images(tmp_path: Path) -> None:
     refused(
         "train", make_tars(tmp_path / "tars"), "--out", tmp_path / "run", *SMALL,
-        told=("no group has 2 good views", "the largest has 1"), out=tmp_path / "run",
+        parts=("no group has 2 good views", "the largest has 1"), out=tmp_path / "run",
     )  # fmt: skip
 
 
@@ -184,7 +184,7 @@ def test_cut_foreign_tar(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:2048])
     refused(
         "train", url, "--out", tmp_path / "run", *SMALL, "--objective", "simclr",
-        told=("0.tar", "cut"), out=tmp_path / "run",
+        parts=("0.tar", "cut"), out=tmp_path / "run",
     )  # fmt: skip
 
 
@@ -204,7 +204,7 @@ def test_changed_view_ends_the_run_and_is_named(tmp_path: Path) -> None:
     key = damage(tmp_path / "set")
     refused(
         "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL, "--steps", "9",
-        "--views-per-group", "4", told=("data/000001.tar", key, "synth verify"),
+        "--views-per-group", "4", parts=("data/000001.tar", key, "synth verify"),
     )  # fmt: skip
 
 
@@ -224,7 +224,7 @@ def test_bad_groups_within_the_budget_are_replaced_and_beyond_it_fatal(tmp_path:
     refused(
         "train", tmp_path / "set", "--out", tmp_path / "b", *options,
         "--set", "data.max_bad_groups=1",
-        told=("2 groups could not be read", "allows 1"),
+        parts=("2 groups could not be read", "allows 1"),
     )  # fmt: skip
 
 
@@ -234,12 +234,12 @@ def test_changed_manifest(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     refused(
         "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL,
-        told=("manifests/000001.parquet", "not the manifest that was sealed"),
+        parts=("manifests/000001.parquet", "not the manifest that was sealed"),
     )  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "key"),
     [
         (("--objective", "simclr"), "objective.name"),
         (("--set", "model.args={grid=1}"), "model.args.grid"),
@@ -248,14 +248,12 @@ def test_changed_manifest(tmp_path: Path) -> None:
         (("--batch-groups", "6"), "batch.groups"),
     ],
 )
-def test_run_of_another_recipe(
-    url: str, tmp_path: Path, change: tuple[str, str], told: str
-) -> None:
+def test_run_of_another_recipe(url: str, tmp_path: Path, change: tuple[str, str], key: str) -> None:
     assert run("train", url, "--out", tmp_path, *SMALL)[0] == 0
     before = (tmp_path / "run.json").read_bytes()
     refused(
         "train", url, "--out", tmp_path, *SMALL, *change,
-        told=("begun with another recipe or set", told, "--fresh"),
+        parts=("begun with another recipe or set", key, "--fresh"),
     )  # fmt: skip
     assert (tmp_path / "run.json").read_bytes() == before
 
@@ -265,7 +263,7 @@ def test_run_on_another_set(url: str, tmp_path: Path) -> None:
     make_picture_set(tmp_path / "other", num_subjects=13)
     refused(
         "train", tmp_path / "other", "--out", tmp_path / "run", *SMALL,
-        told=("set.root_sha256", "another --out"),
+        parts=("set.root_sha256", "another --out"),
     )  # fmt: skip
 
 
@@ -280,14 +278,14 @@ def test_checkpoint_of_another_architecture(url: str, tmp_path: Path) -> None:
         (tmp_path / "a" / "checkpoints" / name).write_bytes(stranger.read_bytes())
     refused(
         "train", url, "--out", tmp_path / "a", *options,
-        told=("step-000000004.pt", "of another model, objective or set", "--fresh"),
+        parts=("step-000000004.pt", "of another model, objective or set", "--fresh"),
     )  # fmt: skip
 
 
 def test_what_was_learned_before_a_bad_view_is_kept(tmp_path: Path) -> None:
     damage(tmp_path / "set")
     options = (*SMALL, "--views-per-group", "4", "--steps", "12", "--set", "run.log_every=1")
-    refused("train", tmp_path / "set", "--out", tmp_path / "run", *options, told=("synth verify",))
+    refused("train", tmp_path / "set", "--out", tmp_path / "run", *options, parts=("synth verify",))
     done = len(read_metrics(tmp_path / "run"))
     assert done
     (path,) = (tmp_path / "run" / "checkpoints").iterdir()
@@ -297,7 +295,7 @@ def test_what_was_learned_before_a_bad_view_is_kept(tmp_path: Path) -> None:
 @pytest.mark.parametrize("place", ["a-file", "a-file/run"])
 def test_out_that_cannot_be_a_folder(url: str, tmp_path: Path, place: str) -> None:
     (tmp_path / "a-file").write_text("")
-    refused("train", url, "--out", tmp_path / place, *SMALL, told=("a-file", "--out"))
+    refused("train", url, "--out", tmp_path / place, *SMALL, parts=("a-file", "--out"))
 
 
 def test_broken_checkpoint_is_named_and_the_one_before_it_serves(url: str, tmp_path: Path) -> None:
@@ -308,7 +306,7 @@ def test_broken_checkpoint_is_named_and_the_one_before_it_serves(url: str, tmp_p
     last.write_bytes(last.read_bytes()[:-100])
     refused(
         "train", url, "--out", tmp_path, *options,
-        told=("step-000000004.pt", "not a readable checkpoint", "remove it"),
+        parts=("step-000000004.pt", "not a readable checkpoint", "remove it"),
     )  # fmt: skip
     last.unlink()
     assert run("train", url, "--out", tmp_path, *options)[0] == 0
@@ -329,7 +327,7 @@ def test_checkpoint_with_code_in_it(url: str, tmp_path: Path) -> None:
             return os.system, (f"touch {witness}",)
 
     last.write_bytes(pickle.dumps(Evil()))
-    refused("train", url, "--out", tmp_path / "run", *SMALL, told=("not a readable checkpoint",))
+    refused("train", url, "--out", tmp_path / "run", *SMALL, parts=("not a readable checkpoint",))
     assert not witness.exists()
 
 
@@ -338,7 +336,7 @@ def test_folder_of_somebody_else(url: str, tmp_path: Path) -> None:
     for fresh in ((), ("--fresh",)):
         refused(
             "train", url, "--out", tmp_path, *SMALL, *fresh,
-            told=("thesis.tex", "empty folder"), out=tmp_path,
+            parts=("thesis.tex", "empty folder"), out=tmp_path,
         )  # fmt: skip
     assert (tmp_path / "thesis.tex").exists()
 
@@ -347,8 +345,8 @@ def test_fresh_removes_nothing_where_no_run_is(url: str, tmp_path: Path) -> None
     for name in ("checkpoints/thesis.pt", "scores/exam.json", "metrics.jsonl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
-    refused("train", url, "--out", tmp_path, *SMALL, "--fresh", told=("but no run.json",))
-    assert len([each for each in tmp_path.rglob("*") if each.is_file()]) == 3
+    refused("train", url, "--out", tmp_path, *SMALL, "--fresh", parts=("but no run.json",))
+    assert len([path for path in tmp_path.rglob("*") if path.is_file()]) == 3
 
 
 def test_shipped_recipe_is_found_beside_a_folder_of_its_name(
@@ -362,19 +360,19 @@ def test_shipped_recipe_is_found_beside_a_folder_of_its_name(
     assert status == 0, output
 
 
-def test_recipe_may_be_mended_while_nothing_is_learned(url: str, tmp_path: Path) -> None:
-    """The first try ended before its first checkpoint."""
+def test_recipe_may_change_before_the_first_checkpoint(url: str, tmp_path: Path) -> None:
+    """The first run ended before it wrote one."""
     options = ("--set", "optimizer.lr_per_256=1e30", "--steps", "20")
     assert run("train", url, "--out", tmp_path, *SMALL, *options)[0] == 1
     assert run("train", url, "--out", tmp_path, *SMALL)[0] == 0
 
 
-def test_repaired_set_lets_a_run_go_on_that_was_over_its_budget(tmp_path: Path) -> None:
+def test_run_over_its_budget_resumes_once_the_set_is_repaired(tmp_path: Path) -> None:
     damage(tmp_path / "set", rows=(2, 5))
     broken = (tmp_path / "set/data/000001.tar").read_bytes()
     options = (*SMALL, "--views-per-group", "4", "--steps", "12", "--set", "data.max_bad_groups=1")
     arguments = ("train", tmp_path / "set", "--out", tmp_path / "run", *options)
-    refused(*arguments, told=("2 groups could not be read", "allows 1", "data/000001.tar"))
+    refused(*arguments, parts=("2 groups could not be read", "allows 1", "data/000001.tar"))
     make_picture_set(tmp_path / "whole")
     whole = (tmp_path / "whole/data/000001.tar").read_bytes()
     assert len(whole) == len(broken)
@@ -384,7 +382,7 @@ def test_repaired_set_lets_a_run_go_on_that_was_over_its_budget(tmp_path: Path) 
 
 
 def test_budget_may_be_raised_for_a_run_that_met_a_bad_view(tmp_path: Path) -> None:
-    """As the message advises."""
+    """As the error message advises."""
     damage(tmp_path / "set")
     options = (
         *SMALL,
@@ -396,12 +394,12 @@ def test_budget_may_be_raised_for_a_run_that_met_a_bad_view(tmp_path: Path) -> N
         "run.checkpoint_every=1",
     )
     arguments = ("train", tmp_path / "set", "--out", tmp_path / "run", *options)
-    refused(*arguments, told=("--set data.max_bad_groups=N",))
+    refused(*arguments, parts=("--set data.max_bad_groups=N",))
     status, output = run(*arguments, "--set", "data.max_bad_groups=50")
     assert status == 0, output
 
 
-def test_half_captioned_tars_lose_what_has_no_caption(tmp_path: Path) -> None:
+def test_images_without_a_caption_are_left_out_of_half_captioned_tars(tmp_path: Path) -> None:
     url = make_tars(tmp_path / "tars", captions=True)
     bare = make_tars(tmp_path / "bare")
     (tmp_path / "tars" / "1.tar").write_bytes((Path(bare[4:]) / "0.tar").read_bytes())
@@ -416,7 +414,7 @@ def test_half_captioned_tars_lose_what_has_no_caption(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "parts"),
     [
         (("--set", "optimizer.lr=1"), ("unknown key optimizer.lr", "known: lr_per_256")),
         (("--set", "objective.temprature=1"), ("objective.temprature", "'temperature'")),
@@ -446,13 +444,13 @@ def test_half_captioned_tars_lose_what_has_no_caption(tmp_path: Path) -> None:
     ],
 )
 def test_recipe_that_is_wrong(
-    url: str, tmp_path: Path, options: tuple[str, ...], told: tuple[str, ...]
+    url: str, tmp_path: Path, options: tuple[str, ...], parts: tuple[str, ...]
 ) -> None:
-    refused("train", url, "--out", tmp_path, *SMALL, *options, told=told, out=tmp_path)
+    refused("train", url, "--out", tmp_path, *SMALL, *options, parts=parts, out=tmp_path)
 
 
 def test_neither_steps_nor_epochs(url: str, tmp_path: Path) -> None:
-    refused("train", url, "--out", tmp_path, *SMALL[:-2], told=("--steps or --epochs",))
+    refused("train", url, "--out", tmp_path, *SMALL[:-2], parts=("--steps or --epochs",))
 
 
 def test_gradients_that_are_not_finite(url: str, tmp_path: Path) -> None:
@@ -460,7 +458,7 @@ def test_gradients_that_are_not_finite(url: str, tmp_path: Path) -> None:
     options = ("--set", "optimizer.lr_per_256=1e30", "--steps", "20")
     refused(
         "train", url, "--out", tmp_path, *SMALL, *options,
-        told=("not finite for 5 steps in a row", "lr_per_256", "fp32"),
+        parts=("not finite for 5 steps in a row", "lr_per_256", "fp32"),
     )  # fmt: skip
     assert not (tmp_path / "encoder.safetensors").exists()
 
@@ -469,7 +467,7 @@ def test_exported_encoder_of_another_architecture(url: str, tmp_path: Path) -> N
     assert run("train", url, "--out", tmp_path / "run", *SMALL)[0] == 0
     weights = tmp_path / "run" / "encoder.safetensors"
     tensors = load_file(weights)
-    save_file({f"other.{name}": each for name, each in tensors.items()}, weights)
+    save_file({f"other.{name}": tensor for name, tensor in tensors.items()}, weights)
     description = tmp_path / "run" / "encoder.json"
     document = json.loads(description.read_text())
     document["sha256"] = sha256(weights.read_bytes()).hexdigest()
@@ -483,5 +481,5 @@ def test_exported_encoder_of_another_architecture(url: str, tmp_path: Path) -> N
                 (folder / split / label / f"{index}.png").write_bytes(data)
     refused(
         "evaluate", tmp_path / "run", "--on", f"imagefolder:{folder}", "--with", "knn",
-        told=("encoder.safetensors", "not the weights of synth_small_conv"),
+        parts=("encoder.safetensors", "not the weights of synth_small_conv"),
     )  # fmt: skip

@@ -16,7 +16,7 @@ STRANGERS = ("ray", "diffusers", "transformers", "sklearn")
 
 
 def test_no_module_of_the_trainer_loads_the_pipeline() -> None:
-    names = [each.name for each in pkgutil.walk_packages(trainer.__path__, "trainer.")]
+    names = [module.name for module in pkgutil.walk_packages(trainer.__path__, "trainer.")]
     assert len(names) > 30
     imports = "; ".join(f"import {name}" for name in names)
     strangers = ("ray", "diffusers", "pipeline", "prompts")

@@ -40,7 +40,7 @@ def joined(parts: list[LoadedBatch]) -> dict[str, Any]:
     return {
         "ids": torch.cat([part.ids for part in parts]).tolist(),
         "views": np.concatenate([part.views for part in parts]).tolist(),
-        "captions": [each for part in parts for each in part.captions],
+        "captions": [caption for part in parts for caption in part.captions],
         "images": torch.cat([part.images[0] for part in parts]).numpy().tobytes(),
         "colours": torch.cat([part.colours[0] for part in parts]).numpy().tobytes(),
     }
@@ -48,7 +48,7 @@ def joined(parts: list[LoadedBatch]) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def expected(url: str) -> list[dict[str, Any]]:
-    return [joined([each]) for each in load(batches(url), range(NUM_STEPS), num_workers=0)]
+    return [joined([batch]) for batch in load(batches(url), range(NUM_STEPS), num_workers=0)]
 
 
 @pytest.mark.filterwarnings("ignore:This DataLoader will create:UserWarning")  # 3 workers, 2 cores
@@ -64,8 +64,8 @@ def test_steps_are_the_same_for_any_ranks_and_workers(
         load(batches(url, rank=rank, world=world), range(NUM_STEPS), num_workers=num_workers)
         for rank in range(world)
     ]
-    found = [joined(list(parts)) for parts in zip(*ranks, strict=True)]
-    assert found == expected
+    steps = [joined(list(parts)) for parts in zip(*ranks, strict=True)]
+    assert steps == expected
 
 
 @pytest.mark.parametrize("first", [1, 4, 6])
@@ -86,9 +86,9 @@ def test_views_are_drawn_without_replacement_and_anew_each_epoch(url: str) -> No
             drawn.setdefault(group, []).append(tuple(views))
     assert len(drawn) == 12
     for views in drawn.values():
-        assert all(len(set(each)) == 3 for each in views)
+        assert all(len(set(numbers)) == 3 for numbers in views)
         assert len(views) == 4
-    assert len({views for each in drawn.values() for views in each}) > 10
+    assert len({views for draws in drawn.values() for views in draws}) > 10
 
 
 def test_failed_views_are_never_drawn(url: str) -> None:
@@ -194,5 +194,5 @@ def test_bad_groups_are_replaced_alike_on_any_ranks(tmp_path: Path) -> None:
         load(batches(url, rank=rank, world=4, **options), range(6), num_workers=0)
         for rank in range(4)
     ]
-    found = [joined(list(parts)) for parts in zip(*ranks, strict=True)]
-    assert found == [joined([batch]) for batch in alone]
+    steps = [joined(list(parts)) for parts in zip(*ranks, strict=True)]
+    assert steps == [joined([batch]) for batch in alone]

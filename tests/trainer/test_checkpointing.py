@@ -29,7 +29,7 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     assert [path.stem for path in checkpoints(tmp_path)] == ["step-000000100", "step-000001000"]
 
 
-def test_what_a_killed_writer_left_is_no_checkpoint_and_goes(tmp_path: Path) -> None:
+def test_file_of_a_killed_writer_is_no_checkpoint_and_is_removed(tmp_path: Path) -> None:
     folder = tmp_path / "checkpoints"
     folder.mkdir()
     (folder / ".tmp-step-000000009.pt").write_bytes(b"half")

@@ -35,16 +35,16 @@ ADJUST = {
 @pytest.mark.parametrize(
     ("name", "factor"),
     [
-        (name, each)
+        (name, factor)
         for name in ADJUST
-        for each in ((-0.1, 0.0, 0.1) if name == "hue" else (0.6, 1.4))
+        for factor in ((-0.1, 0.0, 0.1) if name == "hue" else (0.6, 1.4))
     ],
 )
 def test_jitter_equals_torchvision(name: str, factor: float) -> None:
     images = pictures()
-    found = colour(images, drawn(jitter=1.0, **{name: factor}))
+    coloured = colour(images, drawn(jitter=1.0, **{name: factor}))
     expected = torch.stack([ADJUST[name](image.float() / 255, factor) for image in images]) * 255
-    torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
+    torch.testing.assert_close(coloured, expected, atol=2e-3, rtol=0)
 
 
 def test_the_four_jitters_come_in_the_order_that_was_drawn() -> None:
@@ -55,24 +55,24 @@ def test_the_four_jitters_come_in_the_order_that_was_drawn() -> None:
         for kind in order:
             name = tuple(factors)[kind]
             expected = ADJUST[name](expected, factors[name])
-        found = colour(images, drawn(1, jitter=1.0, order=float(number), **factors))
-        torch.testing.assert_close(found[0], expected * 255, atol=5e-3, rtol=0)
+        coloured = colour(images, drawn(1, jitter=1.0, order=float(number), **factors))
+        torch.testing.assert_close(coloured[0], expected * 255, atol=5e-3, rtol=0)
 
 
 def test_grey_has_three_equal_channels_of_luma() -> None:
     images = pictures()
-    found = colour(images, drawn(grey=1.0))
+    coloured = colour(images, drawn(grey=1.0))
     expected = V.rgb_to_grayscale(images.float(), num_output_channels=3)
-    torch.testing.assert_close(found, expected, atol=0.05, rtol=0)
+    torch.testing.assert_close(coloured, expected, atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("sigma", [0.4, 1.0, 2.0])
 def test_blur_equals_torchvision(sigma: float) -> None:
     images = pictures(size=33)
     size = 2 * int(np.ceil(3 * sigma)) + 1
-    found = colour(images, drawn(blur_sigma_px=sigma))
+    coloured = colour(images, drawn(blur_sigma_px=sigma))
     expected = V.gaussian_blur(images.float(), [size, size], [sigma, sigma])
-    torch.testing.assert_close(found, expected, atol=2e-3, rtol=0)
+    torch.testing.assert_close(coloured, expected, atol=2e-3, rtol=0)
 
 
 def test_flip_mirrors() -> None:
@@ -80,13 +80,13 @@ def test_flip_mirrors() -> None:
     torch.testing.assert_close(colour(images, drawn(flip=1.0)), images.flip(3).float())
 
 
-def test_nothing_drawn_nothing_changed() -> None:
+def test_crop_is_unchanged_when_nothing_is_drawn() -> None:
     images = pictures()
     torch.testing.assert_close(colour(images, drawn()), images.float(), atol=1e-4, rtol=0)
 
 
 def test_a_crop_looks_the_same_in_any_batch() -> None:
-    """Bit for bit, but for the last bits of a convolution."""
+    """Bit for bit, except for the last bits of a convolution."""
     images = pictures(24, 32)
     config = AugmentConfig()
     draws = torch.stack(

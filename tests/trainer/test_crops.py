@@ -1,4 +1,4 @@
-"""Crops are drawn as torchvision's RandomResizedCrop draws them, from ids and not from a state."""
+"""Crops are drawn as by torchvision's RandomResizedCrop, but from ids and not from a state."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def draws(config: AugmentConfig, count: int = 4000) -> list:
 @pytest.mark.parametrize(("width", "height"), [(256, 256), (320, 200), (64, 300)])
 def test_boxes_have_torchvisions_distribution(width: int, height: int) -> None:
     config = AugmentConfig()
-    found = np.array([crop_box(each, width, height) for each in draws(config)])
+    ours = np.array([crop_box(draw, width, height) for draw in draws(config)])
     torch.manual_seed(0)
     image = torch.zeros(3, height, width)
     theirs = np.array(
@@ -25,13 +25,15 @@ def test_boxes_have_torchvisions_distribution(width: int, height: int) -> None:
             for _ in range(4000)
         ]
     )[:, [1, 0, 3, 2]]
-    assert (found[:, 0] + found[:, 2] <= width).all()
-    assert (found[:, 1] + found[:, 3] <= height).all()
+    assert (ours[:, 0] + ours[:, 2] <= width).all()
+    assert (ours[:, 1] + ours[:, 3] <= height).all()
     for column in range(4):
         quantiles = np.linspace(0.05, 0.95, 10)
-        mine, other = (np.quantile(each[:, column], quantiles) for each in (found, theirs))
-        assert np.abs(mine - other).max() < 0.05 * max(width, height)
-    areas = found[:, 2] * found[:, 3] / (width * height)
+        our_quantiles, their_quantiles = (
+            np.quantile(boxes[:, column], quantiles) for boxes in (ours, theirs)
+        )
+        assert np.abs(our_quantiles - their_quantiles).max() < 0.05 * max(width, height)
+    areas = ours[:, 2] * ours[:, 3] / (width * height)
     expected = theirs[:, 2] * theirs[:, 3] / (width * height)
     assert areas.mean() == pytest.approx(expected.mean(), abs=0.015)
 
@@ -54,14 +56,14 @@ def test_probabilities_are_those_of_the_recipe() -> None:
 
 def test_downsampling_goes_through_a_drawn_size() -> None:
     config = AugmentConfig(downsample_prob=0.5, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))
-    found = [each.downsample_px for each in draws(config)]
-    assert {size: found.count(size) / len(found) for size in (64, 128)} == pytest.approx(
+    sizes = [draw.downsample_px for draw in draws(config)]
+    assert {size: sizes.count(size) / len(sizes) for size in (64, 128)} == pytest.approx(
         {64: 0.25, 128: 0.25}, abs=0.03
     )
     pixels = np.random.default_rng(0).integers(0, 256, (256, 256, 3), dtype=np.uint8)
-    by_size = {each.downsample_px: each for each in draws(config, 50)}
+    by_size = {draw.downsample_px: draw for draw in draws(config, 50)}
     detail = {
-        size: float(cut(pixels, each, 256)[0].float().std()) for size, each in by_size.items()
+        size: float(cut(pixels, draw, 256)[0].float().std()) for size, draw in by_size.items()
     }
     assert detail[0] > detail[128] > detail[64]
     assert torch.equal(cut(pixels, by_size[0], 256)[0], torch.from_numpy(pixels).permute(2, 0, 1))

@@ -1,4 +1,4 @@
-"""How ranks leave."""
+"""How ranks end: no thread of the process group is left to abort them."""
 
 import json
 import subprocess

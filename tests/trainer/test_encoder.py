@@ -41,8 +41,8 @@ def test_encoder_comes_back_bit_for_bit_and_timm_loads_it_strictly(
     encoder = build_encoder(spec).eval()
     save_encoder(tmp_path, encoder, spec, {"steps": 3})
     images = normalize(torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), spec)
-    loaded, found = load_encoder(tmp_path)
-    assert found == spec
+    loaded, loaded_spec = load_encoder(tmp_path)
+    assert loaded_spec == spec
     assert not loaded.training
     assert torch.equal(loaded(images), encoder(images))
     document = json.loads((tmp_path / "encoder.json").read_text())

@@ -34,8 +34,8 @@ def refused(result: Result, *words: str) -> None:
 
 
 def read(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    document: dict[str, Any] = json.loads(path.read_text())
+    return document
 
 
 @pytest.fixture
@@ -68,19 +68,19 @@ def test_pixels_are_evaluated_and_written_down(on: str, tmp_path: Path) -> None:
     result = run("pixels:8", "--on", on, "--out", out, *QUICK)
     assert result.exit_code == 0, result.output
     assert "100.0" in result.output
-    found = read(out)
-    assert found["encoder"] == {"name": "pixels:8", "kind": "pixels", "input_px": 8}
-    assert found["set"]["test_split"] == "test"
-    assert found["set"]["num_classes"] == 2
-    assert found["set"]["test"]["num_images"] == found["set"]["test"]["num_groups"] == 20
-    assert found["set"]["train"]["num_images"] == 40
-    assert [score["name"] for score in found["scores"]] == ["knn", "linear"]
-    for score in found["scores"]:
+    document = read(out)
+    assert document["encoder"] == {"name": "pixels:8", "kind": "pixels", "input_px": 8}
+    assert document["set"]["test_split"] == "test"
+    assert document["set"]["num_classes"] == 2
+    assert document["set"]["test"]["num_images"] == document["set"]["test"]["num_groups"] == 20
+    assert document["set"]["train"]["num_images"] == 40
+    assert [score["name"] for score in document["scores"]] == ["knn", "linear"]
+    for score in document["scores"]:
         assert (score["accuracy"], score["num_test"]) == (1, 20)
         assert score["low"] < 1
-    assert found["scores"][0]["settings"] == {"neighbours": 3, "temperature": 0.07}
-    assert found["scores"][1]["settings"]["epochs"] == 5
-    assert set(found["versions"]) == {"python", "synth-rep", "torch", "timm", "pillow"}
+    assert document["scores"][0]["settings"] == {"neighbours": 3, "temperature": 0.07}
+    assert document["scores"][1]["settings"]["epochs"] == 5
+    assert set(document["versions"]) == {"python", "synth-rep", "torch", "timm", "pillow"}
 
 
 def test_scores_of_a_run_are_kept_in_it_and_added_to(on: str, trained: Path) -> None:
@@ -89,30 +89,30 @@ def test_scores_of_a_run_are_kept_in_it_and_added_to(on: str, trained: Path) -> 
         result = run(trained, "--on", on, "--with", names, *QUICK[2 * (names == "linear") :][:2])
         assert result.exit_code == 0, result.output
         assert str(path) in result.output.replace("\n", "")
-    found = read(path)
-    assert [score["name"] for score in found["scores"]] == ["knn", "linear"]
-    assert found["encoder"]["kind"] == "trained"
-    assert len(found["encoder"]["sha256"]) == 64
-    assert found["encoder"]["spec"]["model"] == "test_vit"
-    first = found["scores"][0]["accuracy"]
+    document = read(path)
+    assert [score["name"] for score in document["scores"]] == ["knn", "linear"]
+    assert document["encoder"]["kind"] == "trained"
+    assert len(document["encoder"]["sha256"]) == 64
+    assert document["encoder"]["spec"]["model"] == "test_vit"
+    first = document["scores"][0]["accuracy"]
 
     file = run(trained / "encoder.safetensors", "--on", on, "--with", "knn", *QUICK[:2])
     assert file.exit_code == 0, file.output
     assert f"{100 * first:.1f}" in file.output
-    assert read(path) == found
+    assert read(path) == document
 
 
 def test_untrained_encoder_has_weights_of_its_seed(on: str, trained: Path, tmp_path: Path) -> None:
-    found = []
+    documents = []
     for seed, name in ((1, "a"), (1, "b"), (2, "c")):
         out = tmp_path / f"{name}.json"
         arguments = ("--on", on, "--with", "knn", "--seed", seed, "--out", out, *QUICK[:2])
         result = run(f"untrained:{trained}", *arguments)
         assert result.exit_code == 0, result.output
-        found.append(read(out))
-    assert found[0] == found[1]
-    assert found[0]["encoder"]["kind"] == "untrained"
-    assert (found[0]["encoder"]["seed"], found[2]["encoder"]["seed"]) == (1, 2)
+        documents.append(read(out))
+    assert documents[0] == documents[1]
+    assert documents[0]["encoder"]["kind"] == "untrained"
+    assert (documents[0]["encoder"]["seed"], documents[2]["encoder"]["seed"]) == (1, 2)
 
 
 def test_test_images_that_are_in_train_are_told(tmp_path: Path) -> None:
@@ -124,7 +124,7 @@ def test_test_images_that_are_in_train_are_told(tmp_path: Path) -> None:
 
 def _rank(number: int, world: int, folder: str, on: str) -> None:
     ranks = {"RANK": number, "WORLD_SIZE": world, "SYNTH_STORE": f"{folder}/store"}
-    os.environ.update({name: str(each) for name, each in ranks.items()})
+    os.environ.update({name: str(value) for name, value in ranks.items()})
     result = run("pixels:8", "--on", on, "--out", f"{folder}/two.json", *QUICK)
     Path(f"{folder}/{number}.txt").write_text(f"{result.exit_code}\n{result.stdout}")
 
@@ -234,10 +234,10 @@ def test_encoder_with_text_names_classes_without_train(tmp_path: Path) -> None:
     arguments = ("--on", on, "--with", "zero-shot", "--device", "cpu")
     result = run(tmp_path / "run", *arguments, "--set", 'zero-shot.templates=["a {c}", "the {c}"]')
     assert result.exit_code == 0, result.output
-    found = read(tmp_path / "run/scores/set-test.json")
-    assert found["set"]["train"] is None
-    assert found["scores"][0]["details"]["templates"] == ["a {c}", "the {c}"]
-    assert found["scores"][0]["num_test"] == 3
+    document = read(tmp_path / "run/scores/set-test.json")
+    assert document["set"]["train"] is None
+    assert document["scores"][0]["details"]["templates"] == ["a {c}", "the {c}"]
+    assert document["scores"][0]["num_test"] == 3
     refused(
         run(tmp_path / "run", *arguments, "--set", 'zero-shot.templates=["a {}"]'), "has no {c}"
     )

@@ -37,8 +37,8 @@ def features_of(on: str, split: str = "train", *, batch_size: int = BATCH) -> Fe
 
     def encode(images: Tensor) -> Tensor:
         assert images.dtype == torch.uint8
-        found: Tensor = net(images / 255)
-        return found
+        features: Tensor = net(images / 255)
+        return features
 
     return extract(open_labelled(on).split(split), frozen(encode), batch_size=batch_size)
 
@@ -58,13 +58,13 @@ def make_set(root: Path) -> str:
 
 def test_rows_are_in_the_order_of_the_images(tmp_path: Path) -> None:
     on = make_set(tmp_path)
-    found = features_of(on)
+    features = features_of(on)
     images = list(open_labelled(on).split("train").images())
-    assert found.keys == tuple(each.key for each in images)
-    assert found.labels.tolist() == [each.label for each in images]
-    assert found.group_ids().tolist() == [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2, 3]
-    assert found.values.dtype == torch.float32
-    assert len(set(map(tuple, found.values.tolist()))) == 13
+    assert features.keys == tuple(image.key for image in images)
+    assert features.labels.tolist() == [image.label for image in images]
+    assert features.group_ids().tolist() == [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2, 2, 3]
+    assert features.values.dtype == torch.float32
+    assert len(set(map(tuple, features.values.tolist()))) == 13
 
 
 def test_an_image_is_encoded_as_if_it_were_alone(tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def _rank(rank: int, world: int, folder: str, on: str) -> None:
         dist.destroy_process_group()
 
 
-def _as_dict(found: Features) -> dict[str, object]:
+def _as_dict(features: Features) -> dict[str, object]:
     names = ("values", "labels", "groups", "keys", "digests")
-    return {name: getattr(found, name) for name in names}
+    return {name: getattr(features, name) for name in names}
 
 
 @pytest.mark.parametrize("kind", ["wds", "imagefolder"])
@@ -109,13 +109,13 @@ def test_two_ranks_have_the_rows_of_one_process(tmp_path: Path, kind: str) -> No
     one = features_of(on)
     mp.spawn(_rank, args=(2, str(tmp_path), on), nprocs=2)
     for rank in range(2):
-        found = torch.load(tmp_path / f"2-{rank}.pt", weights_only=True)
-        assert torch.equal(found.pop("values"), one.values)
-        assert torch.equal(found.pop("labels"), one.labels)
-        assert found == {name: getattr(one, name) for name in found}
+        columns = torch.load(tmp_path / f"2-{rank}.pt", weights_only=True)
+        assert torch.equal(columns.pop("values"), one.values)
+        assert torch.equal(columns.pop("labels"), one.labels)
+        assert columns == {name: getattr(one, name) for name in columns}
 
 
-def test_a_rank_without_an_image_waits_for_nobody(tmp_path: Path) -> None:
+def test_a_rank_without_an_image_ends_with_the_features_of_all(tmp_path: Path) -> None:
     on = make_tars(tmp_path / "set", train=[[1]])
     mp.spawn(_rank, args=(2, str(tmp_path), on), nprocs=2)
     for rank in range(2):
@@ -126,9 +126,9 @@ def test_fault_of_one_rank_ends_all_with_its_message(tmp_path: Path) -> None:
     members = labelled_members([0, 1, 0]) | {"0003.jpg": b"GIF", "0003.cls": b"1"}
     write_tar(tmp_path / "set/train/0.tar", members)
     mp.spawn(_rank, args=(2, str(tmp_path), f"wds:{tmp_path}/set"), nprocs=2)
-    told = {(tmp_path / f"2-{rank}.txt").read_text() for rank in range(2)}
-    assert len(told) == 1
-    assert "train: 0/0003: not a JPEG, PNG or WebP image" in told.pop()
+    messages = {(tmp_path / f"2-{rank}.txt").read_text() for rank in range(2)}
+    assert len(messages) == 1
+    assert "train: 0/0003: not a JPEG, PNG or WebP image" in messages.pop()
 
 
 def test_broken_image_is_named(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Labelled sets: each image once, and everything that is not as the layout says is refused."""
+"""Labelled sets: every image is read once, and whatever departs from the layout is refused."""
 
 import gzip
 import io
@@ -28,15 +28,15 @@ def read(on: str, split: str = "train", **options: int) -> list[LabelledImage]:
 
 def test_folder_gives_classes_by_name_and_labels(tmp_path: Path) -> None:
     on = make_folder(tmp_path, train={"cat": 2, "dog": 1}, val={"dog": 1})
-    found = open_labelled(on)
-    assert found.classes == ("cat", "dog")
-    assert found.test_split() == "val"
-    assert [(each.key, each.label) for each in read(on)] == [
+    labelled = open_labelled(on)
+    assert labelled.classes == ("cat", "dog")
+    assert labelled.test_split() == "val"
+    assert [(image.key, image.label) for image in read(on)] == [
         ("cat/0.png", 0),
         ("cat/1.png", 0),
         ("dog/0.png", 1),
     ]
-    assert [each.label for each in read(on, "val")] == [1]
+    assert [image.label for image in read(on, "val")] == [1]
     assert read(on)[0].data == png(0)
     assert read(on)[0].group == "cat/0.png"
 
@@ -46,23 +46,23 @@ def test_tars_give_labels_and_groups_in_order(tmp_path: Path) -> None:
     write_tar(tmp_path / "train/000000.tar", labelled_members([0, 1], groups=["a", "a"]))
     (tmp_path / "classnames.txt").write_text("zero\none\ntwo\n")
     (tmp_path / "zeroshot_classification_templates.txt").write_text("a {c}\n\nthe {c}\n")
-    found = open_labelled(f"wds:{tmp_path}")
+    labelled = open_labelled(f"wds:{tmp_path}")
     images = read(f"wds:{tmp_path}")
-    assert [(each.key, each.label, each.group) for each in images] == [
+    assert [(image.key, image.label, image.group) for image in images] == [
         ("000000/0000", 0, "a"),
         ("000000/0001", 1, "a"),
         ("000001/0002", 2, "000001/0002"),
     ]
     assert images[2].data == png(40)
-    assert found.classes == ("zero", "one", "two")
-    assert found.templates == ("a {c}", "the {c}")
+    assert labelled.classes == ("zero", "one", "two")
+    assert labelled.templates == ("a {c}", "the {c}")
 
 
 def test_tars_are_read_from_any_storage(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "0.tar", labelled_members([0, 1]))
     with fsspec.open("memory://labelled/test/0.tar", "wb") as file:
         file.write(path.read_bytes())
-    assert [each.label for each in read("wds:memory://labelled", "test")] == [0, 1]
+    assert [image.label for image in read("wds:memory://labelled", "test")] == [0, 1]
     with fsspec.open("memory://labelled/test/0.tar", "wb") as file:
         file.write(path.read_bytes()[:1024])
     with refused(DataError, "memory://labelled/test/0.tar: "):
@@ -86,8 +86,8 @@ def test_ranks_share_the_images_exactly(tmp_path: Path, world: int) -> None:
         make_tars(tmp_path / "a", train=[[0, 1, 0], [1, 0], [1, 0]]),
         make_folder(tmp_path / "b", train={"x": 4, "y": 3}),
     ):
-        whole = [each.key for each in read(on)]
-        parts = [[each.key for each in read(on, rank=rank, world=world)] for rank in range(world)]
+        whole = [image.key for image in read(on)]
+        parts = [[image.key for image in read(on, rank=rank, world=world)] for rank in range(world)]
         assert sorted(key for part in parts for key in part) == sorted(whole)
         assert len(whole) == 7
         for rank, part in enumerate(parts):
@@ -123,11 +123,11 @@ def test_class_that_train_does_not_have_is_refused(tmp_path: Path) -> None:
 
 
 def test_split_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    found = open_labelled(make_tars(tmp_path, train=[[0]], report=[[0]]))
+    labelled = open_labelled(make_tars(tmp_path, train=[[0]], report=[[0]]))
     with refused(DataError, "no split 'reports', there are report, train; did you mean 'report'?"):
-        found.split("reports")
+        labelled.split("reports")
     with refused(DataError, "no split test or val", "--test-split"):
-        found.test_split()
+        labelled.test_split()
 
 
 def test_url_without_tars_is_refused(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def tars_with(root: Path, **members: bytes) -> str:
 
 
 @pytest.mark.parametrize(
-    ("members", "told"),
+    ("members", "message"),
     [
         ({"png": png()}, "0001: no label; expected a file .cls beside .png"),
         ({"cls": b"1"}, "0001: expected one of .jpg .jpeg .png .webp, found cls"),
@@ -177,9 +177,9 @@ def tars_with(root: Path, **members: bytes) -> str:
     ids=str,
 )
 def test_files_of_a_key_that_are_not_as_expected_are_refused(
-    tmp_path: Path, members: dict[str, bytes], told: str
+    tmp_path: Path, members: dict[str, bytes], message: str
 ) -> None:
-    with refused(DataError, "train/000000.tar", told):
+    with refused(DataError, "train/000000.tar", message):
         read(tars_with(tmp_path, **members))
 
 
@@ -289,7 +289,7 @@ def test_gnu_and_pax_tars_are_read(tmp_path: Path) -> None:
                 member = tarfile.TarInfo(f"{'long' * 40}é.{suffix}")
                 member.size, member.mtime = len(data), 1.5
                 tar.addfile(member, io.BytesIO(data))
-    assert [each.label for each in read(f"wds:{tmp_path}")] == [1, 1]
+    assert [image.label for image in read(f"wds:{tmp_path}")] == [1, 1]
 
 
 class Touch:
@@ -305,7 +305,7 @@ def test_nothing_in_a_tar_is_executed(tmp_path: Path, suffix: str) -> None:
     touched = tmp_path / "touched"
     hostile = {suffix: pickle.dumps(Touch(touched))}
     images = read(tars_with(tmp_path, png=png(), cls=b"1", **hostile))
-    assert [each.label for each in images] == [0, 1]
+    assert [image.label for image in images] == [0, 1]
     assert not touched.exists()
 
 

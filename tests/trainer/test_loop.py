@@ -102,7 +102,7 @@ def test_step_whose_gradients_are_not_finite_changes_nothing(
     assert [values["grad_norm"] == values["grad_norm"] for values in logged].count(False) == 1
     assert "step 3: gradients are not finite, it was skipped" in caplog.text
     encoder, _ = load_encoder(tmp_path)
-    assert all(bool(each.isfinite().all()) for each in encoder.state_dict().values())
+    assert all(bool(tensor.isfinite().all()) for tensor in encoder.state_dict().values())
 
 
 def test_broken_steps_are_skipped_and_the_others_are_learned_from(url: str, tmp_path: Path) -> None:

@@ -67,12 +67,12 @@ def test_loss_and_gradients_are_those_of_the_slow_loop(
     inputs = [candidates, scale] + ([] if has_self else [apart])
     grads = torch.autograd.grad(fast, inputs)
 
-    exact = [each.detach().double().requires_grad_() for each in inputs]
+    exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
     slow_anchors = exact[0][1 : 1 + count] if has_self else exact[2]
     slow = slow_loss(slow_anchors, exact[0], anchor_ids, ids, exact[1], first)
     assert fast.item() == pytest.approx(slow.item(), abs=2e-5)
-    for found, expected in zip(grads, torch.autograd.grad(slow, exact), strict=True):
-        torch.testing.assert_close(found.double(), expected, atol=2e-5, rtol=1e-4)
+    for grad, expected in zip(grads, torch.autograd.grad(slow, exact), strict=True):
+        torch.testing.assert_close(grad.double(), expected, atol=2e-5, rtol=1e-4)
 
 
 def test_gradients_are_right_to_a_millionth_at_the_papers_size_of_embeddings() -> None:

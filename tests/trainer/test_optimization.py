@@ -12,8 +12,8 @@ from trainer.optimization import learning_rate, make_optimizer
     ("step", "expected"), [(0, 0.0), (5, 0.5), (10, 1.0), (60, 0.5), (110, 0.0), (200, 0.0)]
 )
 def test_rate_rises_in_a_line_and_falls_in_half_a_cosine(step: int, expected: float) -> None:
-    found = learning_rate(step, peak=1.0, warmup_steps=10, num_steps=110)
-    assert found == pytest.approx(expected, abs=1e-12)
+    rate = learning_rate(step, peak=1.0, warmup_steps=10, num_steps=110)
+    assert rate == pytest.approx(expected, abs=1e-12)
 
 
 def test_rate_without_warm_up_begins_at_the_peak() -> None:
@@ -30,8 +30,8 @@ def test_biases_norms_and_scalars_do_not_decay_and_the_position_embedding_does()
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=1)
     model.register_parameter("scale", torch.nn.Parameter(torch.tensor(1.0)))
     optimizer = make_optimizer(model, OptimizerTable(weight_decay=0.3))
-    decayed = {id(each) for each in optimizer.param_groups[0]["params"]}
-    names = {name: id(each) in decayed for name, each in model.named_parameters()}
+    decayed = {id(parameter) for parameter in optimizer.param_groups[0]["params"]}
+    names = {name: id(parameter) in decayed for name, parameter in model.named_parameters()}
     assert optimizer.param_groups[0]["weight_decay"] == 0.3
     assert optimizer.param_groups[1]["weight_decay"] == 0.0
     assert names["pos_embed"]

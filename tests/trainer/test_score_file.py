@@ -75,7 +75,7 @@ def test_scores_of_another_encoder_or_of_other_images_are_replaced(
     assert names_after(tmp_path / "scores.json", changed(scores=LINEAR, **changes)) == ["linear"]
 
 
-def test_what_the_kept_scores_were_trained_on_stays(tmp_path: Path) -> None:
+def test_train_of_the_kept_scores_is_kept_when_new_scores_have_none(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     without = changed(scores=LINEAR, set__train=None, set__num_test_in_train=0)
     assert names_after(path, without) == ["knn", "linear"]

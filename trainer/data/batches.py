@@ -18,7 +18,7 @@ from trainer.data.sources import GroupStream, UnreadableGroup
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropSet:
-    """Crops that are taken of every view alike."""
+    """One set of crops, drawn with the same settings from every view."""
 
     count: int
     """Crops of each view."""
@@ -39,7 +39,7 @@ class LoadedBatch:
     images: tuple[Tensor, ...]
     """uint8 [crops, 3, input_px, input_px] each."""
     colours: tuple[Tensor, ...]
-    """float32 [crops, colour fields] each: what is still to be done to every crop."""
+    """float32 [crops, colour fields] each: the changes that `colours.colour` still has to make."""
     boxes: tuple[Tensor, ...]
     """float32 [crops, 4] each: `BOX_FIELDS` of every crop."""
     ids: Tensor
@@ -47,7 +47,7 @@ class LoadedBatch:
     labels: Tensor
     """int64 [groups]; NO_LABEL where labels are not read."""
     captions: list[str]
-    """One a group; empty texts where captions are not read."""
+    """One for each group; empty texts where captions are not read."""
     views: NDArray[np.int64]
     """Number of each view in its group, [groups, views]."""
     replaced: list[UnreadableGroup]
@@ -72,9 +72,9 @@ class LoadedBatch:
 
 
 class Batches(Dataset[LoadedBatch | Exception]):
-    """Step to batch, a pure function of the step.
+    """Maps a step to its batch: a pure function of the step.
 
-    An error of ours is returned and not raised, because torch would wrap the traceback of a worker
+    A `SynthError` is returned and not raised, because torch would wrap the traceback of a worker
     around it; `load` raises it in the process that trains.
 
     Args:
@@ -103,7 +103,8 @@ class Batches(Dataset[LoadedBatch | Exception]):
         groups = self._stream.groups(step, rank=rank, world=world)
         for group in groups:
             for view in group.views:
-                number = 0  # of the crop, over all crop sets
+                # Crops are counted over all crop sets, so that no two of a view share a draw.
+                number = 0
                 for index, crops in enumerate(self._crops):
                     for _ in range(crops.count):
                         rng = generator(
@@ -140,7 +141,7 @@ def load(
     """
     loader: DataLoader[LoadedBatch | Exception] = DataLoader(
         batches,
-        batch_size=None,
+        batch_size=None,  # an item of `batches` is a whole batch already
         sampler=steps,
         num_workers=num_workers,
         pin_memory=pin_memory,

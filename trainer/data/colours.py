@@ -1,8 +1,8 @@
 """Colour jitter, grey, blur and flip of a whole batch, each image with its own draw.
 
-It runs on the device that holds the batch, while loader workers only decode and cut. No operation
-looks at a second image, so a crop looks the same in any batch. Jitter equals torchvision's on
-floats.
+It runs on the device that holds the batch, while loader workers only decode and cut
+(docs/adr/0012-colours-on-the-device.md). No operation looks at a second image, so a crop looks the
+same in any batch. Jitter equals torchvision's on floats.
 """
 
 from collections.abc import Callable
@@ -34,27 +34,34 @@ def colour(
     """
     drawn = dict(zip(COLOUR_FIELDS, draws.unbind(1), strict=True))
     # Mirror first, while a pixel has three bytes: what follows does not depend on left and right.
-    images = _where(drawn["flip"] > 0, images, lambda chosen, rows: chosen.flip(3))
+    images = _where(drawn["flip"] > 0, images, lambda part, rows: part.flip(3))
     pixels = images.float()
+    # Images that are jittered in the same order go through together, in at most 24 rounds.
     orders = torch.where(drawn["jitter"] > 0, drawn["order"], torch.full_like(draws[:, 0], -1.0))
     for number in torch.unique(orders).tolist():
         if number >= 0:
             pixels = _where(
                 orders == number,
                 pixels,
-                lambda chosen, rows: _jitter(chosen, _ORDERS[int(number)], drawn, rows),  # noqa: B023
+                lambda part, rows: _jitter(part, _ORDERS[int(number)], drawn, rows),  # noqa: B023
             )
-    pixels = _where(drawn["grey"] > 0, pixels, lambda chosen, rows: _luma(chosen).expand_as(chosen))
+    pixels = _where(drawn["grey"] > 0, pixels, lambda part, rows: _luma(part).expand_as(part))
     return _where(
         drawn["blur_sigma_px"] > 0,
         pixels,
-        lambda chosen, rows: _blur(chosen, drawn["blur_sigma_px"][rows]),
+        lambda part, rows: _blur(part, drawn["blur_sigma_px"][rows]),
     )
 
 
-def _where(chosen: Tensor, pixels: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Change some images; the others are not computed."""
-    rows = torch.nonzero(chosen).squeeze(1)
+def _where(is_chosen: Tensor, pixels: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """Change the chosen images and leave the others; nothing is computed for the others.
+
+    Args:
+        is_chosen: [crops].
+        pixels: [crops, 3, height, width].
+        change: Called with the chosen images and with their rows.
+    """
+    rows = torch.nonzero(is_chosen).squeeze(1)
     if not len(rows):
         return pixels
     changed = change(pixels[rows], rows)
@@ -98,7 +105,7 @@ def _hue(pixels: Tensor, shift: Tensor) -> Tensor:
     red, green, blue = pixels.unbind(1)
     highest, lowest = pixels.amax(1), pixels.amin(1)
     spread = highest - lowest
-    safe = torch.where(spread == 0, torch.ones_like(spread), spread)
+    safe = torch.where(spread == 0, torch.ones_like(spread), spread)  # grey has no hue: 0 / 1
     sector = torch.where(
         highest == red,
         (green - blue) / safe,
@@ -124,12 +131,14 @@ _ADJUST = (
 
 def _blur(pixels: Tensor, sigmas: Tensor) -> Tensor:
     """Gaussian blur along both axes, three standard deviations wide, edges reflected."""
+    # A reflected edge has to be shorter than the image, so the kernel of a tiny one is cut.
     reach = min(int(torch.ceil(3 * sigmas.max())), min(pixels.shape[2:]) - 1)
     taps = torch.arange(-reach, reach + 1, device=pixels.device, dtype=torch.float32)
     kernels = torch.exp(-0.5 * (taps / sigmas[:, None]) ** 2)
     # Each kernel ends at its own reach, so that no image depends on the largest sigma of the batch.
     kernels = kernels * (taps.abs() <= torch.ceil(3 * sigmas)[:, None])
     kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(3, dim=0)[:, None, None]
+    # One group of the convolution for each channel of each image: every image has its own kernel.
     count, _, height, width = pixels.shape
     flat = pixels.reshape(1, count * 3, height, width)
     flat = F.conv2d(F.pad(flat, (reach, reach, 0, 0), "reflect"), kernels, groups=count * 3)

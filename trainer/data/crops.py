@@ -52,24 +52,27 @@ class AugmentConfig(Table):
     """Sizes of the shorter side, one of which is drawn."""
 
 
-_ATTEMPTS = 10
+_ATTEMPTS = 10  # as in torchvision
 
 
 @dataclass(frozen=True, slots=True)
 class CropDraw:
     """One crop of one view.
 
-    All numbers are drawn even if unused, so switching one augmentation off leaves the others
-    unchanged.
+    All numbers are drawn even if they are not used, so switching one augmentation off does not
+    change what is drawn for the others.
     """
 
     downsample_px: int
     """Shorter side that the view is shrunk to before it is cut; 0 for no shrinking."""
     sizes: NDArray[np.float64]
-    """Ten pairs of area and log ratio, [10, 2]: the first that fits is taken."""
+    """Ten pairs of area and log ratio, [10, 2]: the first pair that fits into the view is taken."""
     ratios: tuple[float, float]
+    """Smallest and largest width over height, for a view into which no pair fits."""
     left: float
+    """Where the crop lies between the left edge and the right one, from 0 to 1."""
     top: float
+    """Where the crop lies between the upper edge and the lower one, from 0 to 1."""
     colours: NDArray[np.float32]
     """`COLOUR_FIELDS`."""
 
@@ -95,6 +98,7 @@ BOX_FIELDS = ("left", "top", "width", "height")
 def draw_crop(rng: np.random.Generator, config: AugmentConfig) -> CropDraw:
     """Draw one crop; takes equally many numbers from `rng` whatever the settings are."""
     u = rng.random(14)
+    # The ratio is drawn on a log scale, so that wide and tall crops are equally likely.
     low = config.crop_scale[0], np.log(config.crop_ratio[0])
     high = config.crop_scale[1], np.log(config.crop_ratio[1])
 
@@ -164,6 +168,7 @@ def cut(
         pixels = pixels.copy()
     image = torch.from_numpy(pixels).permute(2, 0, 1)  # channels last in memory: the fast kernel
     height, width = image.shape[1:]
+    # The whole view is shrunk and enlarged again, so detail is lost but the crop box still fits.
     if 0 < draw.downsample_px < min(height, width):
         small = V.resize(image, [draw.downsample_px], antialias=True)
         image = V.resize(small, [height, width], antialias=True)

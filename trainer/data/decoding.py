@@ -1,7 +1,7 @@
 """Image bytes to pixels: JPEG, PNG and WebP, and nothing else.
 
 The first bytes decide what a file is, never its name. Sizes are read from the header and bounded
-before a pixel is decoded. The orientation of EXIF is not applied, as torchvision does not.
+before a pixel is decoded. The EXIF orientation is ignored, as torchvision ignores it.
 """
 
 import io
@@ -69,7 +69,7 @@ def _decode_pillow(data: bytes, kind: str) -> NDArray[np.uint8]:
         _bound(*image.size)
         if image.mode.startswith("I"):
             return np.repeat((np.asarray(image) >> 8).astype(np.uint8)[..., None], 3, axis=2)
-        if "transparency" in image.info:
+        if "transparency" in image.info:  # Pillow warns if a palette skips RGBA here
             return np.asarray(image.convert("RGBA").convert("RGB"))
         return np.asarray(image.convert("RGB"))
 

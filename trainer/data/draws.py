@@ -1,6 +1,7 @@
 """Random numbers that depend on what they are drawn for, and not on when or where.
 
-So a resumed run needs no state of a generator, and neither ranks nor workers change a draw.
+A resumed run therefore needs no saved state of a generator, and no number of ranks or workers
+changes a draw.
 """
 
 from hashlib import blake2b
@@ -15,6 +16,8 @@ def generator(purpose: str, *numbers: int) -> np.random.Generator:
         purpose: What is drawn; other purposes have independent streams.
         numbers: What it is drawn for: seed, epoch, group, view, crop; signed 64 bits each.
     """
+    # Hashed, so that neighbouring numbers have unrelated streams; unlike Python's `hash`, blake2b
+    # gives the same key in every process.
     text = purpose.encode() + b"".join(
         int(number).to_bytes(8, "little", signed=True) for number in numbers
     )

@@ -29,8 +29,8 @@ def read_groups(
 ) -> Iterator[tuple[str, dict[str, bytes]]]:
     """Key, and members by suffix (lower case, without its dot), of each group of files of one tar.
 
-    A fault is raised when the reading reaches it, after the groups before it were given out. So
-    callers must drop what they have read of a tar that raised.
+    A fault is raised when the reading reaches it, after the groups before it were yielded. Callers
+    must therefore drop what they have read of a tar that raised.
 
     Args:
         store: Where the tar is.
@@ -39,7 +39,7 @@ def read_groups(
 
     Raises:
         DataError: The tar is cut, changed or compressed, or a key comes twice.
-        StoreError: The storage refuses.
+        StoreError: The storage cannot be read.
     """
     tar = CheckedTar(store, path, on_bytes=on_bytes)
     groups = _groups(tar)
@@ -141,6 +141,7 @@ class CheckedTar:
             )
 
     def _follow(self, data: bytes) -> None:
+        """Walk over bytes that webdataset reads. A read may end anywhere, even within a header."""
         view = memoryview(data)
         while view:
             if self._skip_bytes:

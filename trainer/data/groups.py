@@ -30,7 +30,7 @@ class GroupTable:
     num_views: NDArray[np.int32]
     """Good views of the group."""
     only_views: NDArray[np.int32]
-    """The one good view that this entry stands for, counted among the good ones; -1 for all."""
+    """If this entry is a single view: its number among the good views of its group; else -1."""
     has_caption: NDArray[np.bool_]
     labels: NDArray[np.int32]
     """Index into `classes`; NO_LABEL for a group without one."""
@@ -82,7 +82,10 @@ class GroupTable:
         return kept
 
     def split(self) -> "GroupTable":
-        """Each good view as a group of its own, with an id of its own."""
+        """Each good view as a group of its own, with an id of its own.
+
+        Example: a group with 3 good views becomes 3 entries whose `only_views` are 0, 1 and 2.
+        """
         parents = np.repeat(np.arange(len(self)), self.num_views)
         starts = np.cumsum(self.num_views) - self.num_views
         views = (np.arange(len(parents)) - starts[parents]).astype(np.int32)
@@ -110,7 +113,7 @@ class GroupTable:
 
 
 def id_of(content: bytes) -> int:
-    """A group id of 63 bits for something that has none."""
+    """A group id made from content, for groups without one. It has 63 bits, to fit into int64."""
     return int.from_bytes(blake2b(content, digest_size=8).digest()) >> 1
 
 

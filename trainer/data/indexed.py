@@ -31,10 +31,10 @@ class StoredView:
 
 
 class GroupReader(Protocol):
-    """What an index needs beside itself. A group is named by its shard and its first row there."""
+    """Reads the groups of an index. A group is named by its shard and its first row there."""
 
     def read(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:
-        """Views of a group, given their numbers among its good ones. Raises CorruptViewError."""
+        """The chosen views of a group, by number among its good ones. Raises CorruptViewError."""
         ...
 
     def caption(self, shard: int, first_row: int) -> str:
@@ -47,21 +47,21 @@ class IndexedStream:
 
     Args:
         reader: Reads what the table points to.
-        whole: All groups of the source.
+        all_groups: All groups of the source.
         demand: What every step is to hold.
 
     Raises:
         DataError: No group meets the demand.
     """
 
-    def __init__(self, reader: GroupReader, whole: GroupTable, demand: Demand) -> None:
-        table = whole
+    def __init__(self, reader: GroupReader, all_groups: GroupTable, demand: Demand) -> None:
+        table = all_groups
         if "captions" in demand.reads:
             table = table.with_captions()
         if "labels" in demand.reads:
             table = table.with_labels()
         table = table.with_views(demand.views_per_group)
-        self.num_left_out = len(whole) - len(table)
+        self.num_left_out = len(all_groups) - len(table)  # in groups: counted before the split
         self._table = table.split() if demand.splits_groups else table
         self.num_groups = len(self._table)
         self.classes = self._table.classes if "labels" in demand.reads else ()
@@ -74,9 +74,9 @@ class IndexedStream:
     def groups(self, step: int, *, rank: int, world: int) -> list[Group]:
         return [self._group(turn) for turn in self._order.part(step, rank=rank, world=world)]
 
-    def _group(self, first: Turn) -> Group:
-        """The group whose turn it is, or the first readable one that takes its turn."""
-        turn = first
+    def _group(self, scheduled: Turn) -> Group:
+        """The group whose turn it is, or a readable group in place of it."""
+        turn = scheduled
         replaced: list[UnreadableGroup] = []
         while True:
             try:
@@ -88,10 +88,10 @@ class IndexedStream:
                 replaced.append(UnreadableGroup(id=group, reason=str(exc)))
             # Drawn from the turn alone, so every rank and every resumed run takes the same group.
             rng = generator(
-                "substitute", self._demand.seed, first.epoch, first.entry, len(replaced)
+                "substitute", self._demand.seed, scheduled.epoch, scheduled.entry, len(replaced)
             )
             entry = int(rng.integers(len(self._table)))
-            turn = Turn(epoch=first.epoch, entry=entry, instead_of=first.entry)
+            turn = Turn(epoch=scheduled.epoch, entry=entry, instead_of=scheduled.entry)
 
     def _read(self, turn: Turn, replaced: Sequence[UnreadableGroup]) -> Group:
         table, entry, reads = self._table, turn.entry, self._demand.reads

@@ -9,7 +9,7 @@ from trainer.data.sources import Source
 
 
 class SourceKind(Protocol):
-    """A class whose instances are sources. What those have is set when they are made."""
+    """A class whose instances are sources (`trainer.data.sources.Source`)."""
 
     def __init__(self, url: str) -> None:
         """Open the source at a URL. Raises DataError if there is none."""

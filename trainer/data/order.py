@@ -1,6 +1,7 @@
 """The order of groups: one endless sequence, a pure function of the index, the seed and the step.
 
-Ranks, loader workers and resumed runs read parts of this sequence; none of them changes it.
+Ranks, loader workers and resumed runs read parts of this sequence; none of them changes it. Why it
+has no gaps is in docs/adr/0011-epochs-without-a-gap.md.
 """
 
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ def epoch_order(
     rng = generator("order", seed, epoch)
     numbers, shard_of = np.unique(shards, return_inverse=True)
     block_of = rng.permutation(len(numbers)) // block_shards
+    # lexsort sorts by its last key first: by block, and at random within a block.
     return np.lexsort((rng.random(len(shards)), block_of[shard_of]))
 
 
@@ -52,7 +54,7 @@ class Turn:
 class GroupOrder:
     """Epoch after epoch without a gap: a step may end one epoch and begin the next.
 
-    So each group comes once an epoch, no tail is dropped, and all ranks take equally many steps.
+    Each group comes once an epoch, no tail is dropped, and all ranks take equally many steps.
     """
 
     def __init__(self, shards: NDArray[np.int32], *, seed: int, batch_groups: int) -> None:

@@ -40,7 +40,7 @@ class ShardSetSource:
     """
 
     def __init__(self, url: str) -> None:
-        self._given = url
+        self._address = url  # with its secrets; `self.url` below has none
         self._open()
         self.url = self._shards.store.url
         seal = self._shards.seal()
@@ -55,15 +55,18 @@ class ShardSetSource:
 
     def _open(self) -> None:
         self._process = os.getpid()
-        self._shards_here = ShardSet.open(self._given)
+        self._own_shards = ShardSet.open(self._address)
         self._cache: OrderedDict[int, _Views] = OrderedDict()
 
     @property
     def _shards(self) -> ShardSet:
-        """Clients of object stores do not survive a fork: a loader worker opens its own."""
+        """The set as this process opened it.
+
+        Clients of object stores do not survive a fork, so a loader worker opens its own.
+        """
         if os.getpid() != self._process:
             self._open()
-        return self._shards_here
+        return self._own_shards
 
     def stream(self, demand: Demand) -> GroupStream:
         return IndexedStream(self, self.table(), demand)
@@ -132,20 +135,20 @@ class ShardSetSource:
         return self._cache[shard]
 
     def read(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:
-        """One range of the tar for all chosen views: those of a group are adjacent."""
+        """The chosen views, by one read of the tar: the views of a group are adjacent in it."""
         views = self._views(shard)
         rows = views.good_rows(first_row)[list(chosen)]
         starts, ends = views.offset[rows], views.offset[rows] + views.length[rows]
-        first = int(starts.min())
+        begin = int(starts.min())
         path = self._shards.layout.tar(shard)
         where = self._shards.store.at(path)
         try:
-            data = self._shards.store.read_range(path, first, int(ends.max()) - first)
+            data = self._shards.store.read_range(path, begin, int(ends.max()) - begin)
         except FileNotFoundError as exc:
             raise CorruptViewError(f"{where}: the tar is gone; restore it from a copy") from exc
         stored = []
         for row, start, end in zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True):
-            image = data[start - first : end - first]
+            image = data[start - begin : end - begin]
             if sha256(image).hexdigest() != views.sha256[row].as_py():
                 raise CorruptViewError(
                     f"{where}, {views.key[row]}: not the image that was committed; run `synth "
@@ -166,7 +169,7 @@ class ShardSetSource:
 
 
 def _is_caption(groups: pa.Table) -> NDArray[np.bool_]:
-    """Whether what a group depicts can be read: texts of other kinds are for machines."""
+    """Whether the text of each group is a caption; texts of other kinds are for machines."""
     kinds = groups["kind"].to_pylist()
     texts = groups["text"].to_pylist()
     return np.array(

@@ -1,11 +1,11 @@
-"""What a training asks of its data: groups of views, a step at a time, whatever is behind them.
+"""What a training asks of its data: groups of views, a step at a time, wherever they come from.
 
-A sealed shard set (`shard_sets`) and plain tars (`tars`) are sources. So can anything be that gives
-groups, without tables or shards: a renderer that makes views while the training runs is one file
-with one class. The laws, held by `trainer.testing.SourceLaws` for every source of this package:
+A sealed shard set (`shard_sets`) and plain tars (`tars`) are sources. A source needs neither tables
+nor shards: a renderer that makes views while the training runs can be one, as one file with one
+class. The laws, which `trainer.testing.sources.SourceLaws` tests for every source of this package:
 
 1. `groups` is a pure function of its arguments. Calls may come in any order and in any process.
-2. The parts of all ranks, one after the other, are the groups that a single rank is given.
+2. The parts of all ranks, one after the other, are the groups that a single rank receives.
 3. Every group has exactly `Demand.views_per_group` views, each of them once.
 4. Two sources with the same `root` answer the same demand with the same groups.
 """
@@ -63,7 +63,7 @@ class Group:
     id: int
     """Groups with equal ids are positives of each other too; signed 64 bits."""
     turn: tuple[int, ...]
-    """Tells this occurrence of the group from every other one, so that its crops are new ones."""
+    """Differs for every occurrence of the group, so that each occurrence has crops of its own."""
     views: Sequence[View]
     caption: str = ""
     """Empty unless the demand reads captions."""

@@ -52,8 +52,8 @@ class TarSource:
                 size += len(image)
                 if size > MAX_BYTES:
                     raise DataError(
-                        f"{self.url}: more than {MAX_BYTES >> 30} GiB of images, which do not fit "
-                        "in memory as tars without manifests have to; train on fewer tars"
+                        f"{self.url}: more than {MAX_BYTES >> 30} GiB of images, but images of "
+                        "tars without manifests are kept in memory; train on fewer tars"
                     )
                 digest.update(sha256(image).digest())
                 view = StoredView(
@@ -71,6 +71,7 @@ class TarSource:
     def table(self) -> GroupTable:
         """All images, in the order of the tars."""
         count = len(self._views)
+        # Made from the position, because two images with the same bytes are still two groups.
         ids = [id_of(f"{index}".encode()) for index in range(count)]
         classes, labels = class_indices(self._labels)
         return GroupTable(

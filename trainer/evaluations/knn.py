@@ -20,7 +20,7 @@ class Knn:
 
         neighbours: int = Field(default=20, ge=1)
         temperature: float = Field(default=0.07, ge=0.01)
-        """Of the vote exp(similarity / temperature); below 0.01 it would overflow."""
+        """Of the vote exp(similarity / temperature); the bound keeps the vote from overflowing."""
 
     needs_train = True
 

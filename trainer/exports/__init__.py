@@ -78,7 +78,7 @@ def export_run(
     spec: EncoderSpec,
     origin: Origin,
 ) -> None:
-    """Write every named export whose part there is.
+    """Write every named export whose part the objective provides.
 
     Args:
         folder: Folder of the run.

@@ -2,7 +2,7 @@
 
 Laws, tested for every entry of the table (trainer.testing.labelled_sets is the public kit):
 
-1. To open a set lists its files and decodes none of them; a place without a set is refused in one
+1. Opening a set lists its files and decodes none of them; a place without a set is refused in one
    line that names it.
 2. The images of a split come in one order that never changes, each key once.
 3. Rank r of w reads images r, r + w, ... : over all ranks each image exactly once.

@@ -10,11 +10,11 @@ from trainer.errors import TrainerError
 
 
 class PositionBatchNorm(nn.Module):
-    """Batch norm with statistics of its own for each position in the groups, over all ranks.
+    """Batch norm over all ranks that has separate statistics for each position in the groups.
 
-    The reference code runs the head once for each view, so the first view of every group is
-    normalised with the first views of the others. One call on [groups, positions x channels] gives
-    the same. It has no running statistics, because the head is dropped after training.
+    The reference code runs the head once for each view, so it normalises the first view of a group
+    together with the first views of the other groups. One call on [groups, positions x channels]
+    computes the same. There are no running statistics, because the head is dropped after training.
 
     Source: StableRep, models/models_stablerep.py of google-research/syn-rep-learn.
     """
@@ -26,7 +26,15 @@ class PositionBatchNorm(nn.Module):
         self.eps = eps
 
     def forward(self, features: Tensor, num_positions: int) -> Tensor:
-        """[groups x positions, channels] in and out; the rows of a group are adjacent."""
+        """Normalise rows.
+
+        Args:
+            features: [groups x positions, channels]; the rows of a group are adjacent.
+            num_positions: Rows of each group; 1 normalises all rows together.
+
+        Returns:
+            [groups x positions, channels].
+        """
         grouped = features.reshape(len(features) // num_positions, -1)
         normal, _, _ = batch_norm(grouped, self.eps)
         return normal.reshape(features.shape) * self.weight + self.bias
@@ -55,6 +63,7 @@ def _over_ranks(module: nn.BatchNorm2d, features: Tensor) -> Tensor:
     num_values = features.numel() // features.shape[1] * world_size()
     if module.running_mean is not None and module.running_var is not None:
         momentum = 0.1 if module.momentum is None else module.momentum
+        # As in torch: a batch is normalised by its biased variance, but the unbiased one is kept.
         unbiased = variance * (num_values / max(num_values - 1, 1))
         module.running_mean.lerp_(mean.to(module.running_mean.dtype), momentum)
         module.running_var.lerp_(unbiased.to(module.running_var.dtype), momentum)
@@ -79,7 +88,9 @@ def synchronize_batch_norms(module: nn.Module) -> nn.Module:
     if world_size() == 1:
         return module
     for name, child in module.named_modules():
+        # Exact types only: a subclass may compute something else, so it is refused below.
         if type(child) in _OVER_RANKS:
+            # Swapping the class keeps parameters, their names and the running statistics.
             child.__class__ = _OVER_RANKS[type(child)]
         elif isinstance(child, nn.modules.batchnorm._BatchNorm):
             raise TrainerError(

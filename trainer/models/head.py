@@ -28,7 +28,8 @@ class ProjectionHead(nn.Module):
 
     def __init__(self, num_features: int, hidden: int, out: int) -> None:
         super().__init__()
-        self.first = nn.Linear(num_features, hidden, bias=False)  # the norm has one
+        # No bias where a batch norm follows: the norm subtracts it, and has one of its own.
+        self.first = nn.Linear(num_features, hidden, bias=False)
         self.first_norm = PositionBatchNorm(hidden)
         self.second = nn.Linear(hidden, hidden, bias=False)
         self.second_norm = PositionBatchNorm(hidden)
@@ -37,7 +38,7 @@ class ProjectionHead(nn.Module):
     def forward(
         self, features: Float[Tensor, "crops features"], num_positions: int
     ) -> Float[Tensor, "crops embed_dim"]:
-        """Embeddings before L2; the rows of a group are adjacent."""
+        """Embeddings that are not L2-normalised yet; the rows of a group are adjacent."""
         hidden = F.relu(self.first_norm(self.first(features), num_positions))
         hidden = F.relu(self.second_norm(self.second(hidden), num_positions))
         embeddings: Tensor = self.last(hidden)

@@ -1,6 +1,6 @@
-"""The tower of the demo: for pictures of 32 px, it learns in seconds on one core.
+"""The tower of the demo: a small one for pictures of 32 px, which learns in seconds on one core.
 
-The small towers of timm halve a picture five times, which leaves nothing of content of 8 px. This
+The small towers of timm halve a picture five times, and a shape of 8 px is lost on the way. This
 one halves it three times and averages features over a 2 x 2 grid. Importing this module registers
 it with timm.
 """
@@ -21,12 +21,13 @@ class SmallConv(nn.Module):
 
     def __init__(self, widths: tuple[int, ...] = (32, 64, 96), grid: int = 2) -> None:
         super().__init__()
+        # Pixels are averaged before the first convolution; features are max-pooled after it.
         layers: list[nn.Module] = [nn.AvgPool2d(2)]
-        for before, width in zip((3, *widths), widths, strict=False):
-            if before != 3:
+        for num_in, width in zip((3, *widths), widths, strict=False):
+            if num_in != 3:
                 layers.append(nn.MaxPool2d(2))
             layers += [
-                nn.Conv2d(before, width, 3, padding=1, bias=False),
+                nn.Conv2d(num_in, width, 3, padding=1, bias=False),
                 nn.BatchNorm2d(width),
                 nn.ReLU(),
             ]
@@ -44,10 +45,10 @@ _PASSED_BY_TIMM = {"num_classes", "pretrained_cfg", "pretrained_cfg_overlay", "c
 
 def synth_small_conv(pretrained: bool = False, **args: Any) -> SmallConv:
     """What `timm.create_model("synth_small_conv")` calls; there are no pretrained weights."""
-    wanted = {name: value for name, value in args.items() if name not in _PASSED_BY_TIMM}
-    if "widths" in wanted:
-        wanted["widths"] = tuple(wanted["widths"])
-    return SmallConv(**wanted)
+    own_args = {name: value for name, value in args.items() if name not in _PASSED_BY_TIMM}
+    if "widths" in own_args:  # a list where they come from a recipe or from encoder.json
+        own_args["widths"] = tuple(own_args["widths"])
+    return SmallConv(**own_args)
 
 
 register_model(synth_small_conv)

@@ -93,8 +93,9 @@ class ImageText(nn.Module):
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Losses from image to text and from text to image, of this rank against all ranks.
 
-        The positives of an image are the texts of its group, and the other way round. The target is
-        uniform over them, so a group that is in the batch twice is not a negative of itself.
+        The positives of an image are the texts of its group, and those of a text are the images of
+        its group. The target is uniform over them, so the two copies of a group that is in the
+        batch twice are positives of each other, not negatives.
         """
         images, words = self.embed_features(features), self.embed_texts(texts)
         all_images, all_words = gather(images), gather(words)
@@ -106,6 +107,7 @@ class ImageText(nn.Module):
 
     def scale(self) -> Float[Tensor, ""]:
         """The factor of the cosines, from 1 to 100."""
+        # Clamped here as well, for a parameter that `clamp_scale` has not seen yet.
         return self.log_scale.float().clamp(max=MAX_LOG_SCALE).exp()
 
     def clamp_scale(self) -> None:

@@ -1,15 +1,15 @@
-"""Objectives: what a batch of view groups is to teach the image tower.
+"""Objectives: what the image tower learns from a batch of view groups.
 
 This file holds the protocol, its laws and the literal table. The other files of this folder are
 plug-ins, and none of them imports another. `trainer.testing.ObjectiveLaws` tests these laws:
 
 1. Two ranks with half of the groups each have the loss and the gradients of one process with all.
 2. The order of the groups does not change the loss.
-3. With other group ids the loss is another one, if the objective declares `uses_ids`.
+3. The loss changes when the group ids change, if and only if the objective declares `uses_ids`.
 4. Loss and gradients are finite when all images are equal.
-5. Every parameter that requires a gradient is given one that is not zero.
-6. An objective that declares `has_teacher` has parameters without a gradient, which `after_step`
-   moves alike on all ranks; any other objective has none.
+5. Every parameter that requires a gradient receives one that is not zero.
+6. An objective that declares `has_teacher` has parameters without a gradient, and `after_step`
+   moves them in the same way on all ranks. Any other objective has no such parameters.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,14 +37,14 @@ READABLE = frozenset({"captions", "labels", "draws"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CropSpec:
-    """Crops that are taken of every view alike."""
+    """One set of crops, drawn with the same settings from every view."""
 
     count: int = 1
     """Crops of each view."""
     size: float = 1.0
-    """Side of a crop as a part of `model.input_px`."""
+    """Side of a crop as a fraction of `model.input_px`; 0.5 halves it."""
     augment: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of the table [augment] that have another value for these crops."""
+    """Keys of the table [augment] whose value is different for these crops."""
 
     def side_px(self, input_px: int) -> int:
         """Side of a crop for a tower with this input."""
@@ -91,12 +91,15 @@ class Batch:
     ids: Int[Tensor, " groups"]
     """Groups with equal ids are positives of each other."""
     captions: Sequence[str] = ()
-    """One a group, if the objective reads captions."""
+    """One for each group, if the objective reads captions."""
     labels: Int[Tensor, " groups"] | None = None
     """Index into the classes that the objective was built with, if it reads labels."""
 
     def row_ids(self, crops: Crops) -> Int[Tensor, " crops"]:
-        """Group id of each row of one set of crops."""
+        """Group id of each row of one set of crops.
+
+        Example: ids [7, 9] and two rows a group give [7, 7, 9, 9].
+        """
         return self.ids.repeat_interleave(crops.per_group)
 
 
@@ -154,15 +157,15 @@ class Objective(Protocol):
         ...
 
     def exports(self) -> Mapping[str, nn.Module]:
-        """Modules by part (`trainer.exports`): they are added to the export, or replace its parts.
+        """The modules that a finished run keeps, by the part that `trainer.exports` writes.
 
-        The part `image` is the image tower unless it is given here.
+        The image tower is kept as the part `image`, unless another module is returned for it.
         """
         ...
 
 
 class ObjectiveModule(nn.Module):
-    """A base for objectives that gives the usual answers; an objective need not derive from it."""
+    """An optional base class with the usual defaults of an objective."""
 
     uses_ids: ClassVar[bool] = True
     has_teacher: ClassVar[bool] = False
@@ -173,10 +176,10 @@ class ObjectiveModule(nn.Module):
         return Arrangement()
 
     def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
-        """Nothing follows the parameters."""
+        """Do nothing: there is no teacher that follows the parameters."""
 
     def exports(self) -> Mapping[str, nn.Module]:
-        """Nothing but the image tower is worth keeping."""
+        """Add nothing to the image tower."""
         return {}
 
 

@@ -51,7 +51,8 @@ class Byol(ObjectiveModule):
         return Arrangement(crops=(CropSpec(), CropSpec()), splits_groups=True)
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
-        # Each crop passes by itself, so batch norms see one crop of every view at a time.
+        # The two crops of a view go through the tower in separate calls, so that a batch norm sees
+        # one crop of every view at a time.
         first, second = (crops.images for crops in batch.crops)
         predictions = [
             unit(self.predictor(self.projector(towers.image(images)))) for images in (first, second)
@@ -65,10 +66,11 @@ class Byol(ObjectiveModule):
 
     def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
         momentum = 1 - (1 - self.momentum) * (cos(pi * step / num_steps) + 1) / 2
+        # In the order in which `_Teacher` copied them: tower, then projector.
         followed = (*towers.image.parameters(), *self.projector.parameters())
         with torch.no_grad():
-            for mine, other in zip(self.teacher.parameters(), followed, strict=True):
-                mine.lerp_(other, 1 - momentum)
+            for teacher, student in zip(self.teacher.parameters(), followed, strict=True):
+                teacher.lerp_(student, 1 - momentum)
 
 
 class _Head(nn.Module):

@@ -30,12 +30,12 @@ class RankPool:
         self._connections: list[Connection] = []
         self._processes = []
         for rank in range(world):
-            here, there = context.Pipe()
-            arguments = (rank, world, str(Path(self._scratch.name) / "store"), there)
+            own_end, rank_end = context.Pipe()
+            arguments = (rank, world, str(Path(self._scratch.name) / "store"), rank_end)
             process = context.Process(target=_serve, args=arguments, daemon=True)
             process.start()
-            there.close()
-            self._connections.append(here)
+            rank_end.close()  # the rank has the only one left, so its end is noticed as EOFError
+            self._connections.append(own_end)
             self._processes.append(process)
 
     def run(self, function: Callable[..., None], *arguments: Any) -> None:
