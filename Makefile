@@ -4,22 +4,26 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := --extra pipeline --extra trainer --extra dev --extra s3 --extra gcs --extra azure
 
-.PHONY: help setup demo test test-trainer lint lock
+.PHONY: help setup demo check test test-trainer lint lock
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
 setup: $(VENV)/.ready ## Make the environment from the lock
 
-# uv links packages from its cache, so a second clone does not copy gigabytes.
+# uv links packages from its cache, so a second clone does not copy gigabytes. Compiled ahead, because
+# torch and diffusers would be compiled by every command where bytecode is not written.
 $(VENV)/.ready: requirements.lock pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.lock
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.lock
 	$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --editable .
 	touch $@
 
 demo: setup ## Captions to scores on the embedded model
 	$(BIN)/synth demo --out demo
+
+check: lint ## Format, lint, types and the fast tests
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow"
 
 test: setup test-trainer ## All tests
 	$(BIN)/python -m pytest $(PARALLEL)
@@ -29,15 +33,15 @@ PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 # The trainer as it is installed on a training cluster: neither Ray nor diffusers is there.
 ALONE := .venv-trainer
-TRAINER_TESTS := tests/trainer tests/conformance/test_objectives.py tests/conformance/test_evaluations.py \
-	tests/integration/test_train_bad_input.py
+TRAINER_TESTS := tests/trainer tests/integration/test_train_bad_input.py $(addprefix tests/conformance/test_, \
+	objectives.py evaluations.py exports.py frozen_encoders.py labelled_sets.py sources.py)
 
 # The shapes in these modules' signatures are checked at every call.
 SHAPES := trainer.losses,trainer.learner,trainer.models,trainer.objectives,trainer.classifiers,trainer.data.colours,beartype.beartype
 
 $(ALONE)/.ready: $(VENV)/.ready
 	$(PYTHON) -m venv $(ALONE)
-	$(BIN)/uv pip install --quiet --python $(ALONE)/bin/python --constraint requirements.lock \
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(ALONE)/bin/python --constraint requirements.lock \
 		--editable '.[trainer]' beartype pytest pytest-xdist hypothesis
 	touch $@
 

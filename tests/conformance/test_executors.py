@@ -19,6 +19,8 @@ from pipeline.worker import ShardReport
 from tests.cluster import cluster as cluster
 from tests.running import pixel_files, write_captions
 
+pytestmark = pytest.mark.slow
+
 CAPTIONS = ["ant", "bee", "cat", "dog", "elk"]
 
 

@@ -11,6 +11,8 @@ from pipeline.testing.renderers import RendererLaws
 from tests.renderers import Faulty, FaultyConfig, Stripes, StripesConfig
 from tests.views_of import requests
 
+pytestmark = pytest.mark.slow
+
 BATCH = 4
 TESTED = {"text-to-image"}
 """A new entry of the table has to be added here, with a class below."""

@@ -12,6 +12,8 @@ from manifests.shard_set import ShardSet
 from manifests.validation import validate_shard_set
 from tests.sets import COLUMNS, begin, commit, make_set, tree
 
+pytestmark = pytest.mark.slow
+
 NUM_FLIPS = 1000
 FLIPS_OF_EACH_FILE = 25
 

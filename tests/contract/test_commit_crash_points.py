@@ -16,6 +16,8 @@ from manifests.validation import validate_shard_set
 from tests.contract.processes import ROUNDS, copy_original, make
 from tests.sets import tree
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 
 

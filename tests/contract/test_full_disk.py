@@ -15,6 +15,8 @@ from manifests.storage.errors import StoreError
 from tests.contract.processes import make
 from tests.sets import refused, tree
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 FULL = "No space left on device; free some space and run the same command again"
 

@@ -13,6 +13,8 @@ from manifests.shard_set import ShardSet
 from manifests.validation import validate_shard_set
 from tests.sets import make_set, tree
 
+pytestmark = pytest.mark.slow
+
 TRIES = 40
 """Of every mutation, each of other files chosen at random."""
 GLOBS = (

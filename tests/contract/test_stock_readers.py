@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 # What they warn of, files that they leave open among it, is theirs.
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 GOLDEN = Path(__file__).parent / "golden"
 TARS = [str(GOLDEN / "data" / name) for name in ("000000.tar", "000001.tar")]

@@ -7,8 +7,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
 from tests.picture_sets import make_picture_set
+
+pytestmark = pytest.mark.slow
 
 
 def blocks(document: str, language: str) -> list[str]:

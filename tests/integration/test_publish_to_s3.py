@@ -26,6 +26,8 @@ from tests.object_store import s3_clients_of, s3_server
 from tests.running import environment, synth
 from tests.sets import make_set, refused, tree
 
+pytestmark = pytest.mark.slow
+
 NUM_FILES = 11
 NUMBERS = count()
 

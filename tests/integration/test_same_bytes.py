@@ -12,6 +12,8 @@ import pytest
 from tests.cluster import cluster as cluster
 from tests.running import pixel_files, start, synth, write_captions
 
+pytestmark = pytest.mark.slow
+
 RECIPE = [
     *("--views-per-subject", 4, "--guidance", "1,3", "--steps", 2, "--seed", 5),
     *("--subjects-per-shard", 1, "--batch-size", 4),

@@ -19,6 +19,8 @@ from tests.object_store import s3_clients_of
 from tests.running import write_captions
 from tests.sets import make_set
 
+pytestmark = pytest.mark.slow
+
 CANARY = "Canary4711"
 NOBODY = "127.0.0.1:1"
 """An address on this machine at which nothing answers."""

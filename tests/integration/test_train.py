@@ -23,6 +23,8 @@ from tests.picture_sets import make_picture_set
 from tests.running import start, synth
 from trainer.metrics import read_metrics
 
+pytestmark = pytest.mark.slow
+
 OPTIONS = (
     *("--model", "synth_small_conv", "--set", "model.input_px=16", "--batch-groups", "8"),
     *("--set", "objective.head_hidden=16", "--set", "objective.head_out=8", "--steps", "24"),

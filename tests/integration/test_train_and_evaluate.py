@@ -11,6 +11,8 @@ import pytest
 from tests.picture_sets import make_picture_set, png
 from tests.running import synth
 
+pytestmark = pytest.mark.slow
+
 TEXT = "{context_length=8,width=16,heads=2,layers=1,embed_dim=8}"
 
 

@@ -18,6 +18,8 @@ from pipeline.errors import PipelineError
 from synth import main
 from tests.sets import refused, tree
 
+pytestmark = pytest.mark.slow
+
 COUNTS = {"train": 5032, "select": 807, "report": 810}
 
 

@@ -56,6 +56,7 @@ def many_texts(path: Path) -> None:
     parquet(path, {"caption": repeated("x" * 2_000, 2_000_000)})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("write", "words"),
     [

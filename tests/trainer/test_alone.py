@@ -12,6 +12,8 @@ import pytest
 import trainer
 from tests.running import environment
 
+pytestmark = pytest.mark.slow
+
 STRANGERS = ("ray", "diffusers", "transformers", "sklearn")
 
 

@@ -2,8 +2,12 @@
 
 from pathlib import Path
 
+import pytest
+
 from trainer.control import ControlChannel
 from trainer.testing.ranks import run_ranks
+
+pytestmark = pytest.mark.slow
 
 
 def agree(rank: int, world: int, folder: str) -> None:

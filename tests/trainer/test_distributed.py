@@ -12,6 +12,8 @@ from tests.picture_sets import make_picture_set
 from tests.running import environment
 from trainer.launching import STORE_VARIABLE
 
+pytestmark = pytest.mark.slow
+
 # Registered before torch is imported, so the report is made after all that torch does at the exit.
 RANK = """
 import atexit, json, os, pathlib, sys

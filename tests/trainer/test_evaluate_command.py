@@ -17,6 +17,8 @@ from tests.labelled_sets import encoded, make_folder, make_tars, png, write_tar
 from trainer.models.encoder import EncoderSpec, build_encoder, num_features, save_encoder
 from trainer.models.text import ImageText, TextSpec, save_text
 
+pytestmark = pytest.mark.slow
+
 QUICK = ["--set", "knn.neighbours=3", "--set", "linear.epochs=5", "--device", "cpu"]
 SPEC = EncoderSpec(model="test_vit", input_px=160, crop_fraction=1.0)
 

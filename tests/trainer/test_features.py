@@ -17,6 +17,8 @@ from trainer.features import Features, evaluation_crop, extract
 from trainer.frozen_encoders import Encode, FrozenEncoder
 from trainer.labelled_sets import open_labelled
 
+pytestmark = pytest.mark.slow
+
 BATCH = 4
 
 

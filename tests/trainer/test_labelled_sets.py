@@ -309,6 +309,7 @@ def test_nothing_in_a_tar_is_executed(tmp_path: Path, suffix: str) -> None:
     assert not touched.exists()
 
 
+@pytest.mark.slow
 def test_webdataset_is_secured_before_it_is_imported(tmp_path: Path) -> None:
     on = make_tars(tmp_path, train=[[0]])
     code = (
