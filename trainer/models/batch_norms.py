@@ -61,14 +61,18 @@ class RankBatchNormAct2d(BatchNormAct2d):  # type: ignore[misc]
 def _over_ranks(module: nn.BatchNorm2d, features: Tensor) -> Tensor:
     normal, mean, variance = batch_norm(features, module.eps)
     num_values = features.numel() // features.shape[1] * world_size()
-    if module.running_mean is not None and module.running_var is not None:
-        momentum = 0.1 if module.momentum is None else module.momentum
+    if module.track_running_stats:
+        assert module.num_batches_tracked is not None
+        assert module.running_mean is not None and module.running_var is not None
+        module.num_batches_tracked.add_(1)
+        momentum = module.momentum
+        if momentum is None:
+            # As in torch: without a momentum, all batches so far are averaged.
+            momentum = 1 / int(module.num_batches_tracked)
         # As in torch: a batch is normalised by its biased variance, but the unbiased one is kept.
         unbiased = variance * (num_values / max(num_values - 1, 1))
         module.running_mean.lerp_(mean.to(module.running_mean.dtype), momentum)
         module.running_var.lerp_(unbiased.to(module.running_var.dtype), momentum)
-    if module.num_batches_tracked is not None:
-        module.num_batches_tracked.add_(1)
     if module.affine:
         normal = normal * module.weight.view(1, -1, 1, 1) + module.bias.view(1, -1, 1, 1)
     return normal.to(features.dtype)
