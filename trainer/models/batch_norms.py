@@ -63,7 +63,8 @@ def _over_ranks(module: nn.BatchNorm2d, features: Tensor) -> Tensor:
     num_values = features.numel() // features.shape[1] * world_size()
     if module.track_running_stats:
         assert module.num_batches_tracked is not None
-        assert module.running_mean is not None and module.running_var is not None
+        assert module.running_mean is not None
+        assert module.running_var is not None
         module.num_batches_tracked.add_(1)
         momentum = module.momentum
         if momentum is None:
