@@ -2,12 +2,12 @@
 
     python -m benchmarks.evidence --work DIR [--seeds 0,1,2] [--tables main,guidance,...]
 
-Each seed renders sets of its own and trains with itself as `run.seed`. Encoders are scored on the
-`report` half of the real held-out handwriting, by k-NN (k = 20) and by the linear probe. Every
-training takes 250 steps of 128 crops on one core with one of the recipes `demo*`, unless the label
-of the cell says otherwise. Sets, runs and scores are kept in DIR, so the same command continues a
-benchmark that was stopped. Take another DIR for another version of the code: what is in DIR is not
-made again.
+Every seed has sets that were rendered with it and runs that were trained with it. Encoders are
+scored on the `report` half of the real held-out handwriting, by k-NN (k = 20) and by the linear
+probe. Every training takes 250 steps of 128 crops on one core with one of the recipes `demo*`,
+unless the label of the cell says otherwise. Sets, runs and scores are kept in DIR, so the same
+command continues a benchmark that was stopped. Take another DIR for another version of the code:
+what is in DIR is not made again.
 """
 
 import json
