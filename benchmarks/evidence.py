@@ -2,11 +2,12 @@
 
     python -m benchmarks.evidence --work DIR [--seeds 0,1,2] [--tables main,guidance,...]
 
-Each seed renders its own sets and trains with its own seed. Encoders are scored on the `report`
-half of the real held-out handwriting, by k-NN (k = 20) and by the linear probe. Every training has
-250 steps of 128 crops on one core, with the recipes `demo*`; what differs is in the table. Sets and
-scores in DIR are kept: the same command goes on where it stopped. For another version of the code
-take another DIR.
+Every seed has sets that were rendered with it and runs that were trained with it. Encoders are
+scored on the `report` half of the real held-out handwriting, by k-NN (k = 20) and by the linear
+probe. Every training takes 250 steps of 128 crops on one core with one of the recipes `demo*`,
+unless the label of the cell says otherwise. Sets, runs and scores are kept in DIR, so the same
+command continues a benchmark that was stopped. Take another DIR for another version of the code:
+what is in DIR is not made again.
 """
 
 import json
@@ -49,22 +50,23 @@ RECIPES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cell:
-    """One line of a table."""
+    """One line of a table: what is trained on what, or an encoder that is not trained."""
 
     table: str
     label: str
     objective: str = "stablerep"
     captions: int = 0
-    """0 for the 96 of the embedded list, else the first so many of another list."""
+    """Number of captions: the first ones of a list of 768; 0 for the 96 of the embedded list."""
     views: int = 8
     guidance: float = 4.0
     views_per_step: int = 8
     real: bool = False
-    """Trained on the real training images, 5,032 paintings of 1,258 glyphs."""
+    """Whether it is trained on the real training images, 5,032 paintings of 1,258 glyphs."""
     steps: int = 0
-    """Of training; 0 for the 250 of the recipe."""
+    """Steps of training; 0 for the 250 of the recipe."""
     encoder: str = ""
-    """Not trained: `untrained` or `pixels:8`, the size at which the world is drawn."""
+    """An encoder that is not trained: `untrained`, or `pixels:8`, as the world is drawn at 8 px.
+    Empty for one that is trained."""
 
 
 CELLS = (
@@ -90,7 +92,7 @@ CELLS = (
             captions=768 // views,
             views=views,
             views_per_step=min(views, 8),
-            objective="stablerep" if views > 1 else "simclr",
+            objective="stablerep" if views > 1 else "simclr",  # one view has no other to pair with
         )
         for views in (1, 2, 4, 8, 16)
     ),
@@ -98,17 +100,20 @@ CELLS = (
 
 
 def captions_file(work: Path, count: int) -> Path:
-    """The embedded list, or the first so many of one list of 768 others."""
+    """File of the embedded list for a count of 0, else of the first `count` of 768 other captions.
+
+    A short list is the beginning of a longer one: what is compared is the number of captions.
+    """
     if count == 0:
         return Path(EMBEDDED_LIST)
     path = work / f"captions-{count}.txt"
     drawn = world.draw_descriptions(np.random.default_rng(11), 768)[:count]
-    path.write_text("".join(f"{each.caption()}\n" for each in drawn))
+    path.write_text("".join(f"{description.caption()}\n" for description in drawn))
     return path
 
 
 def rendered(work: Path, cell: Cell, seed: int) -> str:
-    """URL of the set of a cell, rendered if it is not there yet."""
+    """URL of the set of a cell, which is rendered and sealed if it does not exist yet."""
     url = work / f"set-{cell.captions}-{cell.views}-{cell.guidance:g}-{seed}"
     flags = {
         "prompts.file": str(captions_file(work, cell.captions)),
@@ -131,7 +136,10 @@ def rendered(work: Path, cell: Cell, seed: int) -> str:
 
 
 def trained(work: Path, cell: Cell, seed: int) -> Path:
-    """The run of a cell."""
+    """Folder of the run of a cell, which is trained unless it is finished already.
+
+    Cells of different tables that train the same share one run.
+    """
     parts = (cell.objective, cell.captions, cell.views, f"{cell.guidance:g}", cell.views_per_step)
     name = "-".join(map(str, parts)) if not cell.real else "simclr-real"
     out = work / f"run-{name}-{seed}{f'-{cell.steps}' if cell.steps else ''}"
@@ -153,10 +161,11 @@ def trained(work: Path, cell: Cell, seed: int) -> Path:
 
 
 def score(work: Path, cell: Cell, seed: int) -> dict[str, Any]:
-    """k-NN and linear accuracy on the `report` half, in percent."""
+    """Accuracies on the `report` half in percent, by the name of the evaluation."""
     if cell.encoder == "pixels:8":
         name = cell.encoder
     elif cell.encoder:
+        # `untrained:` takes the tower from a run; the run of the default cell is trained anyway.
         name = f"untrained:{trained(work, Cell(table='', label=''), seed)}"
     else:
         name = str(trained(work, cell, seed))
@@ -172,19 +181,19 @@ def score(work: Path, cell: Cell, seed: int) -> dict[str, Any]:
         batch_size=256,
     )
     assert document is not None
-    return {each["name"]: 100 * each["accuracy"] for each in document["scores"]}
+    return {entry["name"]: 100 * entry["accuracy"] for entry in document["scores"]}
 
 
 def show(cells: Sequence[Cell], scores: dict[str, dict[str, Any]], seeds: Sequence[int]) -> str:
-    """The tables as Markdown: mean ± standard deviation over the seeds."""
+    """The tables as Markdown: mean ± standard deviation over the seeds that were scored."""
     lines: list[str] = []
     for table in dict.fromkeys(cell.table for cell in cells):
         lines += ["", f"| {table} | k-NN | linear |", "|---|---|---|"]
-        for cell in (each for each in cells if each.table == table):
-            found = [scores[key] for seed in seeds if (key := _key(cell, seed)) in scores]
-            if not found:
+        for cell in (cell for cell in cells if cell.table == table):
+            of_seeds = [scores[key] for seed in seeds if (key := _key(cell, seed)) in scores]
+            if not of_seeds:
                 continue
-            texts = [_spread([each[kind] for each in found]) for kind in ("knn", "linear")]
+            texts = [_spread([row[name] for row in of_seeds]) for name in ("knn", "linear")]
             lines.append(f"| {cell.label} | {' | '.join(texts)} |")
     return "\n".join(lines)
 
@@ -196,14 +205,15 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def _key(cell: Cell, seed: int) -> str:
-    values = {key: each for key, each in asdict(cell).items() if key not in ("table", "label")}
+    # Without table and label, so that equal cells of two tables are scored once.
+    values = {key: value for key, value in asdict(cell).items() if key not in ("table", "label")}
     if not cell.steps:
-        del values["steps"]
+        del values["steps"]  # scores that are kept from before the field have no such key
     return json.dumps([values, seed], sort_keys=True)
 
 
 def _order(cells: Iterable[Cell], seeds: Sequence[int]) -> list[tuple[Cell, int]]:
-    """Seed by seed, so that what is there first is a whole table."""
+    """All cells of the first seed, then of the next: whole tables can be read early."""
     return [(cell, seed) for seed in seeds for cell in cells]
 
 
@@ -212,7 +222,7 @@ def _order(cells: Iterable[Cell], seeds: Sequence[int]) -> list[tuple[Cell, int]
 @click.option("--seeds", default="0,1,2")
 @click.option("--tables", default=",".join(dict.fromkeys(cell.table for cell in CELLS)))
 def main(work: Path, seeds: str, tables: str) -> None:
-    """Train and score what is missing, and print the tables."""
+    """Train and score the cells that have no score yet, and print the tables."""
     torch.set_num_threads(1)
     described = machine.describe()
     print(described)
@@ -221,19 +231,21 @@ def main(work: Path, seeds: str, tables: str) -> None:
     write_paintings(work / "handwriting")
     kept = work / "scores.json"
     scores: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
-    wanted = tables.split(",")
-    cells = [cell for cell in CELLS if cell.table in wanted]
-    numbers = [int(each) for each in seeds.split(",")]
-    for cell, seed in _order(cells, numbers):
+    table_names = tables.split(",")
+    cells = [cell for cell in CELLS if cell.table in table_names]
+    seed_numbers = [int(text) for text in seeds.split(",")]
+    for cell, seed in _order(cells, seed_numbers):
         if _key(cell, seed) not in scores:
             scores[_key(cell, seed)] = score(work, cell, seed)
             kept.write_text(json.dumps(scores, indent=1))
             print(
                 f"seed {seed}, {cell.table}, {cell.label}: {scores[_key(cell, seed)]}", flush=True
             )
-    text = show(cells, scores, numbers)
+    text = show(cells, scores, seed_numbers)
     print(text)
-    if wanted == list(dict.fromkeys(cell.table for cell in CELLS)) and len(numbers) >= 3:
+    # Only a full benchmark replaces the results that README.md quotes.
+    is_full = table_names == list(dict.fromkeys(cell.table for cell in CELLS))
+    if is_full and len(seed_numbers) >= 3:
         RESULTS.parent.mkdir(exist_ok=True)
         document = {"machine": described, "tables": text.splitlines(), "scores": scores}
         RESULTS.write_text(f"{json.dumps(document, indent=1)}\n")

@@ -2,10 +2,14 @@
 
     python -m benchmarks.generate_speed [--rounds 5]
 
-Interleaved in one run, on one core of rendering each: (a) a bare loop over the same renderer that
-stores nothing, twice per round so that its noise is known; (b) the worker of `synth generate` with
-everything stored; (c) the stock pipeline called as `pipe(prompts, num_views_per_subject=N)`. Then
-two worker processes at once, for the throughput of the machine.
+Each round runs three programs in turn, each of which renders on one core:
+
+(a) a bare loop over the same renderer that stores nothing; it runs twice a round, and the ratio of
+    the two tells the noise of the machine;
+(b) the worker of `synth generate`, which stores everything;
+(c) the stock pipeline, called as `pipe(prompts, num_images_per_prompt=N)`.
+
+At the end two worker processes run at once, for the throughput of the machine.
 """
 
 import multiprocessing
@@ -36,7 +40,7 @@ PROMPTS_PER_SHARD = 32
 
 
 def new_set(folder: Path) -> Generation:
-    """A set that is begun and has everything left to do."""
+    """A set that is begun, with all of its shards still to be made."""
     flags = {
         "prompts.file": str(EMBEDDED_LIST),
         "views.per_subject": VIEWS,
@@ -50,7 +54,7 @@ def new_set(folder: Path) -> Generation:
 
 
 def bare(shards: ShardSet, renderer: TextToImage) -> float:
-    """Seconds to render every view and drop it."""
+    """Seconds to render all views of a set; each is dropped."""
     requests = requests_of(shards.recipe.identity, shards.all_subjects())
     start = time.perf_counter()
     for batch in batches(requests, BATCH, renderer.batch_key):
@@ -59,10 +63,10 @@ def bare(shards: ShardSet, renderer: TextToImage) -> float:
 
 
 def stored(folder: Path) -> float:
-    """Seconds to make and seal the whole set, the renderer loaded before."""
+    """Seconds to make and seal a whole set; loading the renderer is not counted."""
     generation = new_set(folder)
     worker = ShardWorker.open(generation.job)
-    worker.render_views(generation.shards.requests(0)[:1])
+    worker.render_views(generation.shards.requests(0)[:1])  # the first call is slower than others
     opened = replace(generation, executor=_WarmExecutor(worker))
     start = time.perf_counter()
     for _ in run(opened):
@@ -72,7 +76,7 @@ def stored(folder: Path) -> float:
 
 
 class _WarmExecutor(InlineExecutor):
-    """An executor whose worker is loaded already: loading is not what is measured."""
+    """An executor whose worker is loaded already, so that loading is not measured."""
 
     def __init__(self, worker: ShardWorker) -> None:
         super().__init__(InlineConfig())
@@ -83,24 +87,28 @@ class _WarmExecutor(InlineExecutor):
 
 
 def stock(shards: ShardSet, pipe: object) -> float:
-    """Seconds of the stock call, eight captions at a time."""
+    """Seconds of the stock pipeline, with as many views in a call as (a) has in a batch."""
     captions = [subject.text for subject in shards.all_subjects()]
     start = time.perf_counter()
     for index in range(0, len(captions), BATCH // VIEWS):
-        pipe(  # type: ignore[operator]
-            captions[index : index + BATCH // VIEWS],
-            num_views_per_subject=VIEWS,
+        batch = captions[index : index + BATCH // VIEWS]
+        made = pipe(  # type: ignore[operator]
+            batch,
+            num_images_per_prompt=VIEWS,
             guidance_scale=GUIDANCE,
             num_inference_steps=STEPS,
         )
+        # A pipeline ignores an argument that it does not know, and would do an eighth of the work.
+        assert len(made.images) == len(batch) * VIEWS
     return time.perf_counter() - start
 
 
-def _one_of_two(folder: str, barrier: "multiprocessing.synchronize.Barrier", rate: object) -> None:
+def _one_of_two(
+    folder: str, barrier: "multiprocessing.synchronize.Barrier", durations: object
+) -> None:
     torch.set_num_threads(1)
-    barrier.wait()
-    seconds = stored(Path(folder))
-    rate.put(seconds)  # type: ignore[attr-defined]
+    barrier.wait()  # until the other process has imported everything as well
+    durations.put(stored(Path(folder)))  # type: ignore[attr-defined]
 
 
 @click.command(help=__doc__)
@@ -132,20 +140,22 @@ def main(rounds: int) -> None:
         for name, values in seconds.items():
             print(f"{name:10s} {views / statistics.median(values):7.1f} views/s")
         for name, other in (("bare again", "bare"), ("stored", "bare"), ("stored", "stock")):
+            # Ratios within a round, so that a slow drift of the machine cancels out.
             ratios = [b / a for a, b in zip(seconds[name], seconds[other], strict=True)]
             print(
                 f"speed of {name} / {other}: median {statistics.median(ratios):.3f}, "
                 f"{min(ratios):.3f} to {max(ratios):.3f}"
             )
         context = multiprocessing.get_context("spawn")
-        barrier, queue = context.Barrier(2), context.Queue()
+        barrier, durations = context.Barrier(2), context.Queue()
         pair = [
-            context.Process(target=_one_of_two, args=(f"{scratch}/two-{each}", barrier, queue))
-            for each in range(2)
+            context.Process(target=_one_of_two, args=(f"{scratch}/two-{i}", barrier, durations))
+            for i in range(2)
         ]
         for process in pair:
             process.start()
-        rates = [views / queue.get() for _ in pair]
+        # Read before `join`: a process may not end before its queue is read.
+        rates = [views / durations.get() for _ in pair]
         for process in pair:
             process.join()
         print(f"two workers at once, everything stored: {sum(rates):.1f} views/s")

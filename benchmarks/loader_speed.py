@@ -2,11 +2,13 @@
 
     python -m benchmarks.loader_speed [--rounds 5]
 
-Plain is `wds.WebDataset(tar).decode("pil").map(torchvision transforms)`, as its documentation
-shows it, on the very tars that the loader reads. Two recipes: weak (crop, flip, normalise), and
-that of StableRep (with jitter, grey and blur). The loader hands on uint8 crops, and whole batches
-are coloured on the device; both parts are timed, and their sum is what it costs where the device
-is this CPU. A third comparison uses 6 of the 10 views of a group, where plain decodes all ten.
+Plain is `wds.WebDataset(tar).decode("pil").map(torchvision transforms)`, as the documentation of
+WebDataset shows it, on the same tar that the loader reads. There are three comparisons: the weak
+augmentations (crop, flip, normalise); those of StableRep (with jitter, grey and blur); and the weak
+ones with 6 of the 10 views of a group, where plain decodes all ten.
+
+The loader gives uint8 crops, and the trainer colours whole batches on the device. Both parts are
+timed: the loader alone, and the sum, which is the cost where the device is this CPU.
 """
 
 import io
@@ -46,7 +48,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
 def picture(seed: int) -> bytes:
-    """A JPEG of quality 95 with detail at every scale, near 52 kB as Stable Diffusion's are."""
+    """A JPEG of quality 95 and about 30 kB, with detail at every scale."""
     rng = np.random.default_rng(seed)
     pixels = np.zeros((SIZE_PX, SIZE_PX, 3))
     for cells in (2, 4, 8, 16, 32, 64, 128):
@@ -59,7 +61,7 @@ def picture(seed: int) -> bytes:
 
 
 def make_set(folder: Path) -> ShardSet:
-    """One sealed shard of such pictures."""
+    """A sealed set of one shard, each view a `picture`."""
     texts = [f"thing {index}" for index in range(PROMPTS)]
     subjects = [
         SubjectRow(group_index=i, group_id=group_id("caption", text), kind="caption", text=text)
@@ -115,7 +117,7 @@ def make_set(folder: Path) -> ShardSet:
 
 
 def plain(folder: Path, augment: AugmentConfig) -> Iterator[torch.Tensor]:
-    """What a user would write."""
+    """Crops as a user of WebDataset would make them, float32 [3, 224, 224]."""
     import webdataset as wds
 
     colours = [
@@ -147,14 +149,18 @@ def ours(folder: Path, augment: AugmentConfig, views: int) -> Batches:
 
 
 def rate_plain(folder: Path, augment: AugmentConfig, used: float = 1.0) -> float:
-    """Used images a second."""
+    """Images a second of CPU time, of which a part is counted.
+
+    Args:
+        used: Part of the decoded images that a training would use.
+    """
     start = time.process_time()
     count = sum(1 for _ in plain(folder, augment))
     return used * count / (time.process_time() - start)
 
 
 def rates_ours(folder: Path, augment: AugmentConfig, views: int = VIEWS) -> tuple[float, float]:
-    """Images a second of the loader alone, and with colours and normalisation on this CPU."""
+    """Images a second of CPU time: of the loader alone, and with colours and normalisation."""
     start = time.process_time()
     batches = ours(folder, augment, views)
     mean = torch.tensor(MEAN).view(1, 3, 1, 1) * 255
@@ -167,6 +173,7 @@ def rates_ours(folder: Path, augment: AugmentConfig, views: int = VIEWS) -> tupl
         host += time.process_time() - start
         assert not isinstance(batch, Exception)
         start = time.process_time()
+        # As `normalize` of the trainer does it, in one step on pixels from 0 to 255.
         (colour(batch.images[0], batch.colours[0]) - mean) / std
         device += time.process_time() - start
         count += len(batch.images[0])
@@ -198,7 +205,10 @@ def main(rounds: int) -> None:
 def compare(
     name: str, folder: Path, augment: AugmentConfig, rounds: int, views: int = VIEWS
 ) -> None:
-    """Interleave after a warm-up, and print the medians with their range."""
+    """Print a line of the table: medians of rounds after a warm-up, ratios with their range.
+
+    Plain runs before and after the loader in each round; how far the two differ is the noise.
+    """
     rate_plain(folder, augment)
     rates_ours(folder, augment, views)
     baseline: Callable[[], float] = lambda: rate_plain(folder, augment, views / VIEWS)  # noqa: E731
@@ -209,10 +219,13 @@ def compare(
         rows.append((first, baseline(), host, whole))
     columns = [statistics.median(column) for column in zip(*rows, strict=True)]
     ratios = [sorted(row[i] / ((row[0] + row[1]) / 2) for row in rows) for i in (2, 3)]
-    told = [f"{statistics.median(each):.2f} ({each[0]:.2f} to {each[-1]:.2f})" for each in ratios]
+    host_ratio, whole_ratio = (
+        f"{statistics.median(values):.2f} ({values[0]:.2f} to {values[-1]:.2f})"
+        for values in ratios
+    )
     print(
-        f"| {name} | {columns[0]:,.0f} | {columns[1]:,.0f} | {columns[2]:,.0f} | {told[0]} | "
-        f"{columns[3]:,.0f} | {told[1]} |",
+        f"| {name} | {columns[0]:,.0f} | {columns[1]:,.0f} | {columns[2]:,.0f} | {host_ratio} | "
+        f"{columns[3]:,.0f} | {whole_ratio} |",
         flush=True,
     )
 

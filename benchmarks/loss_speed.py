@@ -2,9 +2,9 @@
 
     python -m benchmarks.loss_speed [--rows 8196] [--dim 256] [--views 6] [--rounds 5]
 
-Dense is what a user would otherwise run, written as the reference code does it: one-hot targets,
-logits with the diagonal masked, `log_softmax`, all of them rows x rows. One thread, CPU time,
-interleaved; memory is the growth of the peak resident set in a process of its own.
+Dense is the form of the reference code: one-hot targets, logits with the diagonal masked, and
+`log_softmax`, each a matrix of rows x rows. Both forms run in turn on one thread, in CPU time.
+Memory is the growth of the peak resident set, each form in a process of its own.
 """
 
 import multiprocessing
@@ -25,7 +25,12 @@ SCALE = 10.0
 
 
 def dense(embeddings: Tensor, ids: Tensor) -> Tensor:
-    """Cross-entropy with a uniform target over positives, as matrices."""
+    """Cross-entropy against a uniform target over the positives, with whole matrices.
+
+    Args:
+        embeddings: Unit vectors, [rows, dim].
+        ids: Group of each row, [rows]; rows of one group are positives of each other.
+    """
     is_self = torch.eye(len(ids), dtype=torch.bool)
     mask = (ids[:, None] == ids[None, :]).float().masked_fill(is_self, 0)
     targets = mask / mask.sum(1, keepdim=True)
@@ -34,7 +39,7 @@ def dense(embeddings: Tensor, ids: Tensor) -> Tensor:
 
 
 def chunked(embeddings: Tensor, ids: Tensor) -> Tensor:
-    """Ours."""
+    """The same loss as the trainer computes it, without a matrix of rows x rows."""
     return multi_positive_loss(embeddings, embeddings, ids, ids, scale=SCALE, first_self=0)
 
 
@@ -42,8 +47,9 @@ FORMS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"dense": dense, "chunked
 
 
 def inputs(rows: int, dim: int, views: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
-    """Embeddings near those of an early step, and their groups."""
+    """Random unit embeddings [rows, dim], as in an early step, and their groups [rows]."""
     rng = torch.Generator().manual_seed(0)
+    # Drawn in float64 and then rounded, so that both precisions have the same numbers.
     embeddings = torch.nn.functional.normalize(
         torch.randn(rows, dim, generator=rng, dtype=torch.float64), dim=1
     )
@@ -51,7 +57,7 @@ def inputs(rows: int, dim: int, views: int, dtype: torch.dtype) -> tuple[Tensor,
 
 
 def seconds(form: str, embeddings: Tensor, ids: Tensor) -> float:
-    """CPU time of forward and backward."""
+    """CPU seconds of forward and backward; leaves the gradient in `embeddings.grad`."""
     embeddings.grad = None
     start = time.process_time()
     FORMS[form](embeddings, ids).backward()  # type: ignore[no-untyped-call]
@@ -59,10 +65,10 @@ def seconds(form: str, embeddings: Tensor, ids: Tensor) -> float:
 
 
 def peak_bytes(form: str, rows: int, dim: int, views: int) -> int:
-    """Growth of the peak memory of this process; call it in a new one."""
+    """Growth of the peak memory of this process. Call it once, in a process of its own."""
     torch.set_num_threads(1)
     embeddings, ids = inputs(rows, dim, views, torch.float32)
-    seconds(form, *inputs(2 * views, dim, views, torch.float32))  # libraries are loaded by then
+    seconds(form, *inputs(2 * views, dim, views, torch.float32))  # loads the libraries
     before = _resident_kb("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
     seconds(form, embeddings, ids)
@@ -70,7 +76,10 @@ def peak_bytes(form: str, rows: int, dim: int, views: int) -> int:
 
 
 def _resident_kb(kind: str) -> int:
-    """Resident set of this process, now or at its peak; getrusage would tell the parent's."""
+    """Resident set of this process in kB, now (VmRSS) or at its peak (VmHWM).
+
+    `getrusage` keeps the peak of the parent over fork and exec, and so reports too much.
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(kind))
 
@@ -87,8 +96,8 @@ def main(rows: int, dim: int, views: int, rounds: int) -> None:
     embeddings, ids = inputs(rows, dim, views, torch.float32)
     times: dict[str, list[float]] = {"dense": [], "chunked": [], "dense again": []}
     for _ in range(rounds):
-        for name, found in times.items():
-            found.append(seconds(name.split()[0], embeddings, ids))
+        for name, values in times.items():
+            values.append(seconds(name.split()[0], embeddings, ids))
     gradients = {}
     for name in FORMS:
         seconds(name, embeddings, ids)
@@ -108,8 +117,8 @@ def main(rows: int, dim: int, views: int, rounds: int) -> None:
         print(f"| {name} | {median:.2f} | {memory[name] / 1e6:,.0f} | {error:.1e} |")
     ratios = [a / b for a, b in zip(times["dense"], times["chunked"], strict=True)]
     itself = [a / b for a, b in zip(times["dense"], times["dense again"], strict=True)]
-    for what, each in (("dense / chunked", ratios), ("dense / dense", itself)):
-        print(f"{what}: {statistics.median(each):.2f} ({min(each):.2f} to {max(each):.2f})")
+    for name, values in (("dense / chunked", ratios), ("dense / dense", itself)):
+        print(f"{name}: {statistics.median(values):.2f} ({min(values):.2f} to {max(values):.2f})")
     print(f"memory: {memory['chunked'] / memory['dense']:.1%} of dense")
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 def processor() -> str:
-    """Name of the processor, as far as the system tells."""
+    """Name of the processor; empty where the system does not say it."""
     for line in Path("/proc/cpuinfo").read_text().splitlines():
         if line.startswith("model name"):
             return line.partition(":")[2].strip()

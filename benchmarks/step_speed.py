@@ -2,16 +2,16 @@
 
     python -m benchmarks.step_speed [--rounds 5] [--steps 6]
 
-Bare is the same tower, head, loss and AdamW on one batch that is already a normalised tensor, in a
-loop by hand. The trainer's step loads and decodes views in one worker process, colours them, takes
-the norm of the gradients, guards against NaN and writes metrics each step. One thread computes and
-another core loads. Interleaved; an A/A ratio of the bare loop tells the noise.
+Bare is a loop by hand: the same tower, head, loss and AdamW on one batch that is already a
+normalised tensor. The step of the trainer also loads and decodes views in a worker process, colours
+them, takes the norm of the gradients, guards against NaN and writes metrics. One thread computes,
+and the worker has a core of its own. In each round the bare loop runs before and after the trainer;
+the ratio of the two is the noise of the machine.
 """
 
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
@@ -45,7 +45,7 @@ RECIPES = {
 
 
 def make(url: str, model: str, augment: tuple[str, ...], steps: int) -> Plan:
-    """The plan of a short run."""
+    """The plan of a run of a few steps on the set at `url`."""
     config = load_config(
         recipe=None,
         overrides=[*SETTINGS, *augment],
@@ -55,7 +55,7 @@ def make(url: str, model: str, augment: tuple[str, ...], steps: int) -> Plan:
 
 
 def bare(plan: Plan, steps: int) -> float:
-    """Seconds a step by hand."""
+    """Median seconds of a step of the loop by hand; its first step is left out as a warm-up."""
     torch.manual_seed(0)
     learner = Learner(plan.spec, plan.objective, plan.objective_config).train()
     optimizer = make_optimizer(learner, plan.config.optimizer)
@@ -75,7 +75,7 @@ def bare(plan: Plan, steps: int) -> float:
 
 
 def whole(plan: Plan, folder: Path) -> tuple[float, float]:
-    """Seconds a step of the trainer, and the part of it that data was waited for."""
+    """Median seconds of a step of the trainer, and the part of it spent on waiting for data."""
     marks, waits = [], []
 
     def mark(step: int, values: dict[str, float]) -> None:
@@ -114,12 +114,13 @@ def main(model: str, rounds: int, steps: int) -> None:
 
 def _line(name: str, rows: list[tuple[float, float, float, float]]) -> str:
     first, step, second, wait = (statistics.median(column) for column in zip(*rows, strict=True))
-    ratios: Callable[[list[float]], str] = lambda each: (  # noqa: E731
-        f"{statistics.median(each):.3f} ({min(each):.3f} to {max(each):.3f})"
-    )
-    ours = ratios([row[1] / ((row[0] + row[2]) / 2) for row in rows])
-    itself = ratios([row[0] / row[2] for row in rows])
+    ours = _spread([row[1] / ((row[0] + row[2]) / 2) for row in rows])
+    itself = _spread([row[0] / row[2] for row in rows])
     return f"| {name} | {(first + second) / 2:.2f} | {step:.2f} | {ours} | {itself} | {wait:.1%} |"
+
+
+def _spread(ratios: list[float]) -> str:
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
 
 
 if __name__ == "__main__":

@@ -57,7 +57,8 @@ class Generation:
     todo: Sequence[int]
     """Shards that are neither committed nor given up, ascending."""
     drift: Sequence[str]
-    """A line for each library whose version is not the one that the set was begun with."""
+    """A line for each library whose version is not, or not known to be, the one that the set was
+    begun with."""
 
 
 def begin(
@@ -323,12 +324,17 @@ def _redacted(value: Any) -> Any:
 
 
 def _drift(recorded: Mapping[str, Any]) -> list[str]:
-    """Versions that changed. Example: "torch 2.14.0, the set was begun with 2.11.0"."""
+    """Versions that changed or were not recorded.
+
+    Example: "torch 2.14.0, the set was begun with 2.11.0".
+    """
     before = recorded.get("versions")
     if not isinstance(before, Mapping):
         return []
-    return [
-        f"{name} {now}, the set was begun with {before.get(name)}"
-        for name, now in _versions().items()
-        if now != before.get(name)
-    ]
+    lines = []
+    for name, now in _versions().items():
+        if name not in before:
+            lines.append(f"{name} {now}, the version that the set was begun with is not recorded")
+        elif now != before[name]:
+            lines.append(f"{name} {now}, the set was begun with {before[name]}")
+    return lines

@@ -16,7 +16,7 @@ def png(value: int = 0, *, px: int = 8, mode: str = "RGB") -> bytes:
 
 
 def encoded(pixels: np.ndarray, kind: str, *, mode: str = "RGB") -> bytes:
-    """Pixels by Pillow, in any of its modes."""
+    """Pixels [height, width, 3] as a file of some kind, by Pillow and in one of its modes."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert(mode).save(buffer, kind)
     return buffer.getvalue()
@@ -49,7 +49,10 @@ def labelled_members(
 
 
 def make_tars(root: Path, **splits: Sequence[Sequence[int]]) -> str:
-    """A set in tars: the labels of each tar of each split. Returns what `--on` is given."""
+    """Write a set in tars, and return its address for `--on`.
+
+    Example: make_tars(root, train=[[0, 1], [1]]) has two tars in train, with two images and one.
+    """
     for name, tars in splits.items():
         first = 0
         for number, labels in enumerate(tars):
@@ -59,7 +62,10 @@ def make_tars(root: Path, **splits: Sequence[Sequence[int]]) -> str:
 
 
 def make_folder(root: Path, **splits: Mapping[str, int]) -> str:
-    """A set in folders: number of images by class of each split. Returns what `--on` is given."""
+    """Write a set in folders, and return its address for `--on`.
+
+    Example: make_folder(root, train={"cat": 2}) has two images of class cat in train.
+    """
     for name, classes in splits.items():
         for label, (class_name, count) in enumerate(classes.items()):
             (root / name / class_name).mkdir(parents=True)

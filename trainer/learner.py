@@ -14,17 +14,18 @@ from trainer.objectives import Batch, Crops, LossTerms, Objective, Towers
 
 
 class Learner(nn.Module):
-    """From a loaded batch to the loss of this rank's rows.
+    """An image tower with an objective: from a loaded batch to the loss of this rank's rows.
 
     Args:
-        spec: What makes the image tower.
+        spec: Describes the image tower.
         objective: Class of the objective.
-        config: Instance of its `Config`.
-        classes: Names of the classes that labels are indices into.
-        dtype: What autocast computes in; None for float32 throughout.
+        config: Instance of the objective's `Config`.
+        classes: Names of the classes that labels are indices into; empty if labels are not read.
+        dtype: Type in which autocast computes; None for float32 throughout.
 
     Raises:
-        ConfigError: There is no such tower, or it does not take the crops of the objective.
+        ConfigError: timm has no such tower, or the tower does not take crops of the sizes that the
+            objective wants.
     """
 
     def __init__(
@@ -39,18 +40,24 @@ class Learner(nn.Module):
         super().__init__()
         self.spec = spec
         self.encoder = synchronize_batch_norms(build_encoder(spec))
+        # A dataclass and no module, so that the state has the tower once, as `encoder`.
         self._towers = Towers(image=self.encoder, num_features=num_features(self.encoder, spec))
         self.objective: Objective = objective(config, self._towers, classes)
         self.arrangement = self.objective.arrangement(config)
         self._dtype = dtype
+        # Small crops must fit the tower, too: tried now, and not in the first step.
         for crops in self.arrangement.crops:
             side_px = crops.side_px(spec.input_px)
             if side_px != spec.input_px:
                 num_features(self.encoder, spec.model_copy(update={"input_px": side_px}))
 
     def forward(self, loaded: LoadedBatch) -> LossTerms:
-        """The mean loss of this rank's rows; the crops are coloured here, on the device."""
-        batch = self._batch(loaded)
+        """The mean loss of this rank's rows.
+
+        Crops are coloured and normalised here, on the device
+        (docs/adr/0012-colours-on-the-device.md).
+        """
+        batch = self._batch(loaded)  # outside of autocast: colours are computed in float32
         device = loaded.ids.device.type
         with torch.autocast(device, self._dtype, enabled=self._dtype is not None):
             return self.objective(self._towers, batch)
@@ -75,5 +82,5 @@ class Learner(nn.Module):
         self.objective.after_step(self._towers, step, num_steps)
 
     def exports(self) -> Mapping[str, Any]:
-        """The modules that a finished run keeps, by part."""
+        """The modules that a finished run keeps, by part: `image`, and what the objective adds."""
         return {"image": self.encoder, **self.objective.exports()}

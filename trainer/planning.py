@@ -118,8 +118,11 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
 
 def _demand(config: TrainConfig, arrangement: Arrangement) -> Demand:
     name, asked = config.objective["name"], config.batch.views_per_group
-    if config.batch.groups < 2:
-        raise ConfigError("batch.groups is 1: a single group has no negatives; give at least 2")
+    if config.batch.groups < arrangement.min_groups:
+        raise ConfigError(
+            f"batch.groups is {config.batch.groups}: {name} needs at least "
+            f"{arrangement.min_groups} groups in a step"
+        )
     num_views = asked or max(arrangement.min_views, 1)
     if arrangement.splits_groups:
         if asked not in (None, 1):

@@ -1,4 +1,7 @@
-"""The file of scores: one encoder on one split of one set, by one evaluation after the other."""
+"""The file of scores of one encoder on one split of one set, with an entry for each evaluation.
+
+Evaluations may be run on different days: what is written is merged with what the file holds.
+"""
 
 import json
 import re
@@ -32,7 +35,7 @@ class _Score(BaseModel):
 
 
 class _Document(BaseModel):
-    """What must be there for scores to be added; everything else is kept as it is."""
+    """The keys that adding scores needs. Others are not checked, and they are kept as they are."""
 
     model_config = ConfigDict(strict=True)
     encoder: dict[str, Any]
@@ -41,9 +44,13 @@ class _Document(BaseModel):
 
 
 def scores_path(run: Path | None, set_name: str, test_split: str) -> Path | None:
-    """Default path of the scores: inside the run, or None if the encoder is not from a run."""
+    """Default path of the scores: inside the run, or None if the encoder is not from a run.
+
+    Example: run `r`, set `wds:s3://bucket/cars` and split `test` give `r/scores/cars-test.json`.
+    """
     if run is None:
         return None
+    # The last part of an address, with nothing in it that could leave the folder or hide the file.
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", re.split(r"[/:]", set_name)[-1]).strip("-.")
     return run / "scores" / f"{name or 'set'}-{test_split}.json"
 
@@ -52,7 +59,7 @@ def read_scores(path: Path, *, set_name: str, test_split: str) -> dict[str, Any]
     """The scores in a file, or None if there is no such file.
 
     Raises:
-        ConfigError: The file holds something else, or scores of another set.
+        ConfigError: The file is none of scores, or holds scores on another set or split.
     """
     try:
         document = json.loads(read_regular(path, max_bytes=MAX_BYTES))
@@ -70,19 +77,24 @@ def read_scores(path: Path, *, set_name: str, test_split: str) -> dict[str, Any]
 
 
 def write_scores(path: Path, document: Mapping[str, Any]) -> None:
-    """Write scores, beside those of other evaluations of the same encoder on the same images.
+    """Write scores, and keep those that the file has of other evaluations.
 
-    Scores of another encoder or of other images are replaced.
+    Only scores of the same encoder on the same images are kept; any others are replaced.
+
+    Args:
+        path: The file; its folder is made if it does not exist.
+        document: What `trainer.scoring.score_encoder` returns.
 
     Raises:
-        ConfigError: See `read_scores`; or the file cannot be written.
+        ConfigError: As `read_scores` raises it, or the file cannot be written.
     """
     scored = document["set"]
     kept = read_scores(path, set_name=scored["name"], test_split=scored["test_split"])
     scores = {score["name"]: score for score in document["scores"]}
     if kept is not None and _is_comparable(kept, document):
         scores = {score["name"]: score for score in kept["scores"]} | scores
-        if scored["train"] is None:  # the kept scores were trained on something, which still holds
+        # A run of zero-shot alone does not read train; what the kept scores were trained on stays.
+        if scored["train"] is None:
             facts = {name: kept["set"][name] for name in ("train", "num_test_in_train")}
             document = {**document, "set": {**scored, **facts}}
     text = json.dumps({**document, "scores": list(scores.values())}, indent=2)
@@ -94,9 +106,10 @@ def write_scores(path: Path, document: Mapping[str, Any]) -> None:
 
 
 def _is_comparable(old: Mapping[str, Any], new: Mapping[str, Any]) -> bool:
-    """Whether one encoder was tested on the same images, and trained on the same if at all."""
+    """Whether one encoder was tested on the same images, and on the same train if both used one."""
 
     def identity(document: Mapping[str, Any]) -> list[Any]:
+        # By its content: the same encoder may have been named by another address.
         encoder = {key: value for key, value in document["encoder"].items() if key != "name"}
         return [encoder, document["set"]["test"], document["set"]["num_classes"]]
 

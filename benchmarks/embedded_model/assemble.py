@@ -1,4 +1,7 @@
-"""The parts of the embedded model, all of them stock classes, and their folder on disk."""
+"""The parts of the embedded model, all of them stock classes, and their folder on disk.
+
+docs/adr/0008-the-embedded-model.md says why there is such a model, and why it looks like this.
+"""
 
 from dataclasses import dataclass
 from itertools import product
@@ -18,13 +21,14 @@ from pipeline.embedded import world
 TOKENS = 24
 TEXT_WIDTH = 96
 LATENT_SCALE = 20.0
-"""The decoder clamps what it is given by 3 tanh(x / 3): at a twentieth of the range it is exact to
-1e-4, where at the whole range it would bend the colours."""
+"""Latents are pictures divided by this. The decoder clamps its input by 3 tanh(x / 3), which is
+exact to 1e-4 at a twentieth of the range of a picture, but would bend colours at the whole range.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """What a Stable Diffusion pipeline is put together from."""
+    """The parts that make a Stable Diffusion pipeline."""
 
     tokenizer: CLIPTokenizer
     text_encoder: CLIPTextModel
@@ -34,7 +38,10 @@ class Parts:
 
 
 def to_latents(pictures: NDArray[np.float64]) -> Tensor:
-    """The latent is the 8 px picture itself: [n, 8, 8, 3] in 0 to 1 -> [n, 3, 8, 8]."""
+    """8 px pictures [n, 8, 8, 3] from 0 to 1 as latents [n, 3, 8, 8] from -1 to 1.
+
+    A latent is the picture itself: the U-Net learns in these units, before the scaling of the VAE.
+    """
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() * 2 - 1
 
 
@@ -54,12 +61,14 @@ def build_tokenizer() -> CLIPTokenizer:
     model.train_from_iterator(words, trainer)
     merges = [tuple(pair) for pair in _merges(model)]
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokens = alphabet + [each + "</w>" for each in alphabet] + ["".join(each) for each in merges]
+    # The order of CLIP's own vocabulary: bytes, bytes that end a word, merges, special tokens.
+    tokens = alphabet + [byte + "</w>" for byte in alphabet] + ["".join(pair) for pair in merges]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*tokens, start, end]))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)
 
 
 def _merges(model: Tokenizer) -> list[list[str]]:
+    """The merges of a tokenizer; versions of tokenizers write a pair as a list or as one text."""
     import json
 
     pairs = json.loads(model.to_str())["model"]["merges"]
@@ -67,9 +76,10 @@ def _merges(model: Tokenizer) -> list[list[str]]:
 
 
 def build_vae() -> AutoencoderTiny:
-    """An autoencoder with weights set by hand: it enlarges 8 px four times by bilinear doubling.
+    """An autoencoder with weights set by hand, not trained.
 
-    Its encoder averages blocks of 4 x 4 pixels, which is close to the inverse.
+    Its decoder doubles 8 px pictures twice, bilinearly, to 32 px. Its encoder averages blocks of
+    4 x 4 pixels, which is close to the inverse.
     """
     vae = AutoencoderTiny(
         latent_channels=3,
@@ -83,7 +93,7 @@ def build_vae() -> AutoencoderTiny:
     with torch.no_grad():
         for weight in vae.parameters():
             weight.zero_()
-            if weight.ndim == 4:
+            if weight.ndim == 4:  # of a convolution: 1 in the middle of its kernel copies a channel
                 for channel in range(3):
                     weight[channel, channel, 1, 1] = 1
         # Latents are in -1 to 1 over LATENT_SCALE, pictures inside the autoencoder in 0 to 1.
@@ -92,6 +102,7 @@ def build_vae() -> AutoencoderTiny:
         for layer in (1, 2):
             weight = vae.encoder.layers[layer].weight
             weight.zero_()
+            # A mean of 2 x 2 pixels, at a stride of 2.
             for channel, row, column in product(range(3), (1, 2), (1, 2)):
                 weight[channel, channel, row, column] = 0.25
         vae.encoder.layers[3].weight.mul_(2 / LATENT_SCALE)
@@ -100,7 +111,7 @@ def build_vae() -> AutoencoderTiny:
 
 
 def build_parts() -> Parts:
-    """Fresh parts; torch's global seed decides the weights of U-Net and text encoder."""
+    """Parts that are not trained; torch's global seed decides weights of U-Net and text encoder."""
     tokenizer = build_tokenizer()
     text_encoder = CLIPTextModel(
         CLIPTextConfig(
@@ -150,7 +161,7 @@ def build_parts() -> Parts:
 
 
 def assemble(parts: Parts, folder: Path) -> None:
-    """Write the pipeline as `DiffusionPipeline.from_pretrained(folder)` reads it."""
+    """Write the folder of a pipeline, for `DiffusionPipeline.from_pretrained(folder)`."""
     optional: dict[str, Any] = {"safety_checker": None, "feature_extractor": None}
     pipeline = StableDiffusionPipeline(
         vae=parts.vae,

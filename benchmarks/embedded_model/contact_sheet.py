@@ -12,16 +12,17 @@ from benchmarks.embedded_model.gate import render
 from pipeline.embedded import world
 
 SCALES = (1.0, 3.0, 8.0)
-ROWS, VIEWS, ENLARGE, GAP, TEXT_PX = 20, 8, 2, 2, 230
+ROWS, VIEWS, ENLARGE, GAP_PX, TEXT_PX = 20, 8, 2, 2, 230
+HEADING_PX = 20
 
 
 def main(path: str) -> None:
-    captions = [
-        each.caption() for each in world.draw_descriptions(np.random.default_rng([11, 0]), ROWS)
-    ]
-    size = world.IMAGE_PX * ENLARGE + GAP
-    block = VIEWS * size + 4 * GAP
-    sheet = Image.new("RGB", (TEXT_PX + len(SCALES) * block, 20 + ROWS * size), "white")
+    """Write the sheet as a PNG file."""
+    descriptions = world.draw_descriptions(np.random.default_rng([11, 0]), ROWS)
+    captions = [description.caption() for description in descriptions]
+    size = world.IMAGE_PX * ENLARGE + GAP_PX
+    block = VIEWS * size + 4 * GAP_PX
+    sheet = Image.new("RGB", (TEXT_PX + len(SCALES) * block, HEADING_PX + ROWS * size), "white")
     draw = ImageDraw.Draw(sheet)
     for column, scale in enumerate(SCALES):
         left = TEXT_PX + column * block
@@ -29,11 +30,11 @@ def main(path: str) -> None:
         for row, views in enumerate(render(captions, scale, seed=11)):
             for index, pixels in enumerate(views):
                 big = Image.fromarray(pixels).resize(
-                    (size - GAP, size - GAP), Image.Resampling.NEAREST
+                    (size - GAP_PX, size - GAP_PX), Image.Resampling.NEAREST
                 )
-                sheet.paste(big, (left + index * size, 20 + row * size))
+                sheet.paste(big, (left + index * size, HEADING_PX + row * size))
     for row, caption in enumerate(captions):
-        draw.text((4, 20 + row * size + size // 3), caption, fill="black")
+        draw.text((4, HEADING_PX + row * size + size // 3), caption, fill="black")
     sheet.save(path, optimize=True)
 
 

@@ -1,10 +1,10 @@
-"""Judge the embedded model: does it draw what the caption says, how varied, how much its own?
+"""Judge the embedded model: whether it draws what captions say, how varied, and how newly.
 
     python -m benchmarks.embedded_model.gate
 
-Three seeds, each with a judge, captions and noise of its own. The judge is trained on real training
-glyphs and checked on the held-out `select` half; `report` is only printed. Ends with exit status 1
-if a requirement is not met.
+There are three seeds, each with a judge, captions and noise of its own. A judge is trained on real
+training glyphs; its accuracy on the held-out halves `select` and `report` is printed. The exit
+status is 1 if the views do not meet one of the requirements.
 """
 
 import sys
@@ -32,20 +32,24 @@ BATCH = 50
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scores:
-    """Of one guidance scale and one seed."""
+    """Scores of the views of one guidance scale and one seed."""
 
     digit: float
+    """Part of the views in which the judge sees the digit that the caption names; so for colours.
+    A caption that does not name a colour is not counted there."""
     ink: float
     ground: float
     diversity: float
     """Mean distance in the judge's features between views of one caption."""
     shapes: float
-    """The same of the shape of the ink alone, whatever its colours: root mean square, 0 to 1."""
+    """Mean distance between the shapes of the ink, whatever its colours: root mean square, from 0
+    to 1."""
     blank: int
+    """Number of views with next to no contrast."""
 
 
 def render(captions: Sequence[str], scale: float, seed: int) -> NDArray[np.uint8]:
-    """Views of all captions, [captions, views, 32, 32, 3]."""
+    """Views of all captions at one guidance scale, uint8 [captions, views, 32, 32, 3]."""
     requests = requests_for(
         captions,
         columns=COLUMNS,
@@ -59,15 +63,19 @@ def render(captions: Sequence[str], scale: float, seed: int) -> NDArray[np.uint8
 
 
 @torch.inference_mode()
-def score(judge: Judge, views: NDArray[np.uint8], wanted: Sequence[world.Description]) -> Scores:
-    """What the judge says of the views of some descriptions."""
+def score(
+    judge: Judge, views: NDArray[np.uint8], descriptions: Sequence[world.Description]
+) -> Scores:
+    """What the judge says of views [descriptions, views, 32, 32, 3]."""
     tensor = to_tensor(views.reshape(-1, *views.shape[2:]))
-    said = [logits.argmax(1).numpy().reshape(len(wanted), VIEWS) for logits in judge(tensor)]
-    features = judge.features(tensor).reshape(len(wanted), VIEWS, -1)
+    count = len(descriptions)
+    answers = [logits.argmax(1).numpy().reshape(count, VIEWS) for logits in judge(tensor)]
+    features = judge.features(tensor).reshape(count, VIEWS, -1)
+    # Divided by the pairs of different views: the distance of a view to itself is 0.
     distances = torch.cdist(features, features).sum(dim=(1, 2)) / (VIEWS * (VIEWS - 1))
 
     def agreement(head: int, name: str) -> float:
-        pairs = [(said[head][i], getattr(each, name)) for i, each in enumerate(wanted)]
+        pairs = zip(answers[head], (getattr(d, name) for d in descriptions), strict=True)
         return float(np.mean([row == value for row, value in pairs if value is not None]))
 
     spans = views.max(axis=(2, 3)).astype(int) - views.min(axis=(2, 3))
@@ -82,14 +90,16 @@ def score(judge: Judge, views: NDArray[np.uint8], wanted: Sequence[world.Descrip
 
 
 def coverage(pictures: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Shape of the ink without its colours: [n, 8, 8, 3] -> [n, 8, 8] in 0 to 1.
+    """Shape of the ink without its colours: [n, 8, 8, 3] -> [n, 8, 8] from 0 (ground) to 1 (ink).
 
-    The first principal axis of a picture's colours, with the border as the ground.
+    A pixel is projected on the first principal axis of the colours of its picture, which leads from
+    ground to ink or back.
     """
     flat = pictures.reshape(len(pictures), -1, 3)
     centred = flat - flat.mean(axis=1, keepdims=True)
     _, _, axes = np.linalg.svd(centred, full_matrices=False)
     along = np.einsum("npc,nc->np", centred, axes[:, 0]).reshape(-1, 8, 8)
+    # The sign of a principal axis is arbitrary; the left and right edges are nearly always ground.
     edge = np.concatenate([along[:, :, 0], along[:, :, -1]], axis=1)
     along *= np.where(np.median(edge, axis=1) > 0, -1, 1)[:, None, None]
     low, high = along.min(axis=(1, 2), keepdims=True), along.max(axis=(1, 2), keepdims=True)
@@ -98,62 +108,65 @@ def coverage(pictures: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def shape_diversity(views: NDArray[np.uint8]) -> float:
-    """Mean distance between the shapes of views of one caption."""
+    """Mean distance between the shapes of views of one caption: root mean square, 0 to 1."""
     shapes = torch.from_numpy(coverage(small(views))).reshape(len(views), VIEWS, -1)
     pairs = torch.cdist(shapes, shapes).sum(dim=(1, 2)) / (VIEWS * (VIEWS - 1))
     return float(pairs.mean() / shapes.shape[-1] ** 0.5)
 
 
 def nearest(shapes: NDArray[np.float64], bank: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Root mean square distance of each shape to its nearest one in the bank."""
+    """Root mean square distance of each shape [n, 8, 8] to the nearest one in the bank, [n]."""
     one, other = shapes.reshape(len(shapes), -1), bank.reshape(len(bank), -1)
+    # |a - b|^2 = |a|^2 + |b|^2 - 2 ab takes no array of all differences; rounding may give -1e-16.
     squared = (one**2).sum(1)[:, None] + (other**2).sum(1)[None] - 2 * one @ other.T
     distance: NDArray[np.float64] = np.sqrt(squared.min(axis=1).clip(0) / one.shape[1])
     return distance
 
 
 def small(views: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """32 px pictures averaged to 8 px, in 0 to 1."""
+    """32 px pictures [..., 32, 32, 3] averaged to 8 px, [n, 8, 8, 3] from 0 to 1."""
     flat = views.reshape(-1, 8, 4, 8, 4, 3).astype(np.float64)
     averaged: NDArray[np.float64] = flat.mean(axis=(2, 4)) / 255
     return averaged
 
 
 def main() -> int:
+    """Print all scores and requirements; the exit status."""
     print(machine.describe())
     torch.set_num_threads(1)
-    found: dict[float, list[Scores]] = {scale: [] for scale in SCALES}
+    scores_of: dict[float, list[Scores]] = {scale: [] for scale in SCALES}
     generated = []
     for seed in SEEDS:
         judge = train_judge(seed)
         accuracy = {split: real_accuracy(judge, split) for split in ("select", "report")}
-        told = "; ".join(
+        line = "; ".join(
             f"{split} " + ", ".join(f"{head} {value:.3f}" for head, value in heads.items())
             for split, heads in accuracy.items()
         )
-        print(f"judge {seed}, real held-out handwriting: {told}", flush=True)
-        wanted = world.draw_descriptions(np.random.default_rng([7, seed]), CAPTIONS)
+        print(f"judge {seed}, real held-out handwriting: {line}", flush=True)
+        descriptions = world.draw_descriptions(np.random.default_rng([7, seed]), CAPTIONS)
+        captions = [description.caption() for description in descriptions]
         for scale in SCALES:
-            views = render([each.caption() for each in wanted], scale, seed)
-            found[scale].append(score(judge, views, wanted))
+            views = render(captions, scale, seed)
+            scores_of[scale].append(score(judge, views, descriptions))
             if scale == 3.0:
                 generated.append(small(views))
     print(f"\n{CAPTIONS} captions x {VIEWS} views x {len(SEEDS)} seeds, {STEPS} steps")
     print("| guidance | digit | ink | ground | diversity | diversity of shapes | blank |")
     print("|---|---|---|---|---|---|---|")
     mean: dict[float, Scores] = {}
-    for scale, scores in found.items():
+    for scale, scores in scores_of.items():
         columns = []
         for name in ("digit", "ink", "ground", "diversity", "shapes"):
-            values = np.array([getattr(each, name) for each in scores])
+            values = np.array([getattr(row, name) for row in scores])
             digits = 2 if name == "diversity" else 4
             columns.append(f"{values.mean():.{digits}f} ± {values.std(ddof=1):.{digits}f}")
         mean[scale] = Scores(
             **{
-                name: float(np.mean([getattr(each, name) for each in scores]))
+                name: float(np.mean([getattr(row, name) for row in scores]))
                 for name in ("digit", "ink", "ground", "diversity", "shapes")
             },
-            blank=sum(each.blank for each in scores),
+            blank=sum(row.blank for row in scores),
         )
         print(f"| {scale:g} | {' | '.join(columns)} | {mean[scale].blank} |")
 
@@ -173,8 +186,9 @@ def main() -> int:
 
     count = CAPTIONS * VIEWS * len(SEEDS)
     error = {
-        scale: float(np.sqrt(each.digit * (1 - each.digit) / count)) for scale, each in mean.items()
+        scale: float(np.sqrt(row.digit * (1 - row.digit) / count)) for scale, row in mean.items()
     }
+    # Two standard errors of the difference: less than that is no difference.
     slack = 2 * float(np.hypot(error[4.0], error[8.0]))
     requirements = {
         "digit at guidance 3 >= 0.97": mean[3.0].digit >= 0.97,

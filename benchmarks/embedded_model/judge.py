@@ -1,4 +1,4 @@
-"""A classifier of digit, ink and ground, trained on real training glyphs; it judges the generator.
+"""The judge of the generator: a classifier of digit, ink and ground, trained on real glyphs.
 
 `python -m benchmarks.embedded_model.judge` prints its accuracy on the held-out handwriting.
 """
@@ -20,12 +20,15 @@ BATCH = 128
 
 
 class Judge(nn.Module):
-    """Three ten-way heads over one small conv net; pictures are [n, 3, 32, 32] in 0 to 1."""
+    """A small convolutional net with three heads of ten classes each.
+
+    It takes pictures [n, 3, 32, 32] from 0 to 1.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         widths = (3, 32, 64, 96)
-        layers: list[nn.Module] = [nn.AvgPool2d(2)]
+        layers: list[nn.Module] = [nn.AvgPool2d(2)]  # 32 px are enlarged from 8: little is lost
         for before, after in pairwise(widths):
             layers += [nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU()]
             layers += [nn.MaxPool2d(2)] if after != widths[-1] else []
@@ -48,7 +51,7 @@ def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
 
 
 def train_judge(seed: int) -> Judge:
-    """Train on real training glyphs only; about a minute on one core."""
+    """A judge trained on the split `train` alone, in about a minute on one core."""
     torch.manual_seed(seed)
     rng = np.random.default_rng(seed)
     real, pairs = world.glyphs("train"), world.legible_pairs()
@@ -63,8 +66,8 @@ def train_judge(seed: int) -> Judge:
         targets = (real.digit[rows], colours[:, 0], colours[:, 1])
         logits = judge(to_tensor(pictures))
         loss = sum(
-            F.cross_entropy(each, torch.from_numpy(target), label_smoothing=0.05)
-            for each, target in zip(logits, targets, strict=True)
+            F.cross_entropy(head_logits, torch.from_numpy(target), label_smoothing=0.05)
+            for head_logits, target in zip(logits, targets, strict=True)
         )
         optimizer.zero_grad()
         loss.backward()
@@ -75,14 +78,14 @@ def train_judge(seed: int) -> Judge:
 
 @torch.inference_mode()
 def real_accuracy(judge: Judge, split: world.Split) -> dict[str, float]:
-    """Accuracy of each head on three paintings of each real glyph of a split."""
+    """Accuracy of each head, from 0 to 1, on three paintings of each real glyph of a split."""
     pictures, pairs, descriptions = world.paint_split(split, paintings_per_glyph=3, seed=0)
-    digit = np.array([each.digit for each in descriptions])
+    digit = np.array([description.digit for description in descriptions])
     logits = judge(to_tensor(pictures))
     truth = (digit, pairs[:, 0], pairs[:, 1])
     return {
-        name: float((each.argmax(1).numpy() == target).mean())
-        for name, each, target in zip(HEADS, logits, truth, strict=True)
+        name: float((head_logits.argmax(1).numpy() == target).mean())
+        for name, head_logits, target in zip(HEADS, logits, truth, strict=True)
     }
 
 

@@ -1,6 +1,7 @@
-"""Write `pipeline/embedded/splits.json`: the fixed split of the handwriting, made once.
+"""Write `pipeline/embedded/splits.json`, the fixed split of the handwriting. It was made once.
 
-70 % train, and the held-out 30 % halved into `select` and `report`, stratified by digit.
+70 % are `train`; the held-out 30 % are halved into `select` and `report`. Every part has the same
+proportion of each digit.
 """
 
 import json
@@ -10,10 +11,11 @@ import numpy as np
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-SEED = 2306_00984
+SEED = 2306_00984  # the number of the StableRep paper on arXiv, so that nobody chose it
 
 
 def main() -> None:
+    """Draw the split; a JSON object of ascending lists of row numbers of `load_digits`."""
     target = load_digits().target
     everything = np.arange(len(target))
     train, held_out = train_test_split(

@@ -3,8 +3,9 @@
     python -m benchmarks.embedded_model.train --state STATE --out MODEL [--images N]
 
 One thread is enough: OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE. The state folder is written every
-five minutes and at the end; the same command goes on from it. `--images` may change between legs
-until the last 30 % of them, over which the learning rate falls to zero.
+five minutes and at the end, and the same command continues from it. `--images` may be changed
+between two such runs, but not in the last 30 % of the images, over which the learning rate falls to
+zero.
 """
 
 import json
@@ -34,7 +35,7 @@ SAVE_EVERY_S = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Phase:
-    """What is trained from a number of images on.
+    """How captions and noise are drawn from a number of training images on.
 
     The first phase learned colours and strokes but not the digit word: the shape of the ink can be
     told from noise only once both colours are known, and captions seldom name both. So the second
@@ -43,8 +44,11 @@ class Phase:
     """
 
     from_images: int
+    """Training images after which the phase begins."""
     naming_prob: float
+    """How often a caption names each attribute other than the digit."""
     log_sigma_mean: float
+    """Mean of the logarithm of noise over signal, which is drawn from a normal distribution."""
     log_sigma_std: float
 
 
@@ -58,12 +62,12 @@ PHASES = (
 
 
 def phase_of(step: int) -> Phase:
-    """The last phase that has begun."""
-    return [each for each in PHASES if each.from_images <= step * BATCH][-1]
+    """The phase of a step: the last one that has begun."""
+    return [phase for phase in PHASES if phase.from_images <= step * BATCH][-1]
 
 
 def learning_rate(step: int, total: int) -> float:
-    """Warm up, stay, and fall linearly to zero over the last `COOL_DOWN` of the steps."""
+    """Learning rate of a step: warm-up, plateau, and linearly to zero over the last `COOL_DOWN`."""
     return LEARNING_RATE * min(1, (step + 1) / WARM_UP_STEPS, (total - step) / (COOL_DOWN * total))
 
 
@@ -77,34 +81,35 @@ def main(state: Path, out: Path, images: int, seed: int) -> None:
     parts = build_parts()
     unet, text_encoder = parts.unet.train(), parts.text_encoder.train()
     weights = [*unet.parameters(), *text_encoder.parameters()]
-    averages = [each.detach().clone() for each in weights]
+    averages = [weight.detach().clone() for weight in weights]
     optimizer = torch.optim.AdamW(weights, lr=0.0, betas=(0.9, 0.99), weight_decay=0.01, fused=True)
 
     step, seconds = 0, 0.0
     state.mkdir(parents=True, exist_ok=True)
     if (saved := state / "state.pt").exists():
-        was = torch.load(saved, weights_only=True)
-        step, seconds = was["step"], was["seconds"]
-        for each, value in zip(weights, was["weights"], strict=True):
-            each.data.copy_(value)
-        averages = was["averages"]
-        optimizer.load_state_dict(was["optimizer"])
+        state_dict = torch.load(saved, weights_only=True)
+        step, seconds = state_dict["step"], state_dict["seconds"]
+        for weight, value in zip(weights, state_dict["weights"], strict=True):
+            weight.data.copy_(value)
+        averages = state_dict["averages"]
+        optimizer.load_state_dict(state_dict["optimizer"])
 
     def save() -> None:
-        kept = {
+        state_dict = {
             "step": step,
             "seconds": seconds,
-            "weights": [each.detach() for each in weights],
+            "weights": [weight.detach() for weight in weights],
             "averages": averages,
             "optimizer": optimizer.state_dict(),
         }
-        torch.save(kept, state / "state.tmp")
-        os.replace(state / "state.tmp", saved)
-        for each, value in zip(weights, averages, strict=True):
-            each.data, value.data = value.data, each.data
+        torch.save(state_dict, state / "state.tmp")
+        os.replace(state / "state.tmp", saved)  # at no time is there half a state
+        # The model is written with the averaged weights; training goes on with the others.
+        for weight, average in zip(weights, averages, strict=True):
+            weight.data, average.data = average.data, weight.data
         assemble(parts, out)
-        for each, value in zip(weights, averages, strict=True):
-            each.data, value.data = value.data, each.data
+        for weight, average in zip(weights, averages, strict=True):
+            weight.data, average.data = average.data, weight.data
 
     real, pairs = world.glyphs("train"), world.legible_pairs()
     alphas = parts.scheduler.alphas_cumprod.double()
@@ -122,7 +127,7 @@ def main(state: Path, out: Path, images: int, seed: int) -> None:
     mark, recent = time.monotonic(), []
     last_saved = mark
     while step < total:
-        # The data of a step is a function of (seed, step): a resumed run sees what it would have.
+        # The data of a step is a function of (seed, step), so a resumed run saves no generator.
         rng, phase = np.random.default_rng([seed, step]), phase_of(step)
         rows = rng.integers(len(real.digit), size=BATCH)
         colours = pairs[rng.integers(len(pairs), size=BATCH)]
@@ -139,16 +144,17 @@ def main(state: Path, out: Path, images: int, seed: int) -> None:
                 naming_prob=phase.naming_prob,
             ).caption()
             if rng.random() >= DROP_CAPTION_PROB
-            else ""
+            else ""  # what guidance is contrasted with
             for row, colour in zip(rows, colours, strict=True)
         ]
+        # A noise level is drawn on a log scale, and the nearest noisier time step is taken for it.
         drawn = rng.normal(phase.log_sigma_mean, phase.log_sigma_std, BATCH)
         t = torch.from_numpy(np.searchsorted(log_sigmas, drawn).clip(0, len(log_sigmas) - 1))
         clean = to_latents(pictures)
         noise = torch.from_numpy(rng.standard_normal(clean.shape, dtype=np.float32))
         noisy = parts.scheduler.add_noise(clean, noise, t)
 
-        encoded = text_encoder(torch.stack([tokenize(each) for each in captions]))[0]
+        encoded = text_encoder(torch.stack([tokenize(caption) for caption in captions]))[0]
         loss = F.mse_loss(unet(noisy, t, encoded).sample, clean)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate(step, total)
@@ -156,8 +162,9 @@ def main(state: Path, out: Path, images: int, seed: int) -> None:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
+        # A short memory at first, so that the average soon forgets the random weights.
         decay = min(EMA_DECAY, (step + 1) / (step + 10))
-        torch._foreach_lerp_(averages, [each.detach() for each in weights], 1 - decay)
+        torch._foreach_lerp_(averages, [weight.detach() for weight in weights], 1 - decay)
         step += 1
 
         recent.append(loss.item())

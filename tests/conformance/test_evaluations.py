@@ -108,7 +108,7 @@ def test_a_rate_that_cannot_be_chosen_is_refused() -> None:
         TestLinear().predict(train, train)
 
 
-def test_one_rate_is_taken_as_it_is() -> None:
+def test_a_single_rate_is_used_without_a_choice() -> None:
     linear = evaluation_class("linear")
     evaluation = linear(linear.Config(rates=(0.1,), epochs=5))
     train = make_features(40, signal=12, seed=0)
@@ -125,16 +125,16 @@ def test_zero_shot_without_text_or_names_is_refused() -> None:
 
 
 def test_names_are_embedded_in_every_template() -> None:
-    asked: list[list[str]] = []
+    embedded: list[list[str]] = []
 
     def embed(texts: list[str]) -> Tensor:
-        asked.append(texts)
-        return torch.eye(4)[[len(asked) - 1] * len(texts)]
+        embedded.append(texts)
+        return torch.eye(4)[[len(embedded) - 1] * len(texts)]
 
     zero_shot = evaluation_class("zero-shot")
     evaluation = zero_shot(zero_shot.Config(templates=("a {c}", "the {c} {wind}")))
     encoder = replace(ENCODER, embed_texts=embed)
     test = make_features(8, signal=12, seed=0)
     prediction = evaluation.predict(encoder, None, test.values, CLASSES)
-    assert asked[0] == ["a north", "the north {wind}"]
+    assert embedded[0] == ["a north", "the north {wind}"]
     assert torch.equal(prediction.labels, test.labels)

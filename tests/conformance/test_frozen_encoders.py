@@ -38,7 +38,9 @@ def test_every_entry_is_tested() -> None:
 
 
 @pytest.mark.parametrize("kind", PLACES)
-def test_an_encoder_gives_a_vector_an_image_and_the_same_ones_again(kind: str, run: Path) -> None:
+def test_an_encoder_gives_one_vector_per_image_and_the_same_when_opened_again(
+    kind: str, run: Path
+) -> None:
     address = PLACES[kind].format(run=run)
     before = torch.get_rng_state()
     one, two = (open_encoder(address, device=CPU, seed=None) for _ in range(2))
@@ -53,7 +55,7 @@ def test_an_encoder_gives_a_vector_an_image_and_the_same_ones_again(kind: str, r
 
 
 @pytest.mark.parametrize("kind", PLACES)
-def test_an_encoder_that_is_not_there_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
+def test_a_missing_encoder_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
     with pytest.raises(SynthError) as caught:
         open_encoder(f"{kind}:{tmp_path / 'nowhere'}", device=CPU, seed=None)
     assert str(tmp_path) in str(caught.value)

@@ -77,19 +77,19 @@ def test_every_entry_is_tested() -> None:
     assert kinds == set(LABELLED_SETS)
 
 
-class DecodingTars(ListedTars):
-    """A kind that breaks a law: it hands on less than is stored."""
+class TrainOnlyTars(ListedTars):
+    """A kind that breaks a law: it has only one of the splits that are stored."""
 
     @staticmethod
     def open(place: str) -> LabelledSet:
         labelled = ListedTars.open(place)
-        first = {name: split for name, split in labelled.splits.items() if name == "train"}
-        return LabelledSet(name=labelled.name, splits=first)
+        train = {name: split for name, split in labelled.splits.items() if name == "train"}
+        return LabelledSet(name=labelled.name, splits=train)
 
 
 def test_a_kind_that_breaks_a_law_fails(tmp_path: Path) -> None:
     laws = TestDottedPath()
-    laws.kind = f"{__name__}:DecodingTars"  # type: ignore[misc]
+    laws.kind = f"{__name__}:TrainOnlyTars"  # type: ignore[misc]
     images = [StoredImage(data=b"x", label=label) for label in (0, 1, 2)]
     address = f"{laws.kind}:{laws.write(tmp_path, {'train': images, 'test': images})}"
     assert open_labelled(address).splits.keys() == {"train"}

@@ -52,13 +52,13 @@ def test_encoder_comes_back_bit_for_bit_and_timm_loads_it_strictly(
 
 
 @pytest.mark.parametrize(("name", "width"), [("vit", 24), ("resnet", 8), ("small", 384)])
-def test_width_of_features_is_found(name: str, width: int) -> None:
+def test_width_of_features_is_measured_and_the_mode_is_kept(name: str, width: int) -> None:
     encoder = build_encoder(SPECS[name]).train()
     assert num_features(encoder, SPECS[name]) == width
     assert encoder.training
 
 
-def test_normalization_is_imagenets() -> None:
+def test_normalization_is_that_of_imagenet() -> None:
     white = normalize(torch.full((1, 3, 2, 2), 255, dtype=torch.uint8), EncoderSpec())
     expected = torch.tensor([(1 - 0.485) / 0.229, (1 - 0.456) / 0.224, (1 - 0.406) / 0.225])
     torch.testing.assert_close(white[0, :, 0, 0], expected)

@@ -117,7 +117,7 @@ def test_untrained_encoder_has_weights_of_its_seed(on: str, trained: Path, tmp_p
     assert (documents[0]["encoder"]["seed"], documents[2]["encoder"]["seed"]) == (1, 2)
 
 
-def test_test_images_that_are_in_train_are_told(tmp_path: Path) -> None:
+def test_test_images_that_are_in_train_are_counted_in_a_note(tmp_path: Path) -> None:
     on = make_folder(tmp_path / "set", train={"x": 3, "y": 3}, val={"x": 1, "y": 1})
     result = run("pixels:8", "--on", on, "--with", "knn", *QUICK[:2])
     assert result.exit_code == 0, result.output
@@ -160,12 +160,14 @@ def test_two_ranks_write_the_scores_of_one(on: str, tmp_path: Path) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_is_one_line(on: str, arguments: list[str], words: list[str]) -> None:
+def test_what_cannot_be_evaluated_is_refused_in_one_line(
+    on: str, arguments: list[str], words: list[str]
+) -> None:
     refused(run("pixels:8", "--on", on, *arguments), *words)
 
 
 @pytest.mark.parametrize("name", ["pixels:0", "pixels:x", "pixels:257", "pixels:-1"])
-def test_pixels_of_no_size_are_refused(on: str, name: str) -> None:
+def test_pixels_of_an_impossible_size_are_refused(on: str, name: str) -> None:
     refused(run(name, "--on", on), f"{name}: expected pixels:PX with PX from 1 to 256")
 
 
@@ -225,7 +227,7 @@ def test_broken_image_is_named(on: str, tmp_path: Path) -> None:
     refused(run("pixels:8", "--on", on, *QUICK), "pictures/test: 000001/0: the ")
 
 
-def test_encoder_with_text_names_classes_without_train(tmp_path: Path) -> None:
+def test_zero_shot_of_an_encoder_with_texts_reads_no_train(tmp_path: Path) -> None:
     encoder = build_encoder(SPEC)
     (tmp_path / "run").mkdir()
     save_encoder(tmp_path / "run", encoder, SPEC, {})

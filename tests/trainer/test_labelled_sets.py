@@ -69,7 +69,7 @@ def test_tars_are_read_from_any_storage(tmp_path: Path) -> None:
         read("wds:memory://labelled", "test")
 
 
-def test_all_bytes_are_counted(tmp_path: Path) -> None:
+def test_all_bytes_are_reported_while_a_split_is_read(tmp_path: Path) -> None:
     for on in (
         make_tars(tmp_path / "a", train=[[0, 1], [1]]),
         make_folder(tmp_path / "b", train={"x": 2, "y": 1}),
@@ -197,7 +197,7 @@ def test_one_class_name_is_refused(tmp_path: Path) -> None:
         open_labelled(on)
 
 
-def test_template_without_a_place_is_refused(tmp_path: Path) -> None:
+def test_template_without_a_class_name_is_refused(tmp_path: Path) -> None:
     on = make_tars(tmp_path, train=[[0]])
     (tmp_path / "zeroshot_classification_templates.txt").write_text("a photo of a {}\n")
     with refused(DataError, "zeroshot_classification_templates.txt", "has no {c}"):
@@ -231,6 +231,7 @@ def test_file_that_comes_twice_is_refused(tmp_path: Path) -> None:
 
 
 def one_tar(root: Path) -> tuple[str, Path]:
+    """The address of a set of one tar, and the path of the tar."""
     on = make_tars(root, train=[[0, 1, 0, 1]])
     return on, root / "train/000000.tar"
 
@@ -238,7 +239,7 @@ def one_tar(root: Path) -> tuple[str, Path]:
 def test_tar_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:
     on, path = one_tar(tmp_path)
     whole = path.read_bytes()
-    end = len(whole.rstrip(b"\0")) // 512 * 512 + 512  # of the last member
+    end = len(whole.rstrip(b"\0")) // 512 * 512 + 512  # where the last member ends
     for length in [*range(0, end + 512, 512), 100, 700, end + 100, end + 600]:
         path.write_bytes(whole[:length])
         with refused(DataError, "train/000000.tar: "):
@@ -250,7 +251,7 @@ def test_tar_that_is_cut_anywhere_is_refused(tmp_path: Path) -> None:
 def test_tar_with_a_changed_header_is_refused(tmp_path: Path) -> None:
     on, path = one_tar(tmp_path)
     whole = bytearray(path.read_bytes())
-    second = 512 + -(-len(png()) // 512) * 512
+    second = 512 + -(-len(png()) // 512) * 512  # where the second member begins
     whole[second + 1] ^= 1
     path.write_bytes(whole)
     with refused(DataError, f"train/000000.tar: at byte {second:,} expected a member"):
@@ -293,6 +294,8 @@ def test_gnu_and_pax_tars_are_read(tmp_path: Path) -> None:
 
 
 class Touch:
+    """An object that makes a file when it is unpickled."""
+
     def __init__(self, path: Path) -> None:
         self.path = path
 

@@ -1,4 +1,4 @@
-"""What the learner hands to an objective."""
+"""What the learner gives to an objective, and which towers it refuses."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from trainer.testing.objectives import CLASSES, TOWER, make_batch
 
 
 class Curious(ObjectiveModule):
-    """Keeps the batch that it is given."""
+    """An objective that keeps the batch that it is given."""
 
     Config = Table
-    wants = Arrangement()
+    wanted_arrangement = Arrangement()
 
     def __init__(self, config: Table, towers: Towers, classes: Any) -> None:
         super().__init__()
@@ -27,16 +27,16 @@ class Curious(ObjectiveModule):
 
     @classmethod
     def arrangement(cls, config: Table) -> Arrangement:
-        return cls.wants
+        return cls.wanted_arrangement
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         self.batch = batch
         return LossTerms(total=towers.image(batch.crops[0].images).mean())
 
 
-def seen(wants: Arrangement) -> Batch:
-    """The batch that an objective with this arrangement is given."""
-    kind = type("Wanting", (Curious,), {"wants": wants})
+def batch_of(arrangement: Arrangement) -> Batch:
+    """The batch that the learner gives to an objective with this arrangement."""
+    kind = type("Arranged", (Curious,), {"wanted_arrangement": arrangement})
     learner = Learner(EncoderSpec(**TOWER), kind, Table(), classes=CLASSES)
     learner(make_batch(learner))
     batch = learner.objective.batch  # type: ignore[attr-defined]
@@ -46,7 +46,7 @@ def seen(wants: Arrangement) -> Batch:
 
 
 def test_objective_is_given_only_what_it_reads() -> None:
-    batch = seen(Arrangement())
+    batch = batch_of(Arrangement())
     assert (batch.captions, batch.labels, batch.crops[0].draws) == ((), None, None)
     assert batch.crops[0].images.dtype == torch.float32
     assert batch.row_ids(batch.crops[0]).tolist() == [
@@ -55,7 +55,7 @@ def test_objective_is_given_only_what_it_reads() -> None:
 
 
 def test_objective_is_given_captions_labels_and_draws_if_it_reads_them() -> None:
-    batch = seen(Arrangement(reads=frozenset({"captions", "labels", "draws"})))
+    batch = batch_of(Arrangement(reads=frozenset({"captions", "labels", "draws"})))
     assert batch.captions[1] == "thing 5"
     assert batch.labels is not None
     assert batch.labels.tolist() == [2, 2, 2, 2, 2, 1]
@@ -65,13 +65,15 @@ def test_objective_is_given_captions_labels_and_draws_if_it_reads_them() -> None
 
 
 def test_each_crop_set_has_its_size_and_number() -> None:
-    batch = seen(Arrangement(crops=(CropSpec(count=2), CropSpec(count=3, size=0.5))))
+    batch = batch_of(Arrangement(crops=(CropSpec(count=2), CropSpec(count=3, size=0.5))))
     shapes = [(tuple(crops.images.shape), crops.per_group) for crops in batch.crops]
     assert shapes == [((48, 3, 16, 16), 8), ((72, 3, 8, 8), 12)]
 
 
 def test_tower_that_does_not_take_a_small_crop_is_refused_before_the_first_step() -> None:
-    kind = type("Small", (Curious,), {"wants": Arrangement(crops=(CropSpec(size=0.5),))})
+    kind = type(
+        "Small", (Curious,), {"wanted_arrangement": Arrangement(crops=(CropSpec(size=0.5),))}
+    )
     args = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 1, "num_heads": 2}
     spec = EncoderSpec(model="vit_tiny_patch16_224", args=args, input_px=16)
     with refused(ConfigError, "does not take 8 px"):

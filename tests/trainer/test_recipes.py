@@ -1,4 +1,4 @@
-"""Every recipe that is shipped is valid, and those of the paper say what the paper says."""
+"""Every recipe of the package is valid, and the recipes of the paper have its values."""
 
 from pathlib import Path
 
@@ -43,7 +43,7 @@ def test_published_recipe_has_the_published_values(name: str) -> None:
     assert "has not been run to its end" in header
 
 
-def test_defaults_are_the_papers() -> None:
+def test_defaults_are_those_of_the_paper() -> None:
     objective = objective_class("stablerep").Config()
     assert (objective.temperature, objective.head_hidden, objective.head_out) == (0.1, 4096, 256)
     plus = objective_class("stablerep-plus").Config()
@@ -80,7 +80,7 @@ def test_recipe_that_extends_another_replaces_single_keys(tmp_path: Path) -> Non
         ('extends = "demo"\n[run.seed]\na = 1', ("run.seed",)),
     ],
 )
-def test_extending_that_is_wrong_is_one_line(
+def test_wrong_extends_is_refused_in_one_line(
     tmp_path: Path, text: str, parts: tuple[str, ...]
 ) -> None:
     path = write(tmp_path, "me", text)

@@ -43,6 +43,7 @@ LINEAR = [{"name": "linear", "accuracy": 0.75}]
 
 
 def names_after(path: Path, document: dict[str, Any]) -> list[str]:
+    """Names of the scores in a file after DOCUMENT and then another document were written."""
     write_scores(path, DOCUMENT)
     write_scores(path, document)
     return [score["name"] for score in json.loads(path.read_text())["scores"]]
@@ -75,7 +76,7 @@ def test_scores_of_another_encoder_or_of_other_images_are_replaced(
     assert names_after(tmp_path / "scores.json", changed(scores=LINEAR, **changes)) == ["linear"]
 
 
-def test_train_of_the_kept_scores_is_kept_when_new_scores_have_none(tmp_path: Path) -> None:
+def test_facts_of_train_are_kept_when_new_scores_did_not_read_it(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     without = changed(scores=LINEAR, set__train=None, set__num_test_in_train=0)
     assert names_after(path, without) == ["knn", "linear"]

@@ -1,5 +1,7 @@
 """The supervised objective against its definition, in float64."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,26 @@ def test_loss_is_the_smoothed_cross_entropy(smoothing: float) -> None:
     assert terms.total.item() == pytest.approx(-(target * log_probs).sum(1).mean(), abs=1e-6)
     expected = (values.argmax(1) == labels).mean()
     assert terms.parts["accuracy"].item() == pytest.approx(expected)
+
+
+def test_one_group_is_enough_for_a_loss_and_a_gradient() -> None:
+    learner = make_learner("supervised", {})
+    batch = make_batch(learner)
+    alone = dataclasses.replace(
+        batch,
+        images=(batch.images[0][:4],),
+        colours=(batch.colours[0][:4],),
+        boxes=(batch.boxes[0][:4],),
+        ids=batch.ids[:1],
+        labels=batch.labels[:1],
+        captions=batch.captions[:1],
+    )
+    loss = learner(alone).total
+    loss.backward()
+    assert loss.isfinite()
+    classifier = learner.objective.classifier  # type: ignore[attr-defined]
+    assert classifier.weight.grad.any()
+    assert next(learner.encoder.parameters()).grad.any()
 
 
 def test_one_class_is_refused() -> None:

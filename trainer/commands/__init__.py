@@ -1,1 +1,1 @@
-"""One file a command; heavy libraries are imported inside."""
+"""One file for each command; heavy libraries are imported inside, so that `--help` is quick."""

@@ -6,6 +6,7 @@ import click
 
 
 def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
+    """The value of --with as names. Example: "knn, linear" gives ["knn", "linear"]."""
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise click.BadParameter("expected names separated by commas, such as knn,linear")
@@ -67,22 +68,23 @@ def evaluate(
     from trainer.score_file import read_scores, scores_path, write_scores
     from trainer.scoring import score_encoder
 
+    # Whatever can be refused is refused before the encoder is loaded and features are made.
     path = None if out is None else local_path(out, option="--out")
     settings = read_settings(recipe=None, overrides=overrides, flags={})
     evaluations = choose_evaluations(names, settings)
     labelled = open_labelled(on)
     split = test_split or labelled.test_split()
-    labelled.split(split)
+    labelled.split(split)  # raises if there is no such split
     torch_device = local_device(device)
     frozen = open_encoder(encoder, device=torch_device, seed=seed)
     path = path or scores_path(frozen.run, labelled.name, split)
-    if path is not None:  # refuse a file of something else now, not after hours of work
+    if path is not None:  # a file of something else is refused now, not after hours of work
         read_scores(path, set_name=labelled.name, test_split=split)
     with process_group(torch_device):
         document = score_encoder(
             frozen, labelled, evaluations, test_split=split, batch_size=batch_size
         )
-    if document is None:
+    if document is None:  # on every rank but the first
         return
     if path is not None:
         write_scores(path, document)
@@ -94,6 +96,7 @@ def evaluate(
 
 
 def _table(document: dict[str, Any]) -> Any:
+    """The scores of a document as a table of rich."""
     from rich.table import Table
     from rich.text import Text
 
@@ -101,7 +104,7 @@ def _table(document: dict[str, Any]) -> Any:
 
     scored, test = document["set"], document["set"]["test"]
     table = Table(
-        title=Text(
+        title=Text(  # plain text: brackets in the name of a set are not markup
             printable(f"{document['encoder']['name']} on {scored['name']}, {scored['test_split']}"),
             style="table.title",
         ),

@@ -5,6 +5,7 @@ from typing import Any
 import click
 
 _SIGTERM_STATUS = 143
+"""What a shell reports of a process that SIGTERM ended, so schedulers see an unfinished run."""
 
 
 @click.command()
@@ -18,12 +19,12 @@ _SIGTERM_STATUS = 143
 @click.option("--model", help="Name of a timm model.  [default: vit_base_patch16_224]")
 @click.option("--steps", type=int, help="Steps of the run.")
 @click.option("--epochs", type=float, help="Passes over the groups, instead of --steps.")
-@click.option("--batch-groups", type=int, help="Groups of a step, over all ranks.  [default: 64]")
+@click.option("--batch-groups", type=int, help="Groups in a step, over all ranks.  [default: 64]")
 @click.option("--views-per-group", type=int, help="Views of each group in a step.")
 @click.option("--workers", type=int, help="Loader processes of each rank.  [default: 0]")
 @click.option("--nproc", type=click.IntRange(1), help="Number of ranks to start on this machine.")
-@click.option("--seed", type=int, help="[default: 0]")
-@click.option("--recipe", help="TOML file, or the name of a recipe of this package.")
+@click.option("--seed", type=int, help="Seed of weights, order and crops.  [default: 0]")
+@click.option("--recipe", help="TOML file, or name of a recipe of this package, such as demo.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
 @click.option("--fresh", is_flag=True, help="Start over: remove what an earlier run left in --out.")
 def train(
@@ -44,6 +45,7 @@ def train(
     from trainer.launching import launch
 
     folder = local_path(out, option="--out")
+    # Before torch is imported: the process that only starts the ranks does not need it.
     if nproc is not None and (status := launch(nproc)) is not None:
         raise SystemExit(status)
 
@@ -73,13 +75,13 @@ def train(
     with process_group(device), ExitStack() as stack:
         source = open_source(url)
         plan = make_plan(config, source, world=world_size(), origin=str(recipe or "recipe"))
-        speaks = rank() == 0
-        if speaks and plan.stream.num_left_out:
+        is_first = rank() == 0  # one rank speaks for all
+        if is_first and plan.stream.num_left_out:
             click.echo(_left_out(plan), err=True)
-        bar: list[Any] = []
+        bar: list[Any] = []  # empty on the other ranks
 
         def begin(step: int, num_steps: int) -> None:
-            if speaks:
+            if is_first:  # only now is the step known at which a resumed run begins
                 bar.append(stack.enter_context(progress("train", "steps", num_steps, step)))
 
         def advance(step: int, values: dict[str, float]) -> None:
@@ -90,12 +92,12 @@ def train(
             plan, folder, device=device, fresh=fresh, on_begin=begin, on_step=advance
         )
     if not done:
-        if speaks:
+        if is_first:
             click.echo(
                 f"{out}: stopped by a signal, with a checkpoint; the same command resumes it"
             )
         raise SystemExit(_SIGTERM_STATUS)
-    if speaks:
+    if is_first:
         click.echo(
             f"{out}: {plan.num_steps:,} steps of {plan.crops_per_step:,} images, "
             f"{folder / 'encoder.safetensors'}"
@@ -103,6 +105,7 @@ def train(
 
 
 def _left_out(plan: Any) -> str:
+    """A note on groups that cannot be trained on. Only the number of all of them is known."""
     lacks = [f"have fewer than {plan.demand.views_per_group} good views"]
     lacks += [f"have no {name.removesuffix('s')}" for name in sorted(plan.demand.reads)]
     return (

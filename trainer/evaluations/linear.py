@@ -24,11 +24,13 @@ class Linear:
         """Table [linear]."""
 
         rates: tuple[Rate, ...] = Field(default=PAPER_RATES, min_length=1)
-        """Base learning rates, for a batch of 256. A single one is used without a choice."""
+        """Learning rates to choose from, for a batch of 256. With only one, nothing is chosen."""
         epochs: int = Field(default=90, ge=1)
         batch_size: int = Field(default=1024, ge=1)
         batch_norm: bool = True
+        """Whether features are standardized by their statistics in train, as in StableRep."""
         held_out: float = Field(default=0.2, gt=0, lt=1)
+        """Fraction of the groups of each class of train on which the rate is chosen."""
         seed: int = Field(default=0, ge=0)
 
     needs_train = True
@@ -51,6 +53,8 @@ class Linear:
         config = self.config
         recipe = ProbeRecipe(**config.model_dump(exclude={"rates"}))
         values, labels = train.values.to(encoder.device), train.labels.to(encoder.device)
+        # With several rates one fit chooses among all of them, and a second one learns with the
+        # winner on the whole of train.
         passes = 1 if len(config.rates) == 1 else 2
         with progress("linear probe", "epochs", passes * config.epochs) as advance:
             rate, details = config.rates[0], {}
@@ -72,7 +76,9 @@ class Linear:
                 rate = choice.rate
                 details = {
                     "num_held_out": choice.num_held_out,
-                    "held_out_accuracy": {str(k): v for k, v in choice.held_out_accuracy.items()},
+                    "held_out_accuracy": {  # JSON has no numbers as keys
+                        str(rate): accuracy for rate, accuracy in choice.held_out_accuracy.items()
+                    },
                 }
             probe = fit_probe(
                 values,
@@ -82,5 +88,5 @@ class Linear:
                 recipe=recipe,
                 on_epoch=lambda: advance(1),
             )
-        labels_of_test = probe.predict(test_values.to(encoder.device))[:, 0].cpu()
-        return Prediction(labels=labels_of_test, details={"rate": rate, **details})
+        predicted = probe.predict(test_values.to(encoder.device))[:, 0].cpu()  # of the only rate
+        return Prediction(labels=predicted, details={"rate": rate, **details})

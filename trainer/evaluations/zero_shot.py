@@ -14,6 +14,7 @@ from trainer.frozen_encoders import FrozenEncoder
 
 DEFAULT_TEMPLATES = ("a photo of a {c}",)
 _CHUNK = 4096
+"""Test images compared with all classes at once: it bounds the memory for their similarities."""
 
 
 class ZeroShot:
@@ -26,14 +27,15 @@ class ZeroShot:
         """Table [zero-shot]."""
 
         templates: tuple[str, ...] = ()
-        """Texts with `{c}`. Empty means those of the set, or `a photo of a {c}` if it has none."""
+        """Texts with `{c}` where the name of a class belongs. If there are none, the templates of
+        the set are taken, or `a photo of a {c}` if the set has none either."""
 
         @field_validator("templates")
         @classmethod
-        def _have_a_place(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        def _name_the_class(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
             for template in templates:
                 if "{c}" not in template:
-                    raise ValueError(f"{template!r} has no {{c}}, which stands for a name")
+                    raise ValueError(f"{template!r} has no {{c}}, which stands for a class name")
             return templates
 
     needs_train = False
@@ -65,13 +67,16 @@ class ZeroShot:
         assert embed_features is not None
         templates = self.config.templates or classes.templates or DEFAULT_TEMPLATES
         with torch.inference_mode():
+            # One class at a time: all texts at once could be 1,000 classes x 80 templates.
             names = torch.stack(
                 [
-                    embed_texts([text.replace("{c}", name) for text in templates]).mean(dim=0)
+                    embed_texts([template.replace("{c}", name) for template in templates]).mean(
+                        dim=0
+                    )
                     for name in classes.names
                 ]
             )
-            unit_names = F.normalize(names.float(), dim=1)  # [C, D]
+            unit_names = F.normalize(names.float(), dim=1)  # [classes, embed_dim]
             nearest = [
                 (embed_features(part.to(encoder.device)).float() @ unit_names.T).argmax(dim=1)
                 for part in torch.split(test_values, _CHUNK)

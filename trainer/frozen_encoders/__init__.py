@@ -1,6 +1,6 @@
-"""Encoders as they are evaluated, with weights that no longer change.
+"""Frozen encoders: what an evaluation measures, with weights that no longer change.
 
-This folder holds only kinds of them.
+This folder holds only kinds of encoders.
 
 Laws, tested for every entry of the table:
 
@@ -24,6 +24,7 @@ from manifests.foundation.plugins import Entry
 from trainer.addresses import resolve
 
 Encode = Callable[[UInt8[Tensor, "images 3 height width"]], Float[Tensor, "images features"]]
+"""Images with pixels from 0 to 255 to their features."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,25 +36,29 @@ class FrozenEncoder:
     encode: Encode
     """Called under inference mode with images of `input_px` on `device`."""
     input_px: int
+    """Side of the square images that it takes."""
     crop_fraction: float = 1.0
-    """The shorter side of an image is resized to input_px / crop_fraction, then cropped."""
+    """The shorter side of an image is resized to input_px / crop_fraction; then the middle square
+    of `input_px` is cut out. Example: 224 and 0.875 resize to 256."""
     device: str = "cpu"
     """Where the encoder and the classifiers on its features compute."""
     facts: Mapping[str, Any]
-    """What identifies it in a file of scores, as JSON: `name`, `kind`, and what the kind needs."""
+    """What identifies it in a file of scores, as JSON: `name`, `kind`, and what else decides its
+    features, such as the SHA-256 of its weights. Scores of equal facts, names apart, are kept
+    together."""
     run: Path | None = None
     """Folder of the run that exported it, where its scores are kept; None if it has none."""
     embed_texts: Callable[[list[str]], Tensor] | None = None
-    """Unit text embeddings [texts, embed_dim], if the encoder was trained with text."""
+    """Texts to unit embeddings [texts, embed_dim]; None if it was not trained with texts."""
     embed_features: Callable[[Tensor], Tensor] | None = None
-    """Features to unit image embeddings [images, embed_dim], in the space of the texts."""
+    """Features to unit embeddings [images, embed_dim], in the space of the texts; or None."""
 
 
 class EncoderKind(Protocol):
     """See the laws above."""
 
     draws_weights: ClassVar[bool]
-    """Whether `seed` decides the weights; the others refuse a seed."""
+    """Whether `seed` decides the weights. A seed for any other kind is refused."""
 
     @staticmethod
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
@@ -63,10 +68,10 @@ class EncoderKind(Protocol):
             place: What follows the kind in the address.
             name: The whole address without secrets.
             device: Where the encoder computes.
-            seed: Of its weights, if it draws them.
+            seed: Decides the weights of a kind that draws them.
 
         Raises:
-            CheckpointError: No encoder is there, or a broken one.
+            CheckpointError: There is no encoder at the place, or it is damaged.
             ConfigError: The place means nothing to this kind.
         """
 
@@ -85,11 +90,12 @@ def open_encoder(address: str, *, device: torch.device, seed: int | None) -> Fro
         address: A run folder or its encoder.safetensors, `untrained:RUN`, `pixels:PX`, or
             `package.module:Class:PLACE`.
         device: Where the encoder computes.
-        seed: Of the weights of a kind that draws them, 0 if None; refused for any other kind.
+        seed: Decides the weights of a kind that draws them; None is 0. Refused for other kinds.
 
     Raises:
-        CheckpointError: No encoder is there, or a broken one.
-        ConfigError: The address means nothing, or no weights are drawn with the seed.
+        CheckpointError: There is no encoder at the address, or it is damaged.
+        ConfigError: The address means nothing, or the encoder draws no weights that a seed could
+            decide.
     """
     kind, place = resolve("encoder", FROZEN_ENCODERS, address, EncoderKind, default="run")
     if seed is not None and not kind.draws_weights:

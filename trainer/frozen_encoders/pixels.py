@@ -1,4 +1,4 @@
-"""No encoder at all: the pixels of the small picture are its features."""
+"""No encoder at all: the features of an image are the pixels of its small copy."""
 
 import torch
 
@@ -6,7 +6,7 @@ from manifests.foundation.errors import ConfigError
 from trainer.frozen_encoders import FrozenEncoder
 
 MAX_PIXELS_PX = 256
-"""Largest side of the picture: 196,608 features an image."""
+"""Largest side of the small picture; it gives 196,608 features an image."""
 
 
 class Pixels:

@@ -1,4 +1,4 @@
-"""The encoder that a finished run exported, with its text half if there is one."""
+"""The encoder that a finished run exported, with its text half if the run has one."""
 
 import torch
 
@@ -17,8 +17,10 @@ class Run:
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
         """See EncoderKind."""
         path = local_path(place, option="encoder")
-        is_run = path.is_dir()
-        with torch.random.fork_rng(devices=[]):  # towers draw weights before they are loaded
+        is_run = path.is_dir()  # scores are kept in runs; weights may lie in any folder
+        # A tower draws random weights when it is built, before those of the file replace them: the
+        # global generator of the caller is to stay as it is.
+        with torch.random.fork_rng(devices=[]):
             tower, spec = load_encoder(path)
             text = load_text(path if is_run else path.parent)
         tower = tower.to(device)

@@ -1,4 +1,4 @@
-"""The tower of a run with fresh weights: what the architecture alone is worth."""
+"""The tower of a run with random weights: it shows what the architecture alone is worth."""
 
 import torch
 
@@ -18,6 +18,7 @@ class Untrained:
         spec = read_description(local_path(place, option="encoder")).spec
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            # Drawn on the CPU and then moved, so that a seed means the same weights on any device.
             tower = build_encoder(spec).eval().to(device)
         return FrozenEncoder(
             name=name,

@@ -1,10 +1,11 @@
-"""WebDataset tars as CLIP_benchmark has them.
+"""Labelled WebDataset tars, laid out as CLIP_benchmark has them.
 
     URL/train/*.tar         URL/test/*.tar (or val)
     URL/classnames.txt      URL/zeroshot_classification_templates.txt
 
-In a tar: KEY.jpg, .png or .webp; KEY.cls, the label as decimal text; optionally KEY.json with a
-"group", text or integer, that says which images depict one physical thing.
+A tar holds KEY.jpg, .png or .webp for each image, and KEY.cls, its label as decimal text. It may
+hold KEY.json with a "group", which is a text or an integer: images of equal groups depict one
+physical thing.
 """
 
 import json
@@ -18,6 +19,7 @@ from trainer.errors import DataError
 from trainer.labelled_sets import SUFFIXES, LabelledImage, LabelledSet, OnBytes, Split, share
 
 MAX_CLASSES = 1 << 20
+"""Bound on labels where the set does not name its classes: memory grows with the largest label."""
 CLASS_NAMES = "classnames.txt"
 TEMPLATES = "zeroshot_classification_templates.txt"
 
@@ -42,7 +44,7 @@ class WebDatasetTars:
         splits: dict[str, Split] = {}
         files = store.list()
         for name in store.names():
-            sizes = {} if name in files else store.list(name)
+            sizes = {} if name in files else store.list(name)  # a file is no split
             if tars := sorted(path for path in sizes if path.endswith(".tar")):
                 splits[name] = TarSplit(
                     name=name,
@@ -61,12 +63,14 @@ class WebDatasetTars:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TarSplit:
-    """A split in WebDataset tars."""
+    """A split in WebDataset tars. See trainer.labelled_sets.Split."""
 
     name: str
     where: str
+    """Folder or URL of the tars, for messages."""
     store: Store = field(repr=False)
     tars: tuple[str, ...]
+    """Paths below the set, ascending: the order of the images."""
     num_bytes: int
     num_classes: int
     """0 if the set does not name its classes."""
@@ -74,7 +78,7 @@ class TarSplit:
     def images(
         self, *, rank: int = 0, world: int = 1, on_bytes: OnBytes = lambda count: None
     ) -> Iterator[LabelledImage]:
-        """See Split. Every rank reads all tars, because only their order numbers the images."""
+        """See Split. Every rank reads all tars: no index says how many images are in each."""
         return share(self._all(on_bytes), rank, world)
 
     def _all(self, on_bytes: OnBytes) -> Iterator[LabelledImage]:
@@ -82,6 +86,7 @@ class TarSplit:
         for tar in self.tars:
             for key, members in read_groups(self.store, tar, on_bytes=on_bytes):
                 num_images += 1
+                # Keys may come again in another tar, so the name of the tar makes them unique.
                 yield self._labelled(f"{PurePosixPath(tar).stem}/{key}", members, tar)
         if not num_images:
             raise DataError(f"{self.where}: its tars hold no image")
@@ -103,6 +108,7 @@ class TarSplit:
 
     def _label(self, text: bytes, where: str) -> int:
         digits = text.strip()
+        # `isdigit` of bytes knows ASCII alone; the length is bounded before `int` reads it.
         if not digits.isdigit() or len(digits) > 9:
             raise DataError(f"{where}.cls is {text[:20]!r}, expected a decimal number from 0")
         label, limit = int(digits), self.num_classes or MAX_CLASSES
@@ -112,6 +118,7 @@ class TarSplit:
 
 
 def _group(text: bytes | None, key: str, where: str) -> str:
+    """The group that KEY.json names; the key itself if there is no such file or no group in it."""
     if text is None:
         return key
     try:
@@ -125,7 +132,7 @@ def _group(text: bytes | None, key: str, where: str) -> str:
 
 
 def _lines(store: Store, path: str) -> tuple[str, ...]:
-    """Lines that are not empty; none if there is no such file. Raises DataError."""
+    """The lines of a text file that are not empty; () if there is no file. Raises DataError."""
     try:
         text = store.read(path).decode()
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The image tower: any timm model without its classifier, and its export."""
+"""The image tower: any timm model without its classifier. How it is exported and loaded again."""
 
 import json
 from dataclasses import dataclass
@@ -42,21 +42,27 @@ _REFUSED_ARGS = {
 
 
 class EncoderSpec(Table):
-    """What makes an encoder besides its weights. Table [model] of a recipe."""
+    """All that decides an encoder besides its weights. Table [model] of a recipe."""
 
     model: str = "vit_base_patch16_224"
     """Name of a timm model."""
     args: dict[str, Any] = Field(default={})
     """Further arguments of `timm.create_model`."""
     input_px: int = Field(default=224, ge=8, le=4096)
+    """Side of the square images that the tower takes."""
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    """Subtracted from red, green and blue, which are from 0 to 1; ImageNet's by default."""
     std: tuple[_Positive, _Positive, _Positive] = (0.229, 0.224, 0.225)
+    """What red, green and blue are divided by afterwards."""
     crop_fraction: float = Field(default=0.875, gt=0, le=1)
-    """Evaluation: the shorter side is resized to input_px / crop_fraction, then cropped."""
+    """In evaluation the shorter side of an image is resized to input_px / crop_fraction; then the
+    middle square of `input_px` is cut out."""
 
 
 def build_encoder(spec: EncoderSpec) -> nn.Module:
-    """The tower with fresh weights: images [B, 3, H, W] to features [B, num_features].
+    """The tower with random weights: images [B, 3, H, W] to features [B, num_features].
+
+    The weights are drawn from the global generator of torch.
 
     Raises:
         ConfigError: timm does not know the name, or refuses an argument.
@@ -70,7 +76,7 @@ def build_encoder(spec: EncoderSpec) -> nn.Module:
         encoder: nn.Module = timm.create_model(
             spec.model, pretrained=False, num_classes=0, **spec.args
         )
-    except Exception as exc:  # whatever comes to the code of a tower when it meets odd arguments
+    except Exception as exc:  # towers fail on odd arguments in any way that Python knows
         raise ConfigError(
             f"model.args: timm refuses {spec.args} for {spec.model}: {one_line(exc)}"
         ) from exc
@@ -78,14 +84,20 @@ def build_encoder(spec: EncoderSpec) -> nn.Module:
 
 
 def num_features(encoder: nn.Module, spec: EncoderSpec) -> int:
-    """Width of the features, found by one blank image.
+    """Width of the features, measured on one blank image.
+
+    The attribute of the same name will not do: in some towers of timm a layer follows that changes
+    the width.
 
     Raises:
-        ConfigError: The tower does not take images of `input_px`, or gives no flat features.
+        ConfigError: The tower does not take images of `input_px`, or does not give one vector for
+            each image.
     """
     training = encoder.training
     try:
-        with torch.no_grad():  # not inference mode: a tower may cache tensors
+        # In evaluation mode no batch norm counts the blank image. No inference mode: tensors that a
+        # tower caches under it could not be used in training.
+        with torch.no_grad():
             features = encoder.eval()(torch.zeros(1, 3, spec.input_px, spec.input_px))
     except (AssertionError, RuntimeError) as exc:
         raise ConfigError(
@@ -115,8 +127,13 @@ def save_encoder(folder: Path, encoder: nn.Module, spec: EncoderSpec, made: dict
     """Write `encoder.safetensors`, which timm loads with `strict=True`, and `encoder.json`.
 
     Args:
-        made: Where it comes from; kept in `encoder.json`.
+        folder: The run.
+        encoder: The tower, on any device.
+        spec: What it was built from.
+        made: Where it comes from, as JSON; kept in `encoder.json`.
     """
+    # The description is written last and holds the hash of the weights: a crash in between leaves a
+    # pair that does not match, which `load_encoder` refuses.
     document = {
         "spec": spec.model_dump(mode="json"),
         "sha256": write_weights(folder / WEIGHTS, encoder),
@@ -141,7 +158,7 @@ def read_description(path: Path) -> EncoderDescription:
         path: Folder of a run, or the `encoder.safetensors` in it.
 
     Raises:
-        CheckpointError: There is none, or it cannot be read.
+        CheckpointError: There is no description, or it cannot be read.
     """
     file = (path if path.is_dir() else path.parent) / SPEC
     try:
@@ -168,7 +185,8 @@ def load_encoder(path: Path) -> tuple[nn.Module, EncoderSpec]:
         path: Folder of a run, or the `encoder.safetensors` in it.
 
     Raises:
-        CheckpointError: Missing, damaged, or of another architecture than its description.
+        CheckpointError: A file is missing or damaged, or the weights are not those that the
+            description is about.
     """
     description = read_description(path)
     spec = description.spec

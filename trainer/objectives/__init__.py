@@ -57,6 +57,8 @@ class Arrangement:
 
     crops: tuple[CropSpec, ...] = (CropSpec(),)
     """The sets of crops of each view; `Batch.crops` has one entry for each."""
+    min_groups: int = 2
+    """Fewest groups in a step, over all ranks: the default leaves every group a negative."""
     min_views: int = 1
     """Fewest views of a group in a step."""
     splits_groups: bool = False

@@ -48,7 +48,9 @@ class Byol(ObjectiveModule):
 
     @classmethod
     def arrangement(cls, config: ByolConfig) -> Arrangement:
-        return Arrangement(crops=(CropSpec(), CropSpec()), splits_groups=True)
+        # There are no negatives, but the batch norms of the heads need a second row in each set of
+        # crops: two groups, as each group is one view.
+        return Arrangement(crops=(CropSpec(), CropSpec()), min_groups=2, splits_groups=True)
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         # The two crops of a view go through the tower in separate calls, so that a batch norm sees

@@ -41,7 +41,7 @@ class Supervised(ObjectiveModule):
 
     @classmethod
     def arrangement(cls, config: SupervisedConfig) -> Arrangement:
-        return Arrangement(reads=frozenset({"labels"}))
+        return Arrangement(min_groups=1, reads=frozenset({"labels"}))
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         (crops,) = batch.crops

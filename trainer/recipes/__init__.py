@@ -1,7 +1,8 @@
 """Recipes of this package, and how one recipe extends another.
 
-`--recipe NAME` without a path takes a file of this folder. A recipe that begins with
-`extends = "NAME"` holds only what differs from another one.
+`--recipe NAME` takes the file NAME.toml of this folder, unless there is a file of that name in the
+working directory. A recipe that has `extends = "NAME"` at its top holds only what differs from that
+other recipe.
 """
 
 from collections.abc import Mapping
@@ -17,10 +18,16 @@ EXTENDS = "extends"
 
 
 def find_recipe(name: str) -> Path:
-    """The file of a recipe: a path, or the name of one in this folder.
+    """The file of a recipe.
+
+    Args:
+        name: A path, or the name of a recipe of this folder. Example: "demo".
+
+    Returns:
+        The path. A path that ends in .toml is not checked here; reading it will say what is wrong.
 
     Raises:
-        ConfigError: A bare name that no recipe of this package has.
+        ConfigError: Neither a file nor the name of a recipe of this package.
     """
     path = Path(name)
     if path.suffix == ".toml" or path.is_file():
@@ -28,14 +35,17 @@ def find_recipe(name: str) -> Path:
     shipped = {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
     if name not in shipped:
         raise ConfigError(
-            f"--recipe {name}: no such file, and shipped are {', '.join(shipped)}"
+            f"--recipe {name}: no such file, and the recipes of this package are "
+            f"{', '.join(shipped)}"
             f"{did_you_mean(name, shipped)}"
         )
     return shipped[name]
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
-    """The tables of a recipe, with those of the recipe that it extends below them; not checked.
+    """The tables of a recipe over those of the recipe that it extends, as one tree.
+
+    Its keys and values are not checked yet.
 
     Raises:
         ConfigError: A file is missing or not TOML, or the recipes extend each other in a circle.
@@ -43,9 +53,10 @@ def read_recipe(path: Path) -> dict[str, Any]:
     return _read(path, ())
 
 
-def _read(path: Path, below: tuple[Path, ...]) -> dict[str, Any]:
-    chain = (*below, path.resolve())
-    if path.resolve() in below:
+def _read(path: Path, readers: tuple[Path, ...]) -> dict[str, Any]:
+    """`read_recipe`, with the files that extend this one, directly or not, in `readers`."""
+    chain = (*readers, path.resolve())
+    if path.resolve() in readers:
         names = " -> ".join(file.stem for file in chain)
         raise ConfigError(f"{path}: the recipes extend each other in a circle, {names}")
     tree = read_settings(recipe=path, overrides=(), flags={})

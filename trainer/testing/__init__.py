@@ -1,6 +1,6 @@
-"""Laws of plug-ins, for their authors to run on classes of their own. They need pytest.
+"""Laws of plug-ins as tests, which authors of plug-ins run on their own classes. They need pytest.
 
-Subclass a class of laws in a file that pytest collects, and say how yours is made:
+Subclass a class of laws in a file that pytest collects, and say there how the plug-in is made:
 
     from trainer.testing.objectives import ObjectiveLaws
 

@@ -1,4 +1,4 @@
-"""The laws of evaluations (`trainer.evaluations`), for one evaluation each."""
+"""The laws of evaluations (`trainer.evaluations`) as tests: each subclass tests one evaluation."""
 
 import inspect
 import json
@@ -24,13 +24,13 @@ CLASSES = Classes(num=NUM_CLASSES, names=("north", "east", "south", "west"), tem
 
 
 def embed_texts(texts: list[str]) -> Tensor:
-    """Each text as the unit vector of the class whose name ends it."""
+    """Unit vectors [texts, NUM_CLASSES]: each text is the class whose name is its last word."""
     rows = [CLASSES.names.index(text.split()[-1]) for text in texts]
     return F.one_hot(torch.tensor(rows), NUM_CLASSES).float()
 
 
 def embed_features(features: Tensor) -> Tensor:
-    """The first features, in the space of `embed_texts`."""
+    """The first NUM_CLASSES features, normalised: the space of `embed_texts`."""
     return F.normalize(features[:, :NUM_CLASSES], dim=1)
 
 
@@ -42,11 +42,18 @@ ENCODER = FrozenEncoder(
     embed_texts=embed_texts,
     embed_features=embed_features,
 )
-"""An encoder with texts, so that every evaluation can be tried on it."""
+"""An encoder with texts, so that zero-shot can be tested on it as well."""
 
 
 def make_features(num_images: int, *, signal: float, seed: int) -> Features:
-    """Normal features, plus `signal` in the feature of the label; two images a group."""
+    """Random features of images whose labels are random, too.
+
+    Args:
+        num_images: An even number, as two images form a group.
+        signal: Added to the feature whose number is the label: 12 separates the classes, 0 leaves
+            nothing to learn.
+        seed: Decides labels and noise.
+    """
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, NUM_CLASSES, (num_images // 2,), generator=generator)
     labels = labels.repeat_interleave(2)
@@ -65,7 +72,7 @@ class EvaluationLaws:
     """Set `name` and `settings` in a subclass whose name begins with `Test`."""
 
     name: ClassVar[str]
-    """Of the table, or a dotted path."""
+    """Name of the evaluation in the table, or its dotted path."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """Settings that make the evaluation quick on some hundred images."""
 
@@ -123,6 +130,7 @@ class EvaluationLaws:
     ) -> None:
         train, test = (make_features(200, signal=1, seed=seed) for seed in (0, 1))
         other = replace(test, labels=test.labels.roll(1), groups=test.groups[::-1])
+        # Both scores come from one evaluation, so that nothing it keeps escapes notice.
         predictions: list[Prediction] = []
         evaluation = self.make()
         original = evaluation.predict

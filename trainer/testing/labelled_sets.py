@@ -1,4 +1,4 @@
-"""The laws of kinds of labelled sets (`trainer.labelled_sets`), for one kind each."""
+"""The laws of labelled sets (`trainer.labelled_sets`) as tests: each subclass tests one kind."""
 
 import io
 from collections import Counter
@@ -22,14 +22,16 @@ SPLITS = {"train": 7, "test": 5}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoredImage:
-    """What a set is made from: the bytes of a PNG and a label from 0 to NUM_CLASSES - 1."""
+    """One image that a set is made from."""
 
     data: bytes
+    """The file of the image, a PNG unless a test says otherwise."""
     label: int
+    """From 0 to NUM_CLASSES - 1."""
 
 
 def make_images(count: int, *, seed: int) -> list[StoredImage]:
-    """Images of noise, none like another; every class has one."""
+    """Different images of noise, 8 x 8 px. Labels are dealt in turn, so every class has some."""
     rng = np.random.default_rng(seed)
     images = []
     for position in range(count):
@@ -41,23 +43,31 @@ def make_images(count: int, *, seed: int) -> list[StoredImage]:
 
 
 class LabelledSetLaws:
-    """Set `kind` and write `write` in a subclass whose name begins with `Test`."""
+    """Set `kind` and implement `write` in a subclass whose name begins with `Test`."""
 
     kind: ClassVar[str]
-    """Of the table, or a dotted path."""
+    """Name of the kind in the table, or its dotted path."""
 
     def write(self, folder: Path, splits: Mapping[str, Sequence[StoredImage]]) -> str:
-        """Write a set of these splits into an empty folder, and return its place."""
+        """Write a set of these splits into an empty folder.
+
+        Args:
+            folder: Where to write.
+            splits: Images by the name of their split.
+
+        Returns:
+            The place of the set: what follows `KIND:` in its address.
+        """
         raise NotImplementedError
 
     @pytest.fixture
     def stored(self) -> dict[str, list[StoredImage]]:
-        """The splits that are written."""
+        """The images of each split of the set under test."""
         return {name: make_images(count, seed=count) for name, count in SPLITS.items()}
 
     @pytest.fixture
     def address(self, tmp_path: Path, stored: Mapping[str, Sequence[StoredImage]]) -> str:
-        """The address of the set."""
+        """The address of the set under test."""
         return f"{self.kind}:{self.write(tmp_path, stored)}"
 
     def open(self, address: str) -> LabelledSet:
@@ -65,7 +75,7 @@ class LabelledSetLaws:
         return open_labelled(address)
 
     def read(self, address: str, split: str, *, rank: int = 0, world: int = 1) -> list[str]:
-        """Keys that a rank reads."""
+        """The keys that a rank reads, in order."""
         images = self.open(address).split(split).images(rank=rank, world=world)
         return [image.key for image in images]
 

@@ -1,4 +1,4 @@
-"""The laws of objectives (`trainer.objectives`), for one objective each."""
+"""The laws of objectives (`trainer.objectives`) as tests: each subclass tests one objective."""
 
 import dataclasses
 import math
@@ -28,21 +28,23 @@ TOWER = {"model": "synth_small_conv", "args": {"widths": (4, 6)}, "input_px": IN
 class ObjectiveLaws:
     """Set `name` and `settings` in a subclass whose name begins with `Test`.
 
-    Laws of capabilities, `uses_ids` and `has_teacher`, are asked of objectives that declare them.
+    `uses_ids` and `has_teacher` are tested both ways: what an objective declares must be so, and
+    what it does not declare must not.
     """
 
     name: ClassVar[str]
-    """Of the table, or a dotted path that other processes can import."""
+    """Name of the objective in the table, or a dotted path that other processes can import."""
     settings: ClassVar[Mapping[str, Any]] = {}
     """Keys of [objective] that make the objective small."""
     tower: ClassVar[Mapping[str, Any]] = TOWER
-    """Table [model]; a tower that takes every crop of the objective."""
+    """Table [model] of a tower that takes every crop of the objective."""
 
     def make_learner(self) -> Learner:
         """A small tower with the objective, with the same weights in every process."""
         return make_learner(self.name, self.settings, self.tower)
 
     def objective(self) -> type[Objective]:
+        """The class of the objective."""
         objective: type[Objective] = objective_class(self.name)
         return objective
 
@@ -52,11 +54,13 @@ class ObjectiveLaws:
         learner = self.make_learner()
         alone = _learn(learner, learner, None)
         ranks = [torch.load(tmp_path / f"{rank}.pt", weights_only=True) for rank in range(2)]
+        # Each rank has the loss of its own rows; the mean over the ranks is that of all rows.
         assert sum(rank["loss"] for rank in ranks) / 2 == pytest.approx(alone["loss"], abs=1e-5)
         for rank in ranks:
             _require_near(rank["gradients"], alone["gradients"])
             for state in ("buffers", "teacher"):
                 torch.testing.assert_close(rank[state], alone[state], atol=1e-5, rtol=1e-4)
+        # Equal to the bit: teachers are never exchanged, so that a small difference would grow.
         for name, tensor in ranks[0]["teacher"].items():
             assert torch.equal(tensor, ranks[1]["teacher"][name]), name
 
@@ -68,7 +72,7 @@ class ObjectiveLaws:
 
     def test_other_ids_are_another_loss_exactly_if_ids_are_used(self) -> None:
         batch = self._batch()
-        other = _replaced(batch, ids=torch.tensor([11, 5, 8, 5, 2, 7]))
+        other = _replaced(batch, ids=torch.tensor([11, 5, 8, 5, 2, 7]))  # another pair is equal
         losses = [self.make_learner()(batch).total.item() for batch in (batch, other)]
         assert (abs(losses[0] - losses[1]) > 1e-4) == self.objective().uses_ids
 
@@ -84,13 +88,16 @@ class ObjectiveLaws:
     def test_every_parameter_outside_the_teacher_learns(self) -> None:
         learner = self.make_learner()
         learner(self._batch()).total.backward()
-        still = [
+        without_gradient = [
             name
             for name, parameter in learner.named_parameters()
             if parameter.requires_grad and (parameter.grad is None or not parameter.grad.any())
         ]
-        # A bias before a batch norm, or one whose units are all dead in so small a batch, may rest.
-        assert [name for name in still if not name.endswith(("norm.bias", "bn.bias"))] == []
+        # The gradient of a bias may be zero: before a batch norm, or where all units are dead in so
+        # small a batch.
+        assert [
+            name for name in without_gradient if not name.endswith(("norm.bias", "bn.bias"))
+        ] == []
 
     def test_teacher_is_moved_after_steps_and_only_then(self) -> None:
         learner = self.make_learner()
@@ -143,10 +150,15 @@ def make_learner(
 
 
 def make_batch(learner: Learner) -> LoadedBatch:
-    """The whole batch of random images. Two of its groups have the same id."""
+    """A batch of random images, as one process would load it, with the crops of the objective.
+
+    It has NUM_GROUPS groups of NUM_VIEWS views, or of one view for an objective that splits groups.
+    Two groups have the same id, as at the border of two epochs.
+    """
     arrangement = learner.arrangement
     num_views = 1 if arrangement.splits_groups else NUM_VIEWS
     rng = torch.Generator().manual_seed(1)
+    # Colours that change nothing: factors are 1, everything else is 0.
     neutral = [float(name in ("brightness", "contrast", "saturation")) for name in COLOUR_FIELDS]
     images, colours, boxes = [], [], []
     for crops in arrangement.crops:
@@ -170,7 +182,7 @@ def make_batch(learner: Learner) -> LoadedBatch:
 
 
 def _take(batch: LoadedBatch, groups: Tensor) -> LoadedBatch:
-    """Some groups of a batch, in the order given."""
+    """The groups of a batch with these numbers, in this order."""
 
     def rows(tensor: Tensor) -> Tensor:
         return tensor.reshape(len(batch.ids), -1, *tensor.shape[1:])[groups].flatten(0, 1)
@@ -202,7 +214,17 @@ def _teacher(learner: nn.Module) -> dict[str, Tensor]:
 
 
 def _learn(learner: Learner, module: nn.Module, groups: Tensor | None) -> dict[str, Any]:
-    """Loss, gradients and buffers of a batch, and the teacher after a step of plain descent."""
+    """Take one step of plain gradient descent.
+
+    Args:
+        learner: What learns.
+        module: The learner, or what averages its gradients over the ranks.
+        groups: Numbers of the groups to learn from; None for the whole batch.
+
+    Returns:
+        The loss and the gradients, the buffers after the forward pass, and the teacher after the
+        step.
+    """
     batch = make_batch(learner)
     loss = module(batch if groups is None else _take(batch, groups)).total
     loss.backward()
@@ -229,7 +251,10 @@ def _learn_in_rank(
     tower: Mapping[str, Any],
     folder: str,
 ) -> None:
-    """One of the processes; gradients are averaged as in a training."""
+    """Learn from this rank's groups in one of the processes, and save what came of it.
+
+    Gradients are averaged as in a training.
+    """
     from torch.nn.parallel import DistributedDataParallel
 
     learner = make_learner(name, settings, tower)
@@ -239,6 +264,7 @@ def _learn_in_rank(
 
 
 def _require_near(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+    """Compare gradients: the norm of all differences together, and every number."""
     assert tensors.keys() == expected.keys()
     flat = torch.cat([expected[name].double().flatten() for name in expected])
     actual = torch.cat([tensors[name].double().flatten() for name in expected])

@@ -49,6 +49,7 @@ class RankPool:
             AssertionError: It failed in a process; holds the traceback. The pool is closed then,
                 because the other processes may wait for the failed one.
         """
+        # All ranks start before any is waited for: they may need each other.
         for connection in self._connections:
             connection.send((function, arguments))
         for rank, connection in enumerate(self._connections):
@@ -58,7 +59,7 @@ class RankPool:
                 failure = "the process has ended"
             if failure:
                 self.close()
-                rank_pool.cache_clear()
+                rank_pool.cache_clear()  # the next test starts a new pool
                 raise AssertionError(f"rank {rank}: {failure}")
 
     def close(self) -> None:
@@ -87,6 +88,7 @@ def run_ranks(function: Callable[..., None], world: int, *arguments: Any) -> Non
 
 
 def _serve(rank: int, world: int, store: str, connection: Connection) -> None:
+    """Join the process group and run functions, until the other end of the pipe is closed."""
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     torch.set_num_threads(1)
     dist.init_process_group(
@@ -102,7 +104,7 @@ def _serve(rank: int, world: int, store: str, connection: Connection) -> None:
             failure = ""
             try:
                 function(rank, world, *arguments)
-            except BaseException:
+            except BaseException:  # SystemExit too: the process has to answer
                 failure = traceback.format_exc()
             connection.send(failure)
     except EOFError:  # the pool is closed

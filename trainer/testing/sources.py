@@ -1,4 +1,4 @@
-"""The laws of sources (`trainer.data.sources`), for one source each."""
+"""The laws of sources (`trainer.data.sources`) as tests: each subclass tests one source."""
 
 import pickle
 from typing import Any
@@ -14,7 +14,7 @@ class SourceLaws:
     """Implement `make_source` in a subclass whose name begins with `Test`."""
 
     demand = Demand(seed=3, num_groups=4, views_per_group=1)
-    """Something that the source can give on one rank, on two and on four."""
+    """What is asked of the source. Up to 4 ranks share the groups: give a multiple of 4."""
 
     def make_source(self) -> Source:
         """The same source at each call. It needs at least `demand.num_groups` groups."""
@@ -28,7 +28,7 @@ class SourceLaws:
         answers = [_content(backwards.groups(step, rank=0, world=1)) for step in reversed(steps)]
         assert answers[::-1] == expected
 
-    def test_parts_of_the_ranks_are_the_groups_of_one(self) -> None:
+    def test_parts_of_the_ranks_are_the_groups_of_one_rank(self) -> None:
         stream = self.make_source().stream(self.demand)
         for step in range(NUM_STEPS):
             whole = _content(stream.groups(step, rank=0, world=1))
@@ -48,7 +48,7 @@ class SourceLaws:
                     assert view.pixels.ndim == 3
                     assert view.pixels.shape[2] == 3
 
-    def test_a_turn_comes_once(self) -> None:
+    def test_a_turn_of_a_group_comes_once(self) -> None:
         stream = self.make_source().stream(self.demand)
         turns = [
             (group.id, group.turn, tuple(view.index for view in group.views))
@@ -79,6 +79,7 @@ class SourceLaws:
 
 
 def _content(groups: list[Group]) -> list[tuple[Any, ...]]:
+    """All that groups hold, in a form that can be compared."""
     return [
         (
             *(group.id, group.turn, group.caption, group.label),

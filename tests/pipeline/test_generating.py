@@ -1,0 +1,43 @@
+"""What a resumed set says of the libraries that it was begun with."""
+
+from pathlib import Path
+
+import pytest
+
+from pipeline import generating
+from pipeline.config import GenerateConfig, load_config
+from pipeline.generating import begin, rejoin
+
+RENDERER = "tests.renderers:Stripes"
+
+
+def recipe(folder: Path) -> GenerateConfig:
+    """One caption, painted by a renderer without a model."""
+    captions = folder / "captions.txt"
+    captions.write_text("a red fox\n")
+    flags = {
+        "prompts.file": str(captions),
+        "renderer.name": RENDERER,
+        "execution.executor": "inline",
+    }
+    return load_config(recipe=None, overrides=[], flags=flags)
+
+
+def test_drift_names_versions_that_changed_or_were_not_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = str(tmp_path / "set")
+    with monkeypatch.context() as then:
+        then.setattr(generating, "_versions", lambda: {"python": "3.9.1", "torch": "2.11.0"})
+        begin(recipe(tmp_path), url)
+    now = {"python": "3.9.2", "torch": "2.11.0", "pillow": "12.1.0"}
+    monkeypatch.setattr(generating, "_versions", lambda: now)
+    generation = rejoin({"executor": "inline"}, url, trusted=RENDERER)
+    assert generation.drift == [
+        "python 3.9.2, the set was begun with 3.9.1",
+        "pillow 12.1.0, the version that the set was begun with is not recorded",
+    ]
+
+
+def test_same_libraries_are_no_drift(tmp_path: Path) -> None:
+    assert begin(recipe(tmp_path), str(tmp_path / "set")).drift == []

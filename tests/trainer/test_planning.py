@@ -1,0 +1,45 @@
+"""What a step must hold, as the objective declares it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from manifests.foundation.errors import ConfigError
+from tests.sets import refused
+from trainer.config import load_config
+from trainer.data.sources import Demand, Group, GroupStream
+from trainer.planning import Plan, make_plan
+
+
+class EmptySource:
+    """Answers the questions of a plan; nothing is read from it."""
+
+    url = "empty:"
+    root = "empty-1"
+    num_groups = None
+    num_left_out = 0
+    classes: Sequence[str] = ("blue", "red")
+
+    def stream(self, demand: Demand) -> GroupStream:
+        return self
+
+    def groups(self, step: int, *, rank: int, world: int) -> list[Group]:
+        raise NotImplementedError
+
+
+def plan_of(objective: str, **flags: Any) -> Plan:
+    values = {"objective.name": objective, "schedule.steps": 1}
+    config = load_config(recipe=None, overrides=[], flags=values | flags)
+    return make_plan(config, EmptySource(), world=1)
+
+
+def test_step_of_one_group_is_enough_where_the_objective_says_so() -> None:
+    plan = plan_of("supervised", **{"batch.groups": 1, "batch.views_per_group": 4})
+    assert (plan.demand.num_groups, plan.crops_per_step) == (1, 4)
+
+
+@pytest.mark.parametrize("objective", ["stablerep", "stablerep-plus", "simclr", "clip", "byol"])
+def test_step_of_one_group_is_refused_where_rows_are_compared(objective: str) -> None:
+    with refused(ConfigError, "batch.groups is 1", f"{objective} needs at least 2 groups"):
+        plan_of(objective, **{"batch.groups": 1})
