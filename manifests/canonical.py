@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 
 def canonical_json(value: Any) -> str:
-    """The text of a JSON value that is hashed: keys sorted, no white space, no escapes of letters.
+    """The text of a JSON value that is hashed: sorted keys, no white space, letters not escaped.
 
     Numbers follow SPEC.md: a float always has a point or an exponent, so 2 and 2.0 differ.
 

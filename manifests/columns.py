@@ -16,7 +16,7 @@ import pyarrow as pa
 from manifests.errors import ContractError
 
 Value = str | int | float | bool
-"""What a column holds. Never null."""
+"""A value of a column. It is never null."""
 
 Type = Literal["string", "int64", "double", "bool"]
 

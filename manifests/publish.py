@@ -109,7 +109,7 @@ def _require_right(
 
     Raises:
         CorruptError: The file has another hash or size than the seal says.
-        StoreError: No reading is right and no two agree.
+        StoreError: Both readings are wrong and they differ from each other.
     """
     first = read()
     if file.is_right(first):

@@ -160,7 +160,7 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
 def _require_part_of_copy(
     target: Store, files: Mapping[str, SetFile], sizes: Mapping[str, int]
 ) -> None:
-    """Refuse a target with files that are no part of this copy and that matter to it.
+    """Refuse a target with files that would conflict with this copy.
 
     Args:
         files: The files of the copy by path.

@@ -192,7 +192,7 @@ class StoreLaws(ReadingLaws):
 
         def watch() -> set[bytes]:
             seen: set[bytes] = set()
-            # `is_done` is asked before the file is read: one more reading follows the creation.
+            # A watcher that has read nothing when the file is created reads once more.
             while not (last := is_done.is_set()) or not seen:
                 assert store.list("data") in ({}, {"data/a.tar": LARGE_BYTES})
                 if not is_missing(lambda: seen.add(store.read("data/a.tar"))):

@@ -255,7 +255,7 @@ def test_an_image_that_was_changed_is_refused(tmp_path: Path) -> None:
         ("guidance_scale", 1.5),
     ],
 )
-def test_a_row_that_is_not_what_the_plan_asks_for(
+def test_a_row_that_is_not_what_the_plan_asks_for_is_reported(
     shards: ShardSet, name: str, value: object
 ) -> None:
     commit(shards, 0, views=changed_views(shards, 0, **{name: value}))
@@ -265,7 +265,7 @@ def test_a_row_that_is_not_what_the_plan_asks_for(
     assert f"{name} is {value!r}, plan and recipe say" in problem.message
 
 
-def test_rows_of_other_views_than_those_of_the_plan(shards: ShardSet) -> None:
+def test_rows_of_other_views_than_those_of_the_plan_are_reported(shards: ShardSet) -> None:
     commit_rows(shards, lambda rows: rows[1:])
     assert kinds(shards) == [
         ("manifests/000000.parquet", "keys"),
@@ -276,7 +276,9 @@ def test_rows_of_other_views_than_those_of_the_plan(shards: ShardSet) -> None:
     ]
 
 
-def test_a_tar_with_fewer_views_than_its_manifest(shards: ShardSet, tmp_path: Path) -> None:
+def test_a_tar_with_fewer_views_than_its_manifest_is_reported(
+    shards: ShardSet, tmp_path: Path
+) -> None:
     views = views_of(shards, 0)[:3]
     path = write_tar_of(shards, 0, tmp_path / "short.tar", views=views)
     commit(shards, 0)
@@ -287,7 +289,7 @@ def test_a_tar_with_fewer_views_than_its_manifest(shards: ShardSet, tmp_path: Pa
     assert kinds(shards) == [("data/000000.tar", "row")]
 
 
-def test_a_tar_of_another_recipe(shards: ShardSet, tmp_path: Path) -> None:
+def test_a_tar_of_another_recipe_is_reported(shards: ShardSet, tmp_path: Path) -> None:
     commit(shards, 0)
     path = write_tar_of(shards, 0, tmp_path / "other.tar", recipe_sha256="0" * 64)
     wrong = replace(shards.manifest(0), tar_sha256=sha256_hex(path.read_bytes()))
@@ -307,7 +309,7 @@ def test_a_tar_of_another_recipe(shards: ShardSet, tmp_path: Path) -> None:
         ({"sha256": "", "offset": 512, "length": 9}, "status and image do not agree"),
     ],
 )
-def test_a_status_that_does_not_fit_the_reason_or_the_image(
+def test_a_status_that_does_not_fit_the_reason_or_the_image_is_reported(
     shards: ShardSet, changes: dict[str, Any], message: str
 ) -> None:
     commit_rows(shards, lambda rows: [replace(rows[0], **changes), *rows[1:]])
@@ -321,31 +323,31 @@ def test_a_status_that_does_not_fit_the_reason_or_the_image(
     "changes",
     [{"offset": 0}, {"length": 1}, {"sha256": sha256(b"").hexdigest()}],
 )
-def test_a_row_in_the_manifest_that_is_not_the_one_in_the_tar(
+def test_a_row_in_the_manifest_that_is_not_the_one_in_the_tar_is_reported(
     shards: ShardSet, changes: dict[str, Any]
 ) -> None:
     commit_rows(shards, lambda rows: [replace(rows[0], **changes), *rows[1:]])
     assert kinds(shards) == [("data/000000.tar, 000000000_000", "row")]
 
 
-def test_a_tar_that_is_gone(sealed: ShardSet) -> None:
+def test_a_tar_that_is_gone_is_reported(sealed: ShardSet) -> None:
     sealed.store.delete("data/000000.tar")
     assert kinds(sealed) == [("data/000000.tar", "missing")]
 
 
-def test_a_tar_that_was_cut(sealed: ShardSet) -> None:
+def test_a_tar_that_was_cut_is_reported(sealed: ShardSet) -> None:
     path = Path(sealed.store.url, "data/000000.tar")
     path.write_bytes(path.read_bytes()[:-512])
     assert kinds(sealed) == [("data/000000.tar", "hash"), ("data/000000.tar", "CorruptError")]
 
 
-def test_an_unreadable_manifest(sealed: ShardSet) -> None:
+def test_an_unreadable_manifest_is_reported(sealed: ShardSet) -> None:
     Path(sealed.store.url, "manifests/000001.parquet").write_bytes(b"PAR1")
     path = "manifests/000001.parquet"
     assert kinds(sealed) == [(path, "CorruptError"), (path, "hash")]
 
 
-def test_a_manifest_of_a_shard_that_the_plan_does_not_have(shards: ShardSet) -> None:
+def test_a_manifest_of_a_shard_that_the_plan_does_not_have_is_reported(shards: ShardSet) -> None:
     commit(shards, 0)
     content = replace(shards.manifest(0), shard=2).to_bytes()
     for path in ("manifests/000002.parquet", "manifests/0000000.parquet", "data/0000000.tar"):
@@ -365,7 +367,9 @@ def test_a_manifest_under_a_name_of_another_width_is_no_shard(sealed: ShardSet) 
     ]
 
 
-def test_images_that_are_no_pictures_of_the_stated_size(shards: ShardSet, tmp_path: Path) -> None:
+def test_images_that_are_no_pictures_of_the_stated_size_are_reported(
+    shards: ShardSet, tmp_path: Path
+) -> None:
     """Rows, tar and manifest fit each other: only the image itself shows the fault."""
     commit(shards, 0)
     right = shards.manifest(0)
@@ -405,7 +409,7 @@ def rows_in(tar: Path) -> list[ViewRow]:
     ]
 
 
-def test_a_file_of_the_plan_that_is_gone_or_changed(sealed: ShardSet) -> None:
+def test_a_file_of_the_plan_that_is_gone_or_changed_is_reported(sealed: ShardSet) -> None:
     path = "subjects/000000.parquet"
     expected = [(path, "hash"), ("subjects", "CorruptError")]
     expected += [(f"manifests/00000{shard}.parquet", "CorruptError") for shard in (0, 1)]
@@ -416,7 +420,7 @@ def test_a_file_of_the_plan_that_is_gone_or_changed(sealed: ShardSet) -> None:
     assert kinds(sealed) == expected
 
 
-def test_subjects_that_are_not_those_of_the_recipe(tmp_path: Path) -> None:
+def test_subjects_that_are_not_those_of_the_recipe_are_reported(tmp_path: Path) -> None:
     """The files of the plan have the right hashes; the recipe's identity has other subjects."""
     mine, other = subject_rows("a red fox"), subject_rows("a blue door")
     identity = identity_of(mine)
@@ -431,7 +435,7 @@ def test_subjects_that_are_not_those_of_the_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"group_id": 5}, {"group_index": 1}, {"text": "two  spaces"}])
-def test_a_subject_whose_group_does_not_fit_its_text(
+def test_a_subject_whose_group_does_not_fit_its_text_is_reported(
     tmp_path: Path, changes: dict[str, Any]
 ) -> None:
     rows = [replace(subject_rows("a red fox")[0], **changes)]
@@ -441,18 +445,18 @@ def test_a_subject_whose_group_does_not_fit_its_text(
     assert kinds(shards) == [("subjects, row 0", "group")]
 
 
-def test_a_recipe_whose_bytes_were_changed(shards: ShardSet) -> None:
+def test_a_recipe_whose_bytes_were_changed_is_reported(shards: ShardSet) -> None:
     path = Path(shards.store.url, RECIPE)
     path.write_bytes(path.read_bytes() + b"\n")
     assert kinds(shards) == [(RECIPE, "canonical")]
 
 
-def test_a_broken_seal(sealed: ShardSet) -> None:
+def test_a_broken_seal_is_reported(sealed: ShardSet) -> None:
     Path(sealed.store.url, SEAL).write_bytes(b"{}")
     assert kinds(sealed) == [(SEAL, "ForeignSetError")]
 
 
-def test_a_seal_of_another_recipe(sealed: ShardSet) -> None:
+def test_a_seal_of_another_recipe_is_reported(sealed: ShardSet) -> None:
     reseal(sealed, lambda seal: replace(seal, recipe_sha256="0" * 64))
     first, *others = kinds(sealed)
     assert first == (SEAL, "recipe")
@@ -463,7 +467,9 @@ def test_a_seal_of_another_recipe(sealed: ShardSet) -> None:
     "changes",
     [{"tar_sha256": "0" * 64}, {"tar_bytes": 1}, {"num_views": 9}, {"num_ok": 1}],
 )
-def test_a_seal_that_contradicts_the_manifests(sealed: ShardSet, changes: dict[str, Any]) -> None:
+def test_a_seal_that_contradicts_the_manifests_is_reported(
+    sealed: ShardSet, changes: dict[str, Any]
+) -> None:
     def change(seal: Seal) -> Seal:
         return replace(seal, shards=[replace(seal.shards[0], **changes), seal.shards[1]])
 
@@ -473,7 +479,7 @@ def test_a_seal_that_contradicts_the_manifests(sealed: ShardSet, changes: dict[s
     assert {*others} <= DERIVED
 
 
-def test_a_seal_that_leaves_a_shard_out(sealed: ShardSet) -> None:
+def test_a_seal_that_leaves_a_shard_out_is_reported(sealed: ShardSet) -> None:
     reseal(sealed, lambda seal: replace(seal, shards=seal.shards[:1]))
     assert kinds(sealed) == [
         (SEAL, "shards"),
@@ -482,7 +488,7 @@ def test_a_seal_that_leaves_a_shard_out(sealed: ShardSet) -> None:
     ]
 
 
-def test_a_shard_that_was_sealed_and_is_gone(sealed: ShardSet) -> None:
+def test_a_shard_that_was_sealed_and_is_gone_is_reported(sealed: ShardSet) -> None:
     sealed.store.delete("manifests/000001.parquet")
     path = "manifests/000001.parquet"
     assert kinds(sealed) == [(path, "missing"), (path, "hash")]
@@ -500,13 +506,15 @@ def test_a_shard_that_was_sealed_and_is_gone(sealed: ShardSet) -> None:
         "failed/000001-000.json",
     ],
 )
-def test_a_file_that_the_seal_does_not_name(sealed: ShardSet, path: str) -> None:
+def test_a_file_that_the_seal_does_not_name_is_reported(sealed: ShardSet, path: str) -> None:
     sealed.store.create(path, b"stock readers would read it")
     assert kinds(sealed) == [(path, "foreign")]
 
 
 @pytest.mark.parametrize("path", ["README.md", "data/sizes.json", "stats/000000.json"])
-def test_an_advisory_file_that_was_changed_or_is_gone(sealed: ShardSet, path: str) -> None:
+def test_an_advisory_file_that_was_changed_or_is_gone_is_reported(
+    sealed: ShardSet, path: str
+) -> None:
     Path(sealed.store.url, path).write_bytes(b"changed")
     assert kinds(sealed) == [(path, "hash")]
     sealed.store.delete(path)

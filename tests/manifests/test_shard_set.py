@@ -92,7 +92,7 @@ def test_two_writers_that_begin_at_once_join_in_one_set(tmp_path: Path) -> None:
     assert list(validate_shard_set(shards)) == []
 
 
-def test_what_a_killed_writer_left_is_not_foreign(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_writer_are_not_foreign(tmp_path: Path) -> None:
     (tmp_path / ".tmp-recipe.json-0f").write_bytes(b"{")
     assert begin(tmp_path).committed() == []
 

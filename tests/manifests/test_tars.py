@@ -78,7 +78,7 @@ def test_walking_a_tar_returns_all_that_was_written(views: list[View], data: byt
     assert (walked.rows[3].offset, walked.rows[3].length) == (-1, 0)
 
 
-def test_members_are_whole_views_and_last_the_failed_ones(members: Members) -> None:
+def test_members_are_whole_views_and_then_the_trailer(members: Members) -> None:
     assert [name for name, _ in members] == [
         "000000000_000.png",
         "000000000_000.json",
