@@ -25,12 +25,12 @@ COMMANDS = {
     "demo": "pipeline.commands.demo:demo",
 }
 
-_GIVEN = "synth.given"
-"""Where the context keeps the command line, whose secrets are never shown."""
+_ARGUMENTS = "synth.arguments"
+"""Where the context keeps the words of the command line, whose secrets are never shown."""
 
 
 class LazyGroup(click.Group):
-    """Loads a command when it is asked for, and turns our own errors into one line."""
+    """Imports a command's module only when it is used, and shows our own errors as one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -51,26 +51,29 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        ctx.meta[_GIVEN] = tuple(args)
+        # Kept before parsing: click takes the words apart, and `hiding` needs the whole URLs.
+        ctx.meta[_ARGUMENTS] = tuple(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> object:
+        # Imported here and not above, so that `synth --help` stays quick.
         from manifests.foundation.errors import SynthError
         from manifests.foundation.logs import redact_logs
         from manifests.foundation.messages import hiding, printable, redact
 
         redact_logs()
-        with hiding(ctx.meta[_GIVEN]):
+        with hiding(ctx.meta[_ARGUMENTS]):
             try:
                 return super().invoke(ctx)
             except click.ClickException as exc:
-                # It may quote what was typed.
+                # The message of a usage error may quote what the user typed.
                 exc.message = printable(redact(exc.message))  # type: ignore[misc]
                 raise
             except (click.exceptions.Exit, click.Abort, KeyboardInterrupt):
                 raise
             except Exception as exc:
-                # Errors of ours are the user's news. Anything else is a bug of ours.
+                # A SynthError tells the user what is wrong; its traceback would hide the message.
+                # Any other exception is a bug of ours, and its traceback is what we need.
                 if isinstance(exc, SynthError) and not ctx.params.get("debug"):
                     message = redact(" ".join(str(exc).split()))
                     raise click.ClickException(printable(message)) from exc

@@ -1,4 +1,4 @@
-"""One text for one JSON value, so that its bytes can be hashed and a flipped bit be seen."""
+"""The one canonical text of a JSON value, so that equal values have equal hashes."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,15 @@ from typing import Any, BinaryIO
 
 
 def canonical_json(value: Any) -> str:
-    """Keys sorted, no white space, characters as they are, NaN refused."""
+    """The text of a JSON value that is hashed: sorted keys, no white space, letters not escaped.
+
+    Numbers follow SPEC.md: a float always has a point or an exponent, so 2 and 2.0 differ.
+
+    Raises:
+        ValueError: The value contains NaN or infinity.
+
+    Example: canonical_json({"b": [1, 2.0], "a": "é"}) == '{"a":"é","b":[1,2.0]}'.
+    """
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -39,7 +47,14 @@ def hash_file(path: Path) -> str:
 def hash_stream(
     file: BinaryIO, on_piece: Callable[[bytes], object] = lambda piece: None
 ) -> tuple[str, int]:
-    """SHA-256 and length of what is left to read; every piece is shown to `on_piece`."""
+    """Hash a file from its current position to its end, in pieces of at most 1 MiB.
+
+    Args:
+        on_piece: Called with every piece, for a caller that also copies the file.
+
+    Returns:
+        SHA-256 in hexadecimal, and the number of bytes.
+    """
     digest, size = sha256(), 0
     while piece := file.read(1 << 20):
         digest.update(piece)

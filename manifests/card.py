@@ -1,4 +1,4 @@
-"""The data-set card: its YAML pins the tars, so that hubs and `datasets` read nothing else."""
+"""The data-set card, whose YAML header tells hubs and `datasets` to read the tars alone."""
 
 from manifests.recipe import Identity
 from manifests.seal import Seal
@@ -22,8 +22,9 @@ def size_category(num_images: int) -> str:
 
 
 def dataset_card(identity: Identity, seal: Seal) -> str:
-    """README.md of a set, a pure function of recipe and shard table."""
+    """Content of README.md. It depends on the recipe's identity and the seal alone."""
     counts = seal.counts
+    # Each value once, in the order of the recipe; a dict keeps the order, a set would not.
     varied = {
         name: list(dict.fromkeys(v[name] for v in identity.variations))
         for name in identity.variations[0]

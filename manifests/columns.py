@@ -1,4 +1,4 @@
-"""Columns with a name, a type, a unit and a meaning: those of every set and those of a renderer.
+"""Typed columns with a meaning and a unit, and how a renderer declares columns of its own.
 
 A set is subjects times variations. What varies between the views of a subject differs from one
 kind of generator to the next, so the renderer declares it, and the declaration is part of the
@@ -16,7 +16,7 @@ import pyarrow as pa
 from manifests.errors import ContractError
 
 Value = str | int | float | bool
-"""What a column holds. Never null."""
+"""A value of a column. It is never null."""
 
 Type = Literal["string", "int64", "double", "bool"]
 
@@ -24,9 +24,10 @@ Scope = Literal["set", "subject", "variation", "view"]
 """What a declared column belongs to, which says where its values are written down.
 
 "set" : one value for all views, kept in the recipe. Example: the class of the scheduler.
-"subject" : comes with each subject, kept in the plan. Example: a caption's own negative prompt.
-"variation" : dealt over the views of each subject, kept in the recipe. Example: a guidance scale.
-"view" : found when the view is rendered. Example: how many tokens of the caption were cut.
+"subject" : one value for each subject, kept in the plan. Example: a caption's own negative prompt.
+"variation" : one value for each variation, kept in the recipe. Example: a guidance scale.
+"view" : known only when the view is rendered, kept in the manifest. Example: how many tokens of
+    the caption were cut.
 """
 
 SCOPES: tuple[Scope, ...] = get_args(Scope)
@@ -63,11 +64,15 @@ class Column:
         )
 
     def zero(self) -> Value:
-        """What stands where there is nothing to say: an empty text, 0 or false."""
+        """The value where there is none, because columns hold no nulls: "", 0, 0.0 or False."""
         return _ZERO[self.type]
 
     def holds(self, value: Any) -> bool:
-        """Whether a value has exactly this column's type and can be stored."""
+        """Whether a value has exactly this column's type and can be stored.
+
+        Example: Column("steps", "int64", "denoising steps").holds(True) is False.
+        """
+        # Not isinstance: to Python a bool is also an int, and the two differ in Parquet.
         if type(value) is not _PYTHON[self.type]:
             return False
         if isinstance(value, float):
@@ -82,7 +87,7 @@ class DeclaredColumn(Column):
     scope: Scope = "set"
 
     def to_json(self) -> dict[str, str]:
-        """As the recipe holds it."""
+        """The declaration as the recipe stores it."""
         return asdict(self)
 
 
@@ -134,7 +139,14 @@ def of_scope(columns: Iterable[DeclaredColumn], scope: Scope) -> tuple[DeclaredC
 def require_values(
     values: Mapping[str, Any], columns: Sequence[Column], *, what: str
 ) -> dict[str, Value]:
-    """Values that fit some columns, in the order of the columns.
+    """Check that there is one value of the right type for each column, and no other value.
+
+    Args:
+        values: Value by name of its column.
+        what: What the values describe, for messages; such as `variation`.
+
+    Returns:
+        The same values, in the order of the columns.
 
     Raises:
         ContractError: A value is missing, is not of its column's type, or has no column.

@@ -1,7 +1,8 @@
 """Commit of a shard: the tar first, then the manifest, each created only if absent.
 
-Tar and manifest depend on the recipe alone, so losing a race, winning it and not hearing of it
-all end in the same two files. Nothing is ever overwritten or deleted.
+Tar and manifest depend on the recipe alone. So the same two files are there in the end, whether
+this writer wins a race, loses it, or wins it and the storage's answer is lost. Nothing is ever
+overwritten or deleted (docs/adr/0002-the-manifest-is-the-commit.md).
 """
 
 from collections.abc import Callable, Sequence
@@ -44,14 +45,14 @@ def commit_shard(
     *,
     before_manifest: Callable[[Manifest], None] = lambda manifest: None,
 ) -> Manifest:
-    """Make a shard exist, from a tar in local scratch.
+    """Create the tar and the manifest of a shard, from a tar in a local folder.
 
     Args:
-        before_manifest: Called when the tar is in place and the manifest is not: for what has to
-            be there whenever the shard is.
+        before_manifest: Called after the tar is stored and before the manifest is: for files that
+            have to exist whenever the shard does, such as its statistics.
 
     Returns:
-        The committed manifest; of another writer's equal shard if that writer was faster.
+        The committed manifest; that of another writer's equal shard if that writer was faster.
 
     Raises:
         CorruptError: The tar is not what the plan expects, or the shard was committed with
@@ -60,6 +61,7 @@ def commit_shard(
     with tar.open("rb") as hashed, tar.open("rb") as walked:
         manifest = _describe(hashed, walked, expected, where=str(tar))
     if not store.create(layout.tar(expected.shard), tar):
+        # Readers will see the stored tar, so the manifest has to describe that one and not ours.
         manifest = describe_tar(store, layout, expected)
     before_manifest(manifest)
     return _commit_manifest(store, layout, manifest)
@@ -76,10 +78,11 @@ def commit_tar_in_place(store: Store, layout: Layout, expected: Expected) -> Man
 
 
 def describe_tar(store: Store, layout: Layout, expected: Expected) -> Manifest:
-    """The manifest that the tar of a shard in the store calls for.
+    """Build the manifest of a tar in the store, whether the shard is committed or not.
 
     Raises:
         CorruptError: The tar is not what the plan expects.
+        FileNotFoundError: There is no tar.
     """
     path = layout.tar(expected.shard)
     try:
@@ -87,7 +90,7 @@ def describe_tar(store: Store, layout: Layout, expected: Expected) -> Manifest:
             return _describe(hashed, walked, expected, where=store.at(path))
     except CorruptError as exc:
         if store.exists(layout.manifest(expected.shard)):
-            raise
+            raise  # `synth gc` does not remove the tar of a committed shard
         raise CorruptError(
             f"{exc}. Nothing is overwritten: `synth gc {store.url} --yes` removes it"
         ) from exc
@@ -97,7 +100,7 @@ def _commit_manifest(store: Store, layout: Layout, manifest: Manifest) -> Manife
     path = layout.manifest(manifest.shard)
     if store.create(path, manifest.to_bytes()):
         return manifest
-    # Somebody else was first, or we were and did not hear of it: read back and compare.
+    # Another writer was first, or we were and the answer was lost: read back and compare.
     committed = parse_manifest(store.read(path), manifest.columns, where=store.at(path))
     if committed.tar_sha256 != manifest.tar_sha256:
         raise CorruptError(

@@ -1,7 +1,7 @@
 """Files that follow from recipe and seal alone, for readers that know nothing of this format.
 
-They are written after the seal and the seal does not name them: whoever writes them, and however
-often, writes the same bytes.
+They are written after the seal, which does not name them. They are functions of recipe and seal, so
+that two writers cannot disagree about them, and a missing one can be written again.
 """
 
 import json
@@ -15,8 +15,9 @@ from manifests.seal import Seal
 def derived_files(identity: Identity, seal: Seal) -> dict[str, bytes]:
     """Content of the derived files of a sealed set, by path.
 
-    `README.md` is the card that pins the tars for hubs and `datasets`; `data/sizes.json` counts the
-    views in each tar by its name, for open_clip.
+    `README.md` is the card, which tells hubs and `datasets` to read the tars alone.
+    `data/sizes.json` has the number of images in each tar, for open_clip. Example:
+    {"000000.tar": 200, "000001.tar": 198}.
     """
     layout = identity.layout
     sizes = {

@@ -1,4 +1,4 @@
-"""What can be wrong with a shard set. Messages say what, where, what was expected, what to do."""
+"""What can be wrong with a shard set."""
 
 from manifests.foundation.errors import SynthError
 
@@ -8,11 +8,11 @@ class ContractError(SynthError):
 
 
 class ForeignSetError(ContractError):
-    """The URL holds something else than a shard set, or nothing."""
+    """There is no shard set at the URL, or files that do not belong to one."""
 
 
 class VersionError(ContractError):
-    """The set was written by a newer major version of the format."""
+    """The set has a version of the format that this code cannot read, or cannot add to."""
 
 
 class CorruptError(ContractError):
@@ -20,8 +20,8 @@ class CorruptError(ContractError):
 
 
 class IdentityError(ContractError):
-    """Another recipe than the one that the set was begun with."""
+    """The recipe differs from the one that the set was begun with."""
 
 
 class CollisionError(ContractError):
-    """Two texts share one group id."""
+    """Two different texts have the same group id."""

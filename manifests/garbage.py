@@ -1,6 +1,7 @@
-"""Files that nothing names: tars that no manifest commits, and what killed writers left behind.
+"""Tars that no manifest commits, and temporary files that killed writers left behind.
 
-Writing a set never deletes. This does, when it is asked to, and only while nobody writes.
+Writing a set never deletes (docs/adr/0015-writing-never-deletes.md). This module does, when a user
+asks for it and while nobody writes to the set.
 """
 
 from collections.abc import Iterator
@@ -12,8 +13,7 @@ from manifests.shard_set import ShardSet
 def find_garbage(shards: ShardSet) -> Iterator[str]:
     """Paths of tars of this set that no manifest commits.
 
-    A tar that is whole would be committed by the next writer; it is garbage all the same, because
-    it can be made again.
+    A whole tar is among them, although the next writer would commit it: it can be rendered again.
     """
     committed = set(shards.committed())
     for path in shards.store.list("data"):
@@ -23,7 +23,14 @@ def find_garbage(shards: ShardSet) -> Iterator[str]:
 
 
 def remove_garbage(shards: ShardSet) -> list[str]:
-    """Delete what `find_garbage` finds, and temporary files. Only while nobody else writes."""
+    """Delete what `find_garbage` finds, and all temporary files.
+
+    Only for a caller who knows that nobody writes to the set: the tar of a writer who has not yet
+    created the manifest would be deleted, too.
+
+    Returns:
+        Paths of the deleted tars.
+    """
     paths = list(find_garbage(shards))
     for path in paths:
         shards.store.delete(path)

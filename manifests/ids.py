@@ -9,6 +9,7 @@ from manifests.errors import ContractError
 NUM_SEEDS = 2**32
 """Seeds have 32 bits because torch's CPU generator uses no more."""
 
+# Not \d, which also matches the digits of other scripts.
 _KEY = re.compile(r"([0-9]{9})_([0-9]{3})")
 
 
@@ -30,27 +31,34 @@ def group_id(kind: str, text: str) -> int:
     Returns:
         0 to 2**63 - 1, so that it fits a signed 64-bit integer.
     """
+    # The zero byte separates the two: without it ("a", "bc") and ("ab", "c") would be one group.
     digest = blake2b(f"{kind}\0{text}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") >> 1
+    return int.from_bytes(digest, "big") >> 1  # 63 bits: Parquet's int64 is signed
 
 
 def view_seed(dataset_seed: int, group: int, draw: int) -> int:
     """Seed of what is random in a view, 0 to 2**32 - 1.
 
-    The variation is not in it, so views of one draw share their noise. In stock diffusers
-    `torch.Generator().manual_seed(seed)` draws the same noise.
+    It does not depend on the variation, so the views of one draw share their noise. In stock
+    diffusers `torch.Generator().manual_seed(seed)` draws the same noise.
 
     Args:
+        group: Group id of the view.
         draw: The view's index in its group; in a paired set, its index divided by the number of
-            variations.
+            variations, rounded down.
     """
     text = f"{dataset_seed}\0{group}".encode()
     start = int.from_bytes(blake2b(text, digest_size=4).digest(), "big")
+    # Consecutive seeds, and not one hash for each draw, so that no two draws of a group are equal.
     return (start + draw) % NUM_SEEDS
 
 
 def view_key(group_index: int, view_index: int) -> str:
-    """Name of a view in its set. Example: view_key(12, 3) == "000000012_003"."""
+    """Name of a view in its set. Example: view_key(12, 3) == "000000012_003".
+
+    Raises:
+        ContractError: An index has more digits than a key has room for.
+    """
     if not (0 <= group_index < 10**9 and 0 <= view_index < 1000):
         raise ContractError(
             f"no key for group {group_index}, view {view_index}: a set holds at most 10**9 groups "
@@ -60,7 +68,11 @@ def view_key(group_index: int, view_index: int) -> str:
 
 
 def parse_key(key: str) -> tuple[int, int]:
-    """Group index and view index of a key. Example: parse_key("000000012_003") == (12, 3)."""
+    """Group index and view index of a key. Example: parse_key("000000012_003") == (12, 3).
+
+    Raises:
+        ContractError: The text is not a key.
+    """
     match = _KEY.fullmatch(key)
     if match is None:
         raise ContractError(

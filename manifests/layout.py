@@ -21,7 +21,9 @@ NUMBERED_FOLDERS = tuple(SUFFIX_OF)
 SHARDS_PER_SUBJECT_FILE = 1000
 MIN_DIGITS = 6
 MAX_NOTES = 1000
+"""Notes on the failures of one shard, as many as three digits can number."""
 
+# [0-9] and not \d, which also matches the digits of other scripts.
 _NUMBERED = re.compile(r"([a-z]+)/([0-9]{6,})(?:-([0-9]{3}))?\.([a-z]+)")
 
 
@@ -50,7 +52,7 @@ class Layout:
         return self._name("stats", shard)
 
     def failed(self, shard: int, note: int) -> str:
-        """A note on a shard that was given up. A shard that is given up again has another note."""
+        """One of the notes on a shard: it has one for each time that it was given up."""
         return f"failed/{shard:0{self._digits}d}-{note:03d}.json"
 
     def subjects(self, shard: int) -> tuple[str, int]:
@@ -64,15 +66,18 @@ class Layout:
         return [self._name("subjects", file) for file in range(count)]
 
     def number(self, path: str) -> int | None:
-        """Number of a numbered file that this set may have, None for any other path.
+        """Number of a numbered file of this set; None for any other path.
 
-        A number of another width is another name: two files would stand for one shard.
+        A number with more or fewer digits than this set uses is not one of its files. Otherwise two
+        files could stand for one shard.
 
-        Example: Layout(20).number("manifests/000012.parquet") == 12.
+        Example: Layout(20).number("manifests/000012.parquet") == 12, but
+        Layout(20).number("manifests/0000012.parquet") is None.
         """
         match = _NUMBERED.fullmatch(path)
         if match is None or SUFFIX_OF.get(match[1]) != match[4] or len(match[2]) != self._digits:
             return None
+        # Notes on failures, and only they, have a second number.
         if (match[1] == "failed") != (match[3] is not None):
             return None
         number = int(match[2])
@@ -80,7 +85,7 @@ class Layout:
 
 
 def is_read_by_glob(path: str) -> bool:
-    """Whether a reader that takes every file of a folder by its suffix would read this one.
+    """Whether a reader whose glob takes all files of a folder with one suffix would read this file.
 
     Example: is_read_by_glob("data/extra.tar") is True, is_read_by_glob("notes.txt") is False.
     """

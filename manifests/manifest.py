@@ -1,4 +1,4 @@
-"""The Parquet table of one shard. That it exists commits the shard."""
+"""The Parquet table of one shard. The shard is committed when this file exists."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,14 +24,15 @@ class Manifest:
     columns: Sequence[DeclaredColumn]
     """What the renderer declares: the columns after the core ones."""
     rows: Sequence[ViewRow]
+    """All requested views in the order of keys, failed ones included."""
 
     @property
     def num_ok(self) -> int:
-        """Views that are in the tar."""
+        """Number of views whose images are in the tar."""
         return sum(row.is_ok for row in self.rows)
 
     def to_bytes(self) -> bytes:
-        """The Parquet file: no clock, no host, so that a retry writes the same."""
+        """The Parquet file, without clock and host, so that a retry writes the same bytes."""
         metadata = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -53,9 +54,11 @@ def parse_manifest(data: bytes, columns: Sequence[DeclaredColumn], *, where: str
         columns: What the renderer of the set declares.
 
     Raises:
-        VersionError: Of another major version.
-        CorruptError: Not readable, its counts disagree, or an image lies outside of the tar.
+        VersionError: The manifest has another major version.
+        CorruptError: It cannot be read, its counts disagree, or an image lies outside of the tar.
     """
+    # The version first: another major version may have other columns, and the message about a
+    # missing column would hide that.
     metadata = read_metadata(data, where=where)
     try:
         require_version(metadata[f"{_PREFIX}format_version"], where=where)

@@ -27,11 +27,11 @@ class ViewRequest:
 def requests_of(identity: Identity, subjects: Iterable[SubjectRow]) -> list[ViewRequest]:
     """The views of some subjects, in the order of keys.
 
-    The variations are dealt over the views in turn. Each view has a seed of its own, unless the
-    recipe is paired: then one draw of the noise goes through all variations before the next.
+    The views of a subject take the variations in turn. Each view has a seed of its own, unless the
+    recipe is paired: then every variation is rendered with one seed before the next seed is used.
 
-    Example: with variations A and B, unpaired views are A0 B1 A2 B3, paired ones A0 B0 A1 B1,
-    where the number counts seeds.
+    Example: with variations A and B and seeds 0, 1, ... the views are A0 B1 A2 B3, and in a paired
+    set A0 B0 A1 B1.
     """
     num_variations = len(identity.variations)
     requests = []
@@ -51,8 +51,15 @@ def requests_of(identity: Identity, subjects: Iterable[SubjectRow]) -> list[View
 
 
 def hash_subjects(subjects: Iterable[SubjectRow], columns: Sequence[DeclaredColumn]) -> str:
-    """Hash of the merged subjects in order, whatever file they are kept in."""
+    """Hash of the merged subjects in order. It does not depend on the file that they are stored in.
+
+    SPEC.md defines it under `recipe.json`, with a worked example.
+
+    Args:
+        columns: What the renderer declares; those of scope `subject` are part of the hash.
+    """
     names = [column.name for column in subject_columns(columns)]
+    # Hashed subject by subject, so that a reader need not hold the whole plan in memory.
     digest = sha256()
     for index, subject in enumerate(subjects):
         line = hash_json([subject.get(name) for name in names])

@@ -1,7 +1,8 @@
-"""Copy a sealed set. Each file is hashed where it is read and where it was written, the seal last.
+"""Copy a sealed set. Each file is hashed when it is read and again after it was written.
 
-The copy itself is the only state: a file is there whole or not at all, so the same call continues
-where a killed one stopped. Nothing is overwritten, and nothing is deleted but temporary files.
+There is no state besides the copy: a file is at the target whole or not at all, so the same call
+continues where a killed one stopped. The seal is written last. Nothing is overwritten, and nothing
+is deleted but temporary files.
 """
 
 import secrets
@@ -16,32 +17,36 @@ from pathlib import Path
 from manifests.canonical import hash_stream
 from manifests.errors import CorruptError
 from manifests.layout import SEAL
-from manifests.publish_plan import KEPT, MEND, Publication, SetFile
+from manifests.publish_plan import SOURCE_ADVICE, TARGET_ADVICE, Publication, SetFile
 from manifests.storage import Store
 from manifests.storage.errors import StoreError
 
 NUM_WORKERS = 8
 ATTEMPTS = 4
 RETRY_AFTER_S = 0.5
+"""Wait after the first attempt; doubled after each further one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copied:
-    """A file that was read at the target and found right."""
+    """A file of the copy that was read at the target and has the right hash."""
 
     file: SetFile
     is_new: bool
-    """False if it was there before."""
+    """False if the file was at the target before this call."""
 
 
 def publish(publication: Publication, *, num_workers: int = NUM_WORKERS) -> Iterator[Copied]:
-    """Copy what is missing and hash what is there. Yields each file when it is done.
+    """Copy the files that the target lacks, and check by their hashes those that it has.
 
     If the source is not on this machine, each worker keeps one file in the temporary folder.
 
+    Yields:
+        Each file of the copy, when it is at the target and was checked.
+
     Raises:
-        CorruptError: A file of the source is not what the seal says; it is not copied. Or a file
-            at the target is not; it is left as it is.
+        CorruptError: A file of the source does not have the hash that the seal says, and is not
+            copied; or a file at the target does not, and is left as it is.
         StoreError: One of the storages refuses, or gives other bytes at every reading.
     """
     with (
@@ -55,10 +60,11 @@ def publish(publication: Publication, *, num_workers: int = NUM_WORKERS) -> Iter
         try:
             for stage in publication.stages:
                 if stage is publication.stages[-1]:
-                    _sweep(publication)
+                    _sweep(publication)  # before the seal: nothing is touched in a sealed copy
                 for task in as_completed([pool.submit(copy, chain) for chain in stage]):
                     yield from task.result()
         finally:
+            # After an error, or when the caller stops early, files that wait are not copied.
             pool.shutdown(cancel_futures=True)
 
 
@@ -72,17 +78,17 @@ def _sweep(publication: Publication) -> None:
 def _copy(publication: Publication, file: SetFile, scratch: Path) -> Copied:
     target = publication.target
     if file.path in publication.present:
-        with suppress(FileNotFoundError):  # removed since it was listed: copied again
-            _require_right(file, target, lambda: _hash(target, file.path), KEPT)
+        with suppress(FileNotFoundError):  # removed since it was listed, so it is copied below
+            _require_right(file, target, lambda: _hash(target, file.path), TARGET_ADVICE)
             return Copied(file=file, is_new=False)
     with _content(publication.source, file, scratch) as content:
         for attempt in range(ATTEMPTS):
             target.create(file.path, content)
-            # Whoever created it, it is read back: stores do not check from end to end what they
-            # are sent, and "exists already" may be the answer to our own upload, sent twice.
+            # The file is read back, whoever created it. Stores do not check from end to end what
+            # they are sent, and "exists already" may be the answer to our own upload, sent twice.
             try:
-                _require_right(file, target, lambda: _hash(target, file.path), KEPT)
-            except FileNotFoundError:  # another writer held this name, and failed
+                _require_right(file, target, lambda: _hash(target, file.path), TARGET_ADVICE)
+            except FileNotFoundError:  # refused in favour of another upload, which then failed
                 time.sleep(RETRY_AFTER_S * 2**attempt)
             else:
                 return Copied(file=file, is_new=True)
@@ -95,17 +101,21 @@ def _copy(publication: Publication, file: SetFile, scratch: Path) -> Copied:
 def _require_right(
     file: SetFile, store: Store, read: Callable[[], tuple[str, int]], advice: str
 ) -> None:
-    """Refuse a file that a store holds with other bytes, which two readings have to agree on.
+    """Refuse a file of a store if two readings agree that its bytes are wrong.
 
     Args:
-        read: Reads the file and gives its hash and size.
-        advice: What to do about a wrong file.
+        read: Reads the file and returns its hash and its size in bytes.
+        advice: What to do about a wrong file, for the message.
+
+    Raises:
+        CorruptError: The file has another hash or size than the seal says.
+        StoreError: Both readings are wrong and they differ from each other.
     """
     first = read()
     if file.is_right(first):
         return
-    # A bit may flip on the way, too. A right file must not be called wrong, because the
-    # message about a wrong one says to remove it.
+    # A bit may have flipped on the way and not in the file. A file that is right must not be
+    # called wrong, because the message about a wrong one says to remove it.
     second = read()
     if first != second and not file.is_right(second):
         raise StoreError(
@@ -117,7 +127,7 @@ def _require_right(
 
 @contextmanager
 def _content(source: Store, file: SetFile, scratch: Path) -> Iterator[Path]:
-    """A file of the source on this machine, after its hash was found right."""
+    """Path of a file of the source on this machine, checked by its hash; a download if need be."""
     local = source.local_path(file.path)
     path = local or scratch / secrets.token_hex(8)
     try:
@@ -126,10 +136,10 @@ def _content(source: Store, file: SetFile, scratch: Path) -> Iterator[Path]:
                 file,
                 source,
                 lambda: _hash(source, file.path) if local else _download(source, file.path, path),
-                MEND,
+                SOURCE_ADVICE,
             )
         except FileNotFoundError as exc:
-            raise CorruptError(f"{source.at(file.path)}: is gone; {MEND}") from exc
+            raise CorruptError(f"{source.at(file.path)}: is gone; {SOURCE_ADVICE}") from exc
         yield path
     finally:
         if local is None:
@@ -152,9 +162,10 @@ def _download(store: Store, path: str, to: Path) -> tuple[str, int]:
 
 @contextmanager
 def _scratch_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the temporary folder into one line that says how to make room in it."""
     try:
         yield
-    except FileNotFoundError:
+    except FileNotFoundError:  # of the source, since the folder exists
         raise
     except OSError as exc:
         raise StoreError(

@@ -13,7 +13,9 @@ from manifests.seal import Seal, parse_seal
 from manifests.shard_set import ShardSet
 from manifests.storage import Store
 
-MEND = "restore it from a copy or render the set again; `synth verify` lists all that is wrong"
+SOURCE_ADVICE = (
+    "restore it from a copy or render the set again; `synth verify` lists all that is wrong"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,36 +25,46 @@ class SetFile:
     path: str
     sha256: str
     size_bytes: int
-    """What the source lists; for a tar the seal says the same."""
+    """As the source lists it; the seal has sizes of tars alone, and they are compared with it."""
 
-    def is_right(self, held: tuple[str, int]) -> bool:
-        """Whether these are the hash and the size that the seal says."""
-        return held == (self.sha256, self.size_bytes)
+    def is_right(self, actual: tuple[str, int]) -> bool:
+        """Whether this hash and this size in bytes are those of the file."""
+        return actual == (self.sha256, self.size_bytes)
 
-    def require(self, store: Store, held: tuple[str, int], advice: str) -> None:
-        """Refuse the file of a store if it has another hash or size. Raises CorruptError."""
-        if not self.is_right(held):
+    def require(self, store: Store, actual: tuple[str, int], advice: str) -> None:
+        """Refuse a file that was read from a store if it has another hash or size.
+
+        Args:
+            actual: Hash and size in bytes of what was read.
+            advice: What to do about a wrong file, for the message.
+
+        Raises:
+            CorruptError: Hash or size differ.
+        """
+        if not self.is_right(actual):
             raise CorruptError(
-                f"{store.at(self.path)}: {held[1]} bytes with hash {held[0]}, the seal says "
+                f"{store.at(self.path)}: {actual[1]} bytes with hash {actual[0]}, the seal says "
                 f"{self.size_bytes} with {self.sha256}; {advice}"
             )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Publication:
-    """A copy that can be made, with what is there already."""
+    """A copy of a set that can be made, and which of its files are at the target already."""
 
     source: Store
     target: Store
     seal: Seal
     stages: Sequence[Sequence[Sequence[SetFile]]]
-    """A stage begins when the one before is done. Its chains may be copied at once and in any
-    order; the files of a chain are copied in their order."""
+    """Stages of chains of files. A stage begins when the one before it is done. Its chains may be
+    copied at once and in any order; the files of a chain are copied one after the other."""
     present: frozenset[str]
-    """Paths of files that are at the target already, with the right size."""
+    """Paths of the files that are at the target already. They have the right size; their content is
+    still to be compared."""
 
     @property
     def files(self) -> list[SetFile]:
+        """All files of the copy, in the order of their stages."""
         return [file for stage in self.stages for chain in stage for file in chain]
 
 
@@ -63,8 +75,8 @@ def plan_publication(source: ShardSet, target: Store) -> Publication:
         ContractError: The source is not sealed, or the target lies in it.
         CorruptError: A file of the source is gone or has another size than the seal says; or the
             target has one of another size.
-        ForeignSetError: The target holds something else than a part of this copy.
-        StoreError: The target's scheme cannot be written to.
+        ForeignSetError: The target holds files that are no part of this copy.
+        StoreError: Files cannot be created safely in a storage like the target's.
     """
     target.require_creatable()
     if source.store.holds(target):
@@ -73,15 +85,16 @@ def plan_publication(source: ShardSet, target: Store) -> Publication:
             "target outside of it"
         )
     seal, stages = _seal_and_stages(source)
-    wanted = {file.path: file for stage in stages for chain in stage for file in chain}
-    sizes = _sizes(target, {*NUMBERED_FOLDERS, *_folders(wanted)})
-    _require_part_of_copy(target, wanted, sizes)
+    files = {file.path: file for stage in stages for chain in stage for file in chain}
+    # All folders that readers look into are listed, also those that the copy has no file for.
+    sizes = _sizes(target, {*NUMBERED_FOLDERS, *_folders(files)})
+    _require_part_of_copy(target, files, sizes)
     return Publication(
         source=source.store,
         target=target,
         seal=seal,
         stages=stages,
-        present=frozenset(wanted.keys() & sizes.keys()),
+        present=frozenset(files.keys() & sizes.keys()),
     )
 
 
@@ -97,7 +110,9 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
     seal = parse_seal(data, where=store.at(SEAL))
     plan = sorted(source.recipe.subject_files)
     if seal.recipe_sha256 != source.recipe_sha256 or not {RECIPE, *plan} <= seal.files.keys():
-        raise CorruptError(f"{store.at(SEAL)}: does not seal this recipe and its plan; {MEND}")
+        raise CorruptError(
+            f"{store.at(SEAL)}: does not seal this recipe and its plan; {SOURCE_ADVICE}"
+        )
     derived = derived_files(source.recipe.identity, seal)
     hashes = dict(seal.files) | {path: sha256_hex(content) for path, content in derived.items()}
     shards = []
@@ -105,25 +120,33 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
         tar, manifest = layout.tar(summary.shard), layout.manifest(summary.shard)
         hashes |= {tar: summary.tar_sha256, manifest: summary.manifest_sha256}
         shards.append([tar, manifest])
+    # The seal comes from outside: a path in it must not lead out of the target.
     for path in hashes:
         parts = PurePosixPath(path).parts
         hidden = PurePosixPath(path).name.startswith(TEMPORARY_PREFIX)
         if not path or "/".join(parts) != path or ".." in parts or path == SEAL or hidden:
-            raise CorruptError(f"{store.at(SEAL)}: names {path!r}, no file of a set; {MEND}")
+            raise CorruptError(
+                f"{store.at(SEAL)}: names {path!r}, no file of a set; {SOURCE_ADVICE}"
+            )
 
     sizes = _sizes(store, _folders(hashes))
     for path in hashes:
         if path not in sizes:
-            raise CorruptError(f"{store.at(path)}: the sealed set has it and it is gone; {MEND}")
+            raise CorruptError(
+                f"{store.at(path)}: the sealed set has it and it is gone; {SOURCE_ADVICE}"
+            )
     for summary in seal.shards:
         if sizes[tar := layout.tar(summary.shard)] != summary.tar_bytes:
             raise CorruptError(
-                f"{store.at(tar)}: {sizes[tar]} bytes, the seal says {summary.tar_bytes}; {MEND}"
+                f"{store.at(tar)}: {sizes[tar]} bytes, the seal says {summary.tar_bytes}; "
+                f"{SOURCE_ADVICE}"
             )
 
     def chain(*paths: str) -> list[SetFile]:
         return [SetFile(path=path, sha256=hashes[path], size_bytes=sizes[path]) for path in paths]
 
+    # At every moment the copy is a set that is still being made: no file comes before those that it
+    # vouches for. A manifest follows its tar, and the seal follows everything.
     stages = [
         [chain(RECIPE)],
         [chain(path) for path in plan],
@@ -135,13 +158,18 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
 
 
 def _require_part_of_copy(
-    target: Store, wanted: Mapping[str, SetFile], sizes: Mapping[str, int]
+    target: Store, files: Mapping[str, SetFile], sizes: Mapping[str, int]
 ) -> None:
-    """Refuse a target that holds anything else than a part of this copy.
+    """Refuse a target with files that would conflict with this copy.
 
     Args:
-        wanted: The files of the copy by path.
-        sizes: The files at the target, as it lists them.
+        files: The files of the copy by path.
+        sizes: Size in bytes of each file at the target, by path.
+
+    Raises:
+        ForeignSetError: The target holds other files, another set, or a file that readers would
+            take for one of this set.
+        CorruptError: A file has another size than in the copy.
     """
     foreign = () if RECIPE in sizes else target.names()
     if foreign and not target.exists(RECIPE):  # another copy may have begun meanwhile
@@ -149,28 +177,31 @@ def _require_part_of_copy(
             f"{target.url}: holds {foreign[0]} but no shard set; choose an empty folder"
         )
     for path in (RECIPE, SEAL):
-        if path in sizes and not _reads_as(target, wanted[path]):
+        if path in sizes and not _reads_as(target, files[path]):
             raise ForeignSetError(
                 f"{target.at(path)}: belongs to another set; nothing is overwritten: choose an "
                 "empty folder"
             )
     for path, size in sizes.items():
-        if path not in wanted and is_read_by_glob(path):
+        if path not in files and is_read_by_glob(path):
             raise ForeignSetError(
                 f"{target.at(path)}: is no file of the set that is copied, and readers would take "
                 "it for one; remove it, or choose an empty folder"
             )
-        if path in wanted and size != (expected := wanted[path].size_bytes):
+        if path in files and size != (expected := files[path].size_bytes):
             raise CorruptError(
-                f"{target.at(path)}: {size} bytes, the file that is copied has {expected}; {KEPT}"
+                f"{target.at(path)}: {size} bytes, the file that is copied has {expected}; "
+                f"{TARGET_ADVICE}"
             )
 
 
-KEPT = "nothing is overwritten: remove it and run the same command again, or choose an empty folder"
+TARGET_ADVICE = (
+    "nothing is overwritten: remove it and run the same command again, or choose an empty folder"
+)
 
 
 def _reads_as(store: Store, file: SetFile) -> bool:
-    """Whether one of two readings gives the right bytes; a bit may flip on the way."""
+    """Whether one of two readings gives the right bytes, because a bit may flip on the way."""
     return any(sha256_hex(store.read(file.path)) == file.sha256 for _ in range(2))
 
 

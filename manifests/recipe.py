@@ -1,4 +1,4 @@
-"""`recipe.json`: everything that decides the pixels and rows of a set, frozen when it is begun."""
+"""`recipe.json`: all that decides the pixels and rows of a set, written when the set is begun."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ from manifests.schema import (
 )
 
 _MALFORMED = (LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RecursionError)
-"""What reading a document raises that is JSON and not ours."""
+"""What is raised while a document is read that is valid JSON and not what we wrote."""
 
 _BOUNDS = {
     "dataset_seed": (0, 2**63 - 1),
@@ -46,7 +46,7 @@ _BOUNDS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """What decides pixels and rows. Two sets of one identity hold the same bytes.
+    """The part of a recipe that decides pixels and rows: sets with one identity have equal bytes.
 
     Raises:
         ContractError: A number beyond the bounds of the format, a value that does not fit its
@@ -56,13 +56,15 @@ class Identity:
     dataset_seed: int
     views_per_subject: int
     variations: Sequence[Mapping[str, Value]]
-    """View v is made with variations[v mod len]; the length divides views_per_subject."""
+    """Values of the columns of scope `variation`. View v is made with variations[v mod len]; the
+    length divides views_per_subject. Example: [{"guidance_scale": 2.0}, {"guidance_scale": 4.0}];
+    [{}] for a renderer that varies nothing but the seed."""
     paired: bool = False
     """Whether the variations of one draw share its seed, as a sweep does; see `plan`."""
     num_subjects: int
     subjects_per_shard: int
     subjects_sha256: str
-    """Hash of the merged subjects in order, independent of the file format."""
+    """Hash of the merged subjects in order; see `plan.hash_subjects`."""
     renderer: str
     renderer_identity: Mapping[str, Any]
     """What the renderer says decides its pixels: hashes of its files, dtype, ..."""
@@ -78,11 +80,14 @@ class Identity:
     height_px: int
     format: str
     encoding: Mapping[str, Any] = field(default_factory=dict)
-    """Settings of the image encoder that matter: filter, quality, chroma."""
+    """Settings of the image encoder that decide its bytes: filter, quality, chroma."""
     audits: Sequence[Mapping[str, Any]] = ()
-    """What every rendered view is checked for, in this order: name and settings of each audit."""
+    """Name and settings of each audit, in the order in which they judge a rendered view. Example:
+    [{"name": "non-finite"}, {"name": "blank", "min_levels": 8}]."""
 
     def __post_init__(self) -> None:
+        # An identity may come from a file, so types are checked too. Not with isinstance, for which
+        # True would be an integer.
         for name, (low, high) in _BOUNDS.items():
             value = getattr(self, name)
             if type(value) is not int or not low <= value <= high:
@@ -124,7 +129,7 @@ class Identity:
 
     @property
     def num_shards(self) -> int:
-        return -(-self.num_subjects // self.subjects_per_shard)
+        return -(-self.num_subjects // self.subjects_per_shard)  # rounded up
 
     @property
     def num_views(self) -> int:
@@ -137,7 +142,7 @@ class Identity:
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Names of the audits: why a view that was rendered may have failed."""
+        """Names of the audits: the reasons for which a rendered view may have failed."""
         return tuple(str(audit["name"]) for audit in self.audits)
 
     def subjects_in(self, shard: int) -> range:
@@ -146,8 +151,9 @@ class Identity:
         return range(start, min(start + self.subjects_per_shard, self.num_subjects))
 
     def to_json(self) -> dict[str, Any]:
-        """The identity as the recipe holds it."""
-        document = {each.name: getattr(self, each.name) for each in fields(self)}
+        """The identity as the recipe stores it."""
+        document = {attribute.name: getattr(self, attribute.name) for attribute in fields(self)}
+        # As plain dicts and lists, which the canonical JSON of the hash needs.
         return document | {
             "variations": [dict(variation) for variation in self.variations],
             "columns": [column.to_json() for column in self.columns],
@@ -159,8 +165,10 @@ class Identity:
 
 
 def _identity(document: Mapping[str, Any]) -> Identity:
-    known = {each.name: document[each.name] for each in fields(Identity)}
+    known = {attribute.name: document[attribute.name] for attribute in fields(Identity)}
     for name in ("variations", "audits"):
+        # A text or an object can be iterated, too, and would be read as a list of its letters or
+        # keys.
         if not isinstance(known[name], list):
             raise ContractError(f"{name} is {known[name]!r:.100}, expected a list")
     known["columns"] = parse_columns(known["columns"], TAKEN_NAMES)
@@ -175,15 +183,17 @@ class Recipe:
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What a worker is built from: the frozen tables `renderer`, `image` and `audits`."""
     environment: Mapping[str, Any]
-    """Library versions and what the user typed: recorded; a difference warns and is not refused."""
+    """Library versions and what the user typed. A resume in another environment is not refused; the
+    user is warned."""
     subject_files: Mapping[str, str]
     """SHA-256 of each file of the plan, by path."""
     unknown: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of the identity that a newer minor version added: hashed, and ignored."""
+    """Keys of the identity that a newer minor version added: they are hashed and otherwise
+    ignored."""
 
     @property
     def sha256(self) -> str:
-        """The hash that tars and manifests carry."""
+        """Hash of the identity, which the tars and manifests of the set carry."""
         return hash_json({**self.identity.to_json(), **self.unknown})
 
     def to_bytes(self) -> bytes:
@@ -205,15 +215,17 @@ def parse_recipe(data: bytes, *, where: str) -> Recipe:
     """Read a recipe; keys of a newer minor version are ignored.
 
     Raises:
-        ForeignSetError: Something else than a recipe.
-        VersionError: Of another major version.
-        CorruptError: The identity is not what its hash says, or a key is missing.
+        ForeignSetError: The document is not a recipe.
+        VersionError: The recipe has another major version.
+        CorruptError: The identity does not have the hash that is stated beside it, a key is
+            missing, or a value is beyond the bounds of the format.
     """
     document = read_versioned(data, where=where)
-    known = {each.name for each in fields(Identity)}
+    known = {attribute.name for attribute in fields(Identity)}
     try:
-        stated = document["identity_sha256"]
-        found = hash_json(document["identity"])
+        stated_sha256 = document["identity_sha256"]
+        # Of the identity as it is in the file: what this version does not know is hashed as well.
+        actual_sha256 = hash_json(document["identity"])
         recipe = Recipe(
             identity=_identity(document["identity"]),
             settings=dict(document["settings"]),
@@ -223,7 +235,7 @@ def parse_recipe(data: bytes, *, where: str) -> Recipe:
         )
     except (*_MALFORMED, ContractError) as exc:
         raise CorruptError(f"{where}: not a whole recipe ({exc}); restore it") from exc
-    if found != stated:
+    if actual_sha256 != stated_sha256:
         raise CorruptError(
             f"{where}: its identity is not the one that was hashed; it was changed after the set "
             "was begun; restore it"
@@ -232,7 +244,13 @@ def parse_recipe(data: bytes, *, where: str) -> Recipe:
 
 
 def read_versioned(data: bytes, *, where: str) -> dict[str, Any]:
-    """A JSON document of this format and of the major version that this code knows."""
+    """Read a JSON document of this format and of the major version that this code knows.
+
+    Raises:
+        CorruptError: Not JSON.
+        ForeignSetError: JSON of something else.
+        VersionError: Another major version.
+    """
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as exc:
@@ -251,6 +269,8 @@ def require_version(version: Any, *, where: str) -> None:
         VersionError: Older or newer than what this code reads.
     """
     major = str(version).partition(".")[0]
+    # `isdecimal` alone is true for digits of other scripts, and Python refuses to convert thousands
+    # of digits with an error that would be no message for a user.
     if not (major.isascii() and major.isdecimal() and len(major) < 10):
         raise CorruptError(
             f"{where}: format version {version!r:.40}, expected {FORMAT_VERSION}; restore it"

@@ -1,4 +1,4 @@
-"""The rows of the plan and of manifests as values, and their forms in JSON and Arrow."""
+"""Rows of the plan and of manifests as Python values, and their conversion to JSON and Arrow."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -20,8 +20,8 @@ from manifests.schema import (
     subject_columns,
 )
 
-_PLACE = ("offset", "length")
-"""Columns of a manifest that the row inside the tar cannot have: where the image lies in it."""
+_POSITION = ("offset", "length")
+"""Where the image lies in the tar. Manifests have these columns; a row inside the tar has not."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,17 +89,22 @@ class ViewRow:
         return value
 
     def at(self, offset: int, length: int) -> "ViewRow":
-        """The same row with the place of its image in the tar."""
+        """The same row with the position of its image in the tar, both numbers in bytes."""
         return replace(self, offset=offset, length=length)
 
     def to_json(self) -> str:
-        """The row as the tar carries it: all columns but the place of its image there."""
-        core = {name: getattr(self, name) for name in _CORE_NAMES if name not in _PLACE}
+        """The row as the tar stores it: all columns but `offset` and `length`, in canonical JSON.
+
+        Example: `{"format":"png","group_id":8945900202904087436,...,"width_px":8}`.
+        """
+        core = {name: getattr(self, name) for name in _CORE_NAMES if name not in _POSITION}
         return canonical_json(core | dict(self.values))
 
 
 def parse_view_json(text: str, columns: Sequence[DeclaredColumn], *, where: str) -> ViewRow:
-    """A row from a tar; keys that nothing declares, of a newer minor version, are ignored.
+    """Read a row from a tar; `offset` and `length` keep their defaults.
+
+    Keys that are not declared may come from a newer minor version and are ignored.
 
     Args:
         columns: What the renderer of the set declares.
@@ -107,6 +112,7 @@ def parse_view_json(text: str, columns: Sequence[DeclaredColumn], *, where: str)
     Raises:
         CorruptError: Not canonical JSON, a key is missing, or a value has another type.
     """
+    # Another spelling of the same values is refused, so that no changed byte of a tar is accepted.
     try:
         document = json.loads(text)
         is_canonical = canonical_json(document) == text
@@ -118,7 +124,7 @@ def parse_view_json(text: str, columns: Sequence[DeclaredColumn], *, where: str)
         raise CorruptError(f"{where}: not a JSON object; render the shard again")
     known = {}
     for column in manifest_columns(columns):
-        if column.name in _PLACE:
+        if column.name in _POSITION:
             continue
         value = document.get(column.name)
         if not column.holds(value):

@@ -1,4 +1,4 @@
-"""The columns that every set has, whatever renders it: name, type, meaning and unit, once."""
+"""The columns of every set, whichever renderer made it: name, type, meaning and unit of each."""
 
 from collections.abc import Iterable
 from typing import Literal
@@ -21,7 +21,7 @@ RENDER_ERROR = "render-error"
 is the name of an audit in the recipe."""
 
 NO_OFFSET = -1
-"""offset of a view that has no image; its length is 0 and its sha256 empty."""
+"""`offset` of a view that has no image; its `length` is 0 and its `sha256` is empty."""
 
 FORMATS = ("png", "jpg")
 """Image formats, which are also the suffixes of the tar's members."""
@@ -31,8 +31,11 @@ MAX_VIEWS_PER_SUBJECT = 1000
 MAX_VIEWS_PER_SHARD = 10**6
 MAX_SHARDS = 10**6
 MAX_SIZE_PX = 65_536
-"""Bounds of the format: a recipe beyond them is refused when it is read."""
+"""Bounds of the format: a recipe beyond them is refused when it is read. A key has nine digits for
+the subject and three for the view."""
 
+# Names, types and units never change within a major version. Meanings are written into every file,
+# too, so another wording changes the bytes of manifests and with them the hashes in the seal.
 _SUBJECT = (
     Column("kind", "string", "what the text is, such as caption"),
     Column("text", "string", "what the group depicts: NFC, white space collapsed, case kept"),
@@ -72,7 +75,7 @@ CORE_COLUMNS = (
 """The first columns of every manifest; those that the renderer declares follow them."""
 
 TAKEN_NAMES = frozenset(column.name for column in (*SUBJECT_COLUMNS, *CORE_COLUMNS))
-"""Names that a renderer cannot declare."""
+"""Names that a renderer cannot declare for its own columns."""
 
 CORE_SCHEMA = pa.schema([column.field() for column in CORE_COLUMNS])
 

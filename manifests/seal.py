@@ -1,4 +1,4 @@
-"""`dataset.json`: the seal, written last. It names every file and binds them in one hash."""
+"""`dataset.json`: the seal, which names the files of a finished set and has one hash for all."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ from manifests.schema import FORMAT, FORMAT_VERSION
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ShardSummary:
-    """One line of the shard table."""
+    """What the seal says of one committed shard."""
 
     shard: int
     tar_sha256: str
@@ -29,34 +29,40 @@ class Seal:
 
     recipe_sha256: str
     shards: Sequence[ShardSummary]
+    """All committed shards, ascending."""
     missing: Sequence[int]
-    """Shards that were given up; empty unless sealed with `--seal-incomplete`."""
+    """Shards without a manifest, ascending; empty unless sealed with `--seal-incomplete`."""
     files: Mapping[str, str]
-    """SHA-256 of every other file that is not derived from the seal: recipe, plan, stats, notes."""
+    """SHA-256 of recipe, plan, statistics and notes, by path. Files that are derived from the seal
+    are not in it."""
 
     @property
     def root_sha256(self) -> str:
-        """One hash for all pixels and rows: equal for equal sets, whoever rendered them when.
+        """One hash for all pixels and rows. Equal sets have equal ones, whoever rendered them.
 
-        Manifests are hashed as files, so one version of pyarrow must have written them.
+        It covers the bytes of the manifests, so it is equal only if one version of pyarrow wrote
+        them.
         """
-        table = [[each.shard, each.tar_sha256, each.manifest_sha256] for each in self.shards]
+        table = [
+            [summary.shard, summary.tar_sha256, summary.manifest_sha256] for summary in self.shards
+        ]
         return hash_json([self.recipe_sha256, table, list(self.missing)])
 
     @property
     def counts(self) -> dict[str, int]:
-        """Totals of the shard table."""
-        num_views = sum(each.num_views for each in self.shards)
-        num_ok = sum(each.num_ok for each in self.shards)
+        """Totals over all committed shards."""
+        num_views = sum(summary.num_views for summary in self.shards)
+        num_ok = sum(summary.num_ok for summary in self.shards)
         return {
             "num_shards": len(self.shards),
             "num_views": num_views,
             "num_ok": num_ok,
             "num_failed": num_views - num_ok,
-            "tar_bytes": sum(each.tar_bytes for each in self.shards),
+            "tar_bytes": sum(summary.tar_bytes for summary in self.shards),
         }
 
     def to_bytes(self) -> bytes:
+        """The document as it is stored."""
         document: dict[str, Any] = {
             "format": FORMAT,
             "format_version": FORMAT_VERSION,
@@ -64,18 +70,19 @@ class Seal:
             "root_sha256": self.root_sha256,
             "counts": self.counts,
             "missing": list(self.missing),
-            "shards": [asdict(each) for each in self.shards],
+            "shards": [asdict(summary) for summary in self.shards],
             "files": dict(self.files),
         }
         return document_bytes(document | {"seal_sha256": hash_json(document)})
 
 
 def parse_seal(data: bytes, *, where: str) -> Seal:
-    """Read a seal and check it against itself, to the byte.
+    """Read a seal and check it by its own hashes, to the byte.
 
     Raises:
-        CorruptError: Changed in any bit, or incomplete.
-        VersionError: Of a newer major version.
+        CorruptError: Any bit was changed, or a key is missing.
+        ForeignSetError: The document is not a seal.
+        VersionError: The seal has another major version.
     """
     document = read_versioned(data, where=where)
     stated = document.pop("seal_sha256", None)
@@ -91,6 +98,8 @@ def parse_seal(data: bytes, *, where: str) -> Seal:
         )
         root = document["root_sha256"]
         counts = document["counts"]
+        # The hash covers the values and not the white space between them, so the bytes are compared
+        # as well.
         canonical = document_bytes(json.loads(data))
         _require_types(seal)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as exc:
@@ -106,15 +115,18 @@ def parse_seal(data: bytes, *, where: str) -> Seal:
 
 
 def _require_types(seal: Seal) -> None:
-    """Raises ValueError for a value that is not what every reader of a seal takes it for."""
-    numbers = [seal.missing, *([getattr(s, n) for n in _NUMBERS] for s in seal.shards)]
+    """Raise ValueError if a count is no number of 63 bits, or a hash or path is no text.
+
+    The hashes of a seal fit whatever its writer put into it, so types need a check of their own.
+    """
+    counts = [seal.missing, *([getattr(s, name) for name in _COUNTS] for s in seal.shards)]
     texts = [seal.recipe_sha256, *seal.files, *seal.files.values()]
     texts += [text for s in seal.shards for text in (s.tar_sha256, s.manifest_sha256)]
-    for value in (value for row in numbers for value in row):
+    for value in (value for row in counts for value in row):
         if type(value) is not int or not 0 <= value < 2**63:
             raise ValueError(f"{value!r:.40} is no count")
     if not all(isinstance(text, str) for text in texts):
         raise ValueError("a hash or a path is no text")
 
 
-_NUMBERS = ("shard", "tar_bytes", "num_views", "num_ok")
+_COUNTS = ("shard", "tar_bytes", "num_views", "num_ok")

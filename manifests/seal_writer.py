@@ -11,10 +11,13 @@ from manifests.shard_set import ShardSet
 
 
 def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
-    """Write the seal; a set that is sealed already only gets derived files that are missing.
+    """Seal a set. If it is sealed already, only derived files that are missing are written.
 
     Args:
         incomplete: Seal although shards are missing; the seal names them.
+
+    Returns:
+        The seal as it is stored, of whichever writer was first.
 
     Raises:
         ContractError: Shards are missing and `incomplete` is not set.
@@ -24,13 +27,15 @@ def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
     seal = shards.seal()
     if seal is None:
         _write_seal(shards, incomplete)
-        seal = shards.seal()
+        seal = shards.seal()  # read back: another writer may have created it first
         assert seal is not None
+    # Also for a set that was sealed before, whose writer may have been killed right after the seal.
     for path, content in derived_files(shards.recipe.identity, seal).items():
         if not shards.store.exists(path):
             shards.store.create(path, content)
     for folder in ("", *NUMBERED_FOLDERS):
-        shards.store.sweep(folder)  # nobody else has anything left to write here
+        # A writer who loses a temporary file by this, because it is not done yet, repeats it.
+        shards.store.sweep(folder)
     return seal
 
 
@@ -46,7 +51,7 @@ def _write_seal(shards: ShardSet, incomplete: bool) -> None:
             f"{store.url}: {len(missing)} of {layout.num_shards} shards are missing, the first is "
             f"{missing[0]}; run `synth generate` again, or seal with --seal-incomplete"
         )
-    sizes = store.list("data")
+    sizes = store.list("data")  # one request for all tars, and none for each of them
     summaries = [_summarize(shards, shard, sizes) for shard in committed]
     files = [RECIPE, *layout.subject_files()]
     files += [path for path in store.list("stats") if layout.number(path) is not None]
@@ -61,7 +66,7 @@ def _write_seal(shards: ShardSet, incomplete: bool) -> None:
 
 
 def _commit_tars_in_place(shards: ShardSet) -> None:
-    """Stock readers read every tar in `data/`, so one without a manifest is committed."""
+    """Commit whole tars that have no manifest, because stock readers read every tar in `data/`."""
     committed = set(shards.committed())
     for path in shards.store.list("data"):
         shard = shards.layout.number(path)

@@ -1,4 +1,4 @@
-"""A shard set under one URL: what is committed, and nothing else, read and checked."""
+"""Reads a shard set under one URL: its committed files only, and each of them checked."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -24,12 +24,12 @@ from manifests.tables import read_table, write_table
 
 
 class ShardSet:
-    """Reader of a set. Nothing is trusted that is not committed.
+    """A set that is read, or that shards are added to. Only committed shards are visible.
 
     Raises:
         ForeignSetError: There is no shard set at the URL.
-        VersionError: It was written by a newer major version.
-        CorruptError: Its recipe is not what its hash says.
+        VersionError: It has another major version.
+        CorruptError: Its recipe does not have the hash that is stated in it.
     """
 
     def __init__(self, store: Store) -> None:
@@ -60,7 +60,12 @@ class ShardSet:
         environment: Mapping[str, Any],
         settings: Mapping[str, Any] | None = None,
     ) -> "ShardSet":
-        """Create a set, or join the one that is there with the same identity.
+        """Create a set, or join an existing one with the same identity.
+
+        Args:
+            subjects: The whole plan, merged and in order.
+            environment: Library versions and the like, for the recipe.
+            settings: What a worker is built from, for the recipe.
 
         Raises:
             ForeignSetError: The URL holds other files.
@@ -68,7 +73,7 @@ class ShardSet:
             StoreError: Files cannot be created at the URL.
         """
         store.require_creatable()
-        files = write_plan(identity, subjects)
+        files = write_plan(identity, subjects)  # first, because the recipe has their hashes
         if not store.exists(RECIPE):
             foreign = store.names()
             if foreign and not store.exists(RECIPE):  # another writer may have begun meanwhile
@@ -82,6 +87,8 @@ class ShardSet:
                 subject_files={path: sha256_hex(data) for path, data in files.items()},
             )
             store.create(RECIPE, recipe.to_bytes())
+        # Read back, because another writer may have created the recipe in the meantime. A writer
+        # that was killed may have left out files of the plan.
         shards = cls(store)
         shards.require_identity(identity)
         for path, data in files.items():
@@ -90,7 +97,12 @@ class ShardSet:
         return shards
 
     def require_identity(self, identity: Identity) -> None:
-        """Refuse another recipe than the one that the set was begun with."""
+        """Refuse a recipe other than the one that the set was begun with.
+
+        Raises:
+            VersionError: The recipe of the set has keys that this version does not know.
+            IdentityError: The recipes differ; the message names the keys.
+        """
         if self.recipe.unknown:
             raise VersionError(
                 f"{self.store.url}: was begun by a newer version, whose recipe also has "
@@ -103,21 +115,32 @@ class ShardSet:
             )
 
     def committed(self) -> list[int]:
-        """Numbers of the shards that exist, ascending."""
+        """Numbers of the shards that have a manifest, ascending."""
         return self._numbers("manifests")
 
     def given_up(self) -> dict[int, str]:
-        """Shards that failed and were not committed since, each with the path of its last note."""
+        """Shards that were given up and not committed later: the path of the last note by number.
+
+        Example: {1: "failed/000001-000.json"}.
+        """
         committed = set(self.committed())
         notes: dict[int, str] = {}
         for path in self.store.list("failed"):
             number = self.layout.number(path)
             if number is not None and number not in committed:
+                # Numbers of one width, so the path that sorts last is the last note.
                 notes[number] = max(path, notes.get(number, ""))
         return dict(sorted(notes.items()))
 
     def add_note(self, shard: int, content: bytes) -> None:
-        """Note that a shard was given up, beside the notes that are there already."""
+        """Store a note on a shard that was given up, under the next free number.
+
+        Args:
+            content: The file, as SPEC.md describes it: a JSON object with `shard` and `errors`.
+
+        Raises:
+            ContractError: The shard has as many notes as can be numbered.
+        """
         for note in range(MAX_NOTES):
             if self.store.create(self.layout.failed(shard, note), content):
                 return
@@ -131,7 +154,12 @@ class ShardSet:
         return sorted(number for number in numbers if number is not None)
 
     def manifest(self, shard: int) -> Manifest:
-        """The manifest of a committed shard, checked to belong to this recipe."""
+        """Read the manifest of a committed shard and check that it belongs to this recipe.
+
+        Raises:
+            FileNotFoundError: The shard is not committed.
+            CorruptError: The manifest is broken, or belongs to another recipe or shard.
+        """
         path = self.layout.manifest(shard)
         manifest = parse_manifest(
             self.store.read(path), self.recipe.identity.columns, where=self.store.at(path)
@@ -144,12 +172,16 @@ class ShardSet:
         return manifest
 
     def subjects(self, shard: int) -> list[SubjectRow]:
-        """The plan of one shard."""
+        """The subjects of one shard, in the order of the plan.
+
+        Raises:
+            CorruptError: Their file is gone or was changed.
+        """
         path, row_group = self.layout.subjects(shard)
         return self._read_subjects(path, row_group)
 
     def all_subjects(self) -> Iterator[SubjectRow]:
-        """The whole plan, in order."""
+        """The subjects of the whole set, in the order of the plan; one file in memory at a time."""
         for path in self.layout.subject_files():
             yield from self._read_subjects(path, None)
 
@@ -161,7 +193,7 @@ class ShardSet:
             raise CorruptError(
                 f"{where}: a part of the plan is gone; run the same `synth generate` again"
             ) from exc
-        # Checksums of pages are not enough: a flipped bit in the header of a page is not in them.
+        # The page checksums are not enough: they do not cover the headers of the pages.
         if sha256_hex(data) != self.recipe.subject_files.get(path):
             raise CorruptError(
                 f"{where}: not the plan that the recipe was begun with; restore it from a copy, or "
@@ -173,14 +205,18 @@ class ShardSet:
         return table_to_subjects(table, columns)
 
     def requests(self, shard: int) -> list[ViewRequest]:
-        """The views that the plan asks of one shard, in the order of keys."""
+        """The views that the plan asks for in one shard, in the order of keys."""
         return requests_of(self.recipe.identity, self.subjects(shard))
 
     def image(self, shard: int, row: ViewRow) -> bytes:
-        """The stored bytes of a view, checked by their hash.
+        """The PNG or JPEG of a view as it is stored, checked by its hash.
+
+        Args:
+            row: The view's row in the manifest of this shard.
 
         Raises:
-            CorruptError: They are not what the manifest says, or the tar is gone.
+            CorruptError: The view failed, its bytes do not have the hash of the row, or the tar is
+                gone.
         """
         path = self.layout.tar(shard)
         where = f"{self.store.at(path)}, {row.key}"
@@ -206,7 +242,7 @@ class ShardSet:
 
 
 def write_plan(identity: Identity, subjects: Sequence[SubjectRow]) -> dict[str, bytes]:
-    """The plan's Parquet files by path: one row group per shard."""
+    """Content of the plan's Parquet files by path, with one row group for each shard."""
     assert hash_subjects(subjects, identity.columns) == identity.subjects_sha256
     layout, files = identity.layout, {}
     rows_of: dict[str, list[Sequence[SubjectRow]]] = {}

@@ -1,4 +1,4 @@
-"""Parquet files of a set: deterministic bytes, checksums on every page."""
+"""Parquet files of a set: written with deterministic bytes, and a checksum on every page."""
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,15 +12,17 @@ from manifests.foundation.messages import one_line
 
 MAX_ROWS = 10_000_000
 MAX_UNCOMPRESSED_BYTES = 8 << 30
+"""Bounds of a file that is read: a small compressed file could otherwise fill the memory."""
 
 
 def write_table(
     table: pa.Table, *, metadata: Mapping[str, str], row_groups: Sequence[int] | None = None
 ) -> bytes:
-    """A Parquet file; the same table and pyarrow give the same bytes.
+    """The bytes of a Parquet file; one version of pyarrow writes the same bytes for equal tables.
 
     Args:
-        metadata: Key-value pairs kept beside the schema's field metadata.
+        metadata: Key-value pairs of the file. They replace those of the table's schema; meaning and
+            unit of each column stay.
         row_groups: Number of rows of each row group; one group if None.
     """
     schema = table.schema.with_metadata(dict(metadata))
@@ -36,13 +38,18 @@ def write_table(
     ) as writer:
         start = 0
         for count in row_groups or [table.num_rows]:
+            # pyarrow refuses a row group size of 0, also for a table without rows.
             writer.write_table(table.slice(start, count).cast(schema), row_group_size=max(count, 1))
             start += count
     return sink.getvalue()
 
 
 def read_metadata(data: bytes, *, where: str) -> dict[str, str]:
-    """Metadata of a Parquet file, whatever its columns are."""
+    """Key-value metadata of a Parquet file with any columns; its pages are not read.
+
+    Raises:
+        CorruptError: Not Parquet.
+    """
     with _errors(where):
         return _text(pq.ParquetFile(io.BytesIO(data)).schema_arrow)
 
@@ -58,11 +65,13 @@ def read_table(
         row_group: Read this one only.
 
     Raises:
-        CorruptError: Not Parquet, a checksum fails, a column is missing or of another type.
+        CorruptError: Not Parquet, a checksum fails, a column is missing, of another type or with
+            nulls, or the file exceeds the bounds of this module.
     """
     with _errors(where):
         file = pq.ParquetFile(io.BytesIO(data), page_checksum_verification=True)
         footer = file.metadata
+        # The bounds are checked by the footer, before any page is decompressed.
         size = sum(footer.row_group(i).total_byte_size for i in range(footer.num_row_groups))
         if footer.num_rows > MAX_ROWS or size > MAX_UNCOMPRESSED_BYTES:
             raise CorruptError(
@@ -70,9 +79,9 @@ def read_table(
             )
         if row_group is not None and not 0 <= row_group < footer.num_row_groups:
             raise CorruptError(f"{where}: has no row group {row_group}; restore it")
-        found = file.schema_arrow
+        actual = file.schema_arrow
         for field in schema:
-            if field.name not in found.names or found.field(field.name).type != field.type:
+            if field.name not in actual.names or actual.field(field.name).type != field.type:
                 raise CorruptError(
                     f"{where}: no column {field.name} of type {field.type}; restore it"
                 )
@@ -81,8 +90,10 @@ def read_table(
             if row_group is None
             else file.read_row_group(row_group, columns=schema.names, use_threads=False)
         )
+        # The page checksums do not say whether the content is valid: text may not be UTF-8.
         table.validate(full=True)
-        metadata = _text(found)
+        metadata = _text(actual)
+    # Checked here, because the file says itself whether its columns may hold nulls.
     if any(column.null_count for column in table.columns):
         raise CorruptError(f"{where}: holds null values, expected none; restore it")
     return table, metadata
@@ -94,7 +105,7 @@ def _text(schema: pa.Schema) -> dict[str, str]:
 
 @contextmanager
 def _errors(where: str) -> Iterator[None]:
-    """Turn what pyarrow says of a broken file into one line."""
+    """Turn whatever pyarrow raises for a broken file into a CorruptError of one line."""
     try:
         yield
     except CorruptError:

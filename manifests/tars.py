@@ -1,8 +1,9 @@
 """The tar of a shard: whole groups, readable by any stock WebDataset reader.
 
-Per view an image, a JSON and a text member, adjacent and in the order of keys; at last a member
-`__failed__` (no suffix: stock readers skip it) with the hash of the recipe and the rows of the
-views that failed. So a tar describes itself, a cut one is seen, and its manifest can be rebuilt.
+Each view is an image, a JSON and a text member, adjacent and in the order of keys. The last member
+is `__failed__`, which stock readers skip because it has no suffix: it holds the hash of the recipe
+and the rows of the views that failed. So the manifest can be rebuilt from the tar, and a tar that
+was cut is recognised by its missing end (docs/adr/0003-failed-rows-in-the-trailer.md).
 """
 
 import io
@@ -22,6 +23,7 @@ from manifests.rows import ViewRow, parse_view_json
 
 TRAILER = "__failed__"
 MAX_MEMBER_BYTES = 256 << 20
+"""A member is read into memory as a whole, so a header that states more is refused."""
 _ADVICE = "render the shard again"
 
 
@@ -34,7 +36,13 @@ class View:
 
 
 def write_tar(file: BinaryIO, views: Iterable[View], *, recipe_sha256: str, shard: int) -> None:
-    """Write the views in the order given. The bytes depend on the arguments alone."""
+    """Write the tar of a shard; its bytes depend on the arguments alone.
+
+    Args:
+        file: Written to from its current position.
+        views: All requested views in the order of keys, failed ones included.
+        recipe_sha256: Hash of the recipe's identity.
+    """
     failed: list[str] = []
     num_views = 0
     with tarfile.open(fileobj=file, mode="w:", format=tarfile.USTAR_FORMAT) as tar:
@@ -56,29 +64,32 @@ def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 
 
 def _member(name: str, size: int) -> tarfile.TarInfo:
-    member = tarfile.TarInfo(name)  # mode 0644, owner 0, mtime 0: no clock, no host
+    # The defaults of TarInfo are mode 0644, owner 0 and mtime 0: nothing of the clock or the host.
+    member = tarfile.TarInfo(name)
     member.size = size
     return member
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WalkedTar:
-    """What a tar says of itself, every image hash checked."""
+    """What a tar says of itself, after every image was checked by its hash."""
 
     recipe_sha256: str
     shard: int
     rows: list[ViewRow]
-    """All rows in the order of keys, failed ones included, with the places of the images."""
+    """All rows in the order of keys, failed ones included, with the positions of their images."""
 
 
 def walk_tar(file: BinaryIO, columns: Sequence[DeclaredColumn], *, where: str) -> WalkedTar:
-    """Read a whole tar as untrusted input and check it against itself.
+    """Read a whole tar that is not trusted, and check that its parts agree with each other.
 
     Args:
         columns: What the renderer of the set declares.
+        where: What to call the tar in messages.
 
     Raises:
-        CorruptError: Cut, changed, out of order, or with members that have no place in a shard.
+        CorruptError: The tar was cut or changed, its views are not in the order of keys, or it has
+            members that do not belong in a shard.
     """
     try:
         return _walk(file, columns, where)
@@ -99,6 +110,7 @@ def _walk(file: BinaryIO, columns: Sequence[DeclaredColumn], where: str) -> Walk
             trailer = content
             continue
         key, _, suffix = name.partition(".")
+        # An image is followed by its row and its text; "nothing" is for the message.
         row_name, _, row_text = next(members, ("nothing", 0, b""))
         text_name, _, text = next(members, ("nothing", 0, b""))
         if (row_name, text_name) != (f"{key}.json", f"{key}.txt"):
@@ -123,14 +135,20 @@ def _walk(file: BinaryIO, columns: Sequence[DeclaredColumn], where: str) -> Walk
 
 
 def _members(file: BinaryIO, where: str) -> Iterator[tuple[str, int, bytes]]:
-    """Name, offset of the content and content of each member, to the last byte of the tar.
+    """Read the members up to the last byte of the tar.
 
     Every byte has to be as `write_tar` writes it: no link, no clock, no owner, zeros for filling.
+
+    Yields:
+        Name, offset of the content in the tar, and content of each member.
     """
     offset = 0
+    # A block of zeros ends the members, and so does the end of a file that was cut.
     while (header := file.read(tarfile.BLOCKSIZE)).strip(b"\0"):
         member = tarfile.TarInfo.frombuf(header, "utf-8", "strict")
         name, size = member.name, member.size
+        # Compared as a whole with the header that `write_tar` makes, and not field by field: a
+        # field that nobody compares could change unseen.
         if header != _member(name, size).tobuf(tarfile.USTAR_FORMAT) or size > MAX_MEMBER_BYTES:
             raise CorruptError(
                 f"{where}: {name!r} is no regular file as this format writes it; {_ADVICE}"
@@ -141,6 +159,8 @@ def _members(file: BinaryIO, where: str) -> Iterator[tuple[str, int, bytes]]:
             raise CorruptError(f"{where}: cut inside {name}; {_ADVICE}")
         yield name, offset + tarfile.BLOCKSIZE, content
         offset += tarfile.BLOCKSIZE + size + len(filling)
+    # Two blocks of zeros end a tar, and more zeros fill it up to a whole record. The first block is
+    # in `header` already; one byte more is read to see that nothing follows.
     end = -(-(offset + 2 * tarfile.BLOCKSIZE) // tarfile.RECORDSIZE) * tarfile.RECORDSIZE
     tail = bytes(end - offset - len(header))
     if file.read(len(tail) + 1) != tail:
@@ -161,7 +181,9 @@ def _finish(
             raise CorruptError(f"{where}: {TRAILER} holds {row.key}, which did not fail; {_ADVICE}")
     rows = sorted([*ok, *failed], key=lambda row: row.key)
     for row in rows:
-        parse_key(row.key)
+        parse_key(row.key)  # raises if a member is named otherwise
+    # All rows together show that no key comes twice. The rows of the images are compared once more,
+    # because sorting has hidden the order in which they lie in the tar.
     in_order = all(a.key < b.key for a, b in pairwise(rows)) and all(
         a.key < b.key for a, b in pairwise(ok)
     )

@@ -1,4 +1,4 @@
-"""Check a set against every invariant of SPEC.md: all problems, not only the first."""
+"""Check a set against every invariant of SPEC.md, and report all problems, not only the first."""
 
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,18 +29,18 @@ class Problem:
     kind: str
     """Stable name to dispatch on, such as `CorruptError` or `seed`."""
     message: str
-    """What is there, what was expected, what to do."""
+    """What was found and what was expected, in one line."""
 
 
 def validate_shard_set(
     shards: ShardSet, *, on_shard: Callable[[int], None] = lambda shard: None
 ) -> Iterator[Problem]:
-    """Every problem of a set, as it is found. Reads every byte.
+    """Read every byte of a set and yield its problems one by one.
 
-    A set that is not sealed is judged by what is committed.
+    In a set that is not sealed only the committed shards are checked.
 
     Args:
-        on_shard: Called after each committed shard, for a progress bar.
+        on_shard: Called with the number of each committed shard after it was checked.
     """
     try:
         seal = shards.seal()
@@ -64,6 +64,7 @@ def _problem(where: str, exc: Exception) -> Problem:
 def _check_plan(shards: ShardSet) -> Iterator[Problem]:
     recipe = shards.recipe
     data = shards.store.read(RECIPE)
+    # The hash in a recipe covers the identity alone. At least the form of the rest is checked here.
     if document_bytes(json.loads(data)) != data:
         yield Problem(where=RECIPE, kind="canonical", message="its bytes were changed")
     if sorted(recipe.subject_files) != shards.layout.subject_files():
@@ -74,6 +75,7 @@ def _check_plan(shards: ShardSet) -> Iterator[Problem]:
     problems: list[Problem] = []
     count = 0
 
+    # Subjects are checked while they are hashed, so that the plan is read only once.
     def checked() -> Iterator[SubjectRow]:
         nonlocal count
         for subject in shards.all_subjects():
@@ -108,8 +110,8 @@ def _check_hash(shards: ShardSet, path: str, expected: str) -> Iterator[Problem]
 
 def _check_subject(subject: SubjectRow, index: int) -> Iterator[Problem]:
     text = canonical_text(subject.text)
-    right = (index, group_id(subject.kind, text), text)
-    if (subject.group_index, subject.group_id, subject.text) != right:
+    expected = (index, group_id(subject.kind, text), text)
+    if (subject.group_index, subject.group_id, subject.text) != expected:
         message = "group index, group id or text is not what SPEC.md derives"
         yield Problem(where=f"subjects, row {index}", kind="group", message=message)
 
@@ -119,7 +121,7 @@ def _check_shard(shards: ShardSet, shard: int) -> Iterator[Problem]:
     try:
         manifest = shards.manifest(shard)
         requests = shards.requests(shard)
-    except FileNotFoundError:
+    except FileNotFoundError:  # deleted after it was listed
         yield Problem(where=where, kind="missing", message="it was there a moment ago and is gone")
         return
     except SynthError as exc:
@@ -132,6 +134,7 @@ def _check_shard(shards: ShardSet, shard: int) -> Iterator[Problem]:
 def _check_rows(
     identity: Identity, where: str, rows: Sequence[ViewRow], requests: Sequence[ViewRequest]
 ) -> Iterator[Problem]:
+    # Without equal keys the rows cannot be matched with their requests, so no value is compared.
     if [row.key for row in rows] != [request.key for request in requests]:
         yield Problem(where=where, kind="keys", message="its keys are not those of the plan")
         return
@@ -144,7 +147,10 @@ def _check_rows(
 
 
 def _expected_values(identity: Identity, request: ViewRequest) -> Mapping[str, Value]:
-    """All values of a row that recipe and plan decide before anything is rendered."""
+    """The values of a row that recipe and plan decide before anything is rendered, by column.
+
+    The others are status, reason, position and hash of the image, and columns of scope `view`.
+    """
     subject = request.subject
     return {
         "group_id": subject.group_id,
@@ -209,6 +215,7 @@ def _check_tar(shards: ShardSet, manifest: Manifest) -> Iterator[Problem]:
     if (tar.recipe_sha256, tar.shard, len(tar.rows)) != committed:
         message = "recipe, shard or number of rows are not those of the manifest"
         yield Problem(where=path, kind="row", message=message)
+    # Not strict: a difference in number has a problem of its own by now.
     for in_tar, row in zip(tar.rows, manifest.rows, strict=False):
         if in_tar != row:
             message = "the row in the tar is not the one in the manifest"
@@ -221,6 +228,7 @@ def _check_seal(shards: ShardSet, seal: Seal, committed: Sequence[int]) -> Itera
         yield Problem(where=SEAL, kind="recipe", message="seals another recipe")
     sealed = [summary.shard for summary in seal.shards]
     accounted = sorted([*sealed, *seal.missing])
+    # Otherwise the checks below would look for files of shards that the recipe does not have.
     if len(accounted) != layout.num_shards or accounted != list(range(layout.num_shards)):
         yield Problem(where=SEAL, kind="shards", message="does not account for every shard")
         return
@@ -251,7 +259,11 @@ def _check_summary(shards: ShardSet, sealed: ShardSummary) -> Iterator[Problem]:
 
 
 def _check_names(shards: ShardSet, seal: Seal | None) -> Iterator[Problem]:
-    """Files that a reader's glob would take although no seal names them, or no shard has them."""
+    """Files that a reader's glob would take and that do not belong to the set.
+
+    In a sealed set these are the files that the seal does not name. While a set is being made, they
+    are the files whose names no shard of the set can have.
+    """
     layout = shards.layout
     named: set[str] | None = None
     if seal is not None:

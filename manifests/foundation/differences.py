@@ -7,6 +7,9 @@ from typing import Any
 def differing_keys(one: Any, other: Any) -> list[str]:
     """Dotted names of the values that differ, in alphabetical order.
 
+    A key that only one of the documents has differs, unless its value is null. Lists are compared
+    as a whole.
+
     Example: differing_keys({"a": {"b": 1, "c": 2}}, {"a": {"b": 1, "c": 3}}) == ["a.c"].
     """
     return sorted(_differing(one, other, ""))

@@ -1,4 +1,4 @@
-"""The base of every error that is the user's news and not a bug of ours.
+"""The base of every error that tells the user what is wrong, as opposed to a bug of ours.
 
 The message of such an error says in one line what happened, where, what was expected and what to
 do. The command line shows that line; any other exception keeps its traceback.
@@ -15,7 +15,7 @@ class SynthError(Exception):
 
 
 class ConfigError(SynthError):
-    """An unknown key, a wrong type, or an option that another one silences."""
+    """A setting is wrong: an unknown key, a wrong type, or an option that another one disables."""
 
 
 class PluginError(SynthError):

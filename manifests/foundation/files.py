@@ -1,4 +1,4 @@
-"""Local files: written so that they appear whole or not at all, and read within a bound."""
+"""Local files: each is written whole or not at all, and read up to a stated size."""
 
 import errno
 import os
@@ -14,28 +14,33 @@ from manifests.foundation.errors import ConfigError
 TEMPORARY_PREFIX = ".tmp-"
 
 _COLLAPSED_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/")
-"""`s3:/bucket`: what is left of a URL that went through a path."""
+"""`s3:/bucket`: a URL after `Path` has made one slash of two."""
 
 
-def local_path(given: str, *, option: str) -> Path:
-    """A path as the user typed it.
+def local_path(text: str, *, option: str) -> Path:
+    """The path that a user typed.
+
+    Args:
+        text: What the user typed.
+        option: Option that it was typed for, for the message.
 
     Raises:
-        ConfigError: It is a URL. `Path` would turn it into the name of a local folder and take it
-            apart, after which nobody could recognise the secrets in it.
+        ConfigError: It is a URL. `Path` would make the name of a local folder of it, and the
+            secrets in that name could no longer be recognised.
     """
-    if "://" in given or _COLLAPSED_URL.match(given):
-        raise ConfigError(f"{option} {given}: is a URL, expected a path on this machine")
-    return Path(given)
+    if "://" in text or _COLLAPSED_URL.match(text):
+        raise ConfigError(f"{option} {text}: is a URL, expected a path on this machine")
+    return Path(text)
 
 
 def read_regular(path: Path, *, max_bytes: int) -> bytes:
-    """A whole regular file of a bounded size.
+    """The content of a regular file of at most `max_bytes`.
 
     Raises:
-        OSError: The file cannot be read, is larger, changes meanwhile, or is none: a named pipe
-            would block for ever and a device may never end. `strerror` says which.
+        OSError: The file cannot be read, is larger, changes while it is read, or is no regular
+            file; `strerror` says which of these.
     """
+    # Looked at before it is opened: opening a named pipe would block, and a device may never end.
     facts = path.stat()
     mode = facts.st_mode
     if stat.S_ISDIR(mode):
@@ -45,14 +50,14 @@ def read_regular(path: Path, *, max_bytes: int) -> bytes:
     if facts.st_size > max_bytes:
         raise OSError(errno.EFBIG, f"is larger than {max_bytes:,} bytes")
     with path.open("rb") as file:
-        data = file.read(facts.st_size + 1)
+        data = file.read(facts.st_size + 1)  # one byte more shows that the file has grown
     if len(data) != facts.st_size:
         raise OSError(errno.EIO, "changed while it was read")
     return data
 
 
 def write_whole(path: Path, data: bytes) -> None:
-    """Write a file; whoever looks meanwhile sees the file that was there before."""
+    """Write or replace a file; until it is whole, readers see the old file."""
     with whole_file(path) as file:
         file.write(data)
 
@@ -66,6 +71,7 @@ def write_output(path: Path, data: bytes, *, option: str) -> None:
         ConfigError: The file cannot be written; the message names the option.
     """
     try:
+        # The link is resolved first, because `os.replace` would replace the link itself.
         target = Path(os.path.realpath(path))
         if target.exists() and not target.is_file():
             if target.is_dir():
@@ -82,10 +88,12 @@ def write_output(path: Path, data: bytes, *, option: str) -> None:
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write to, which takes its name when the block ends without an error."""
+    # In the same folder, because a rename is atomic only within one file system.
     temporary = path.with_name(f"{TEMPORARY_PREFIX}{path.name}")
     try:
         with temporary.open("wb") as file:
             yield file
+            # Before the rename: after a power cut the name must not stand for an empty file.
             sync_file(file)
         os.replace(temporary, path)
     finally:

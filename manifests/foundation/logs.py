@@ -1,4 +1,4 @@
-"""Logs of this process without the secrets of URLs, whoever writes them."""
+"""Removes the secrets of URLs from all logs of this process, those of libraries included."""
 
 import logging
 import traceback

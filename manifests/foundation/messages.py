@@ -9,8 +9,10 @@ from urllib.parse import quote, unquote
 MAX_CHARS = 300
 """Longest part of another library's message that is repeated in one of ours."""
 
-# A path object makes one slash of two; `wds:/folder` and the like are paths and no URLs.
-# Schemes are looked back for, one character at a time: text of any length takes linear time.
+# The second line is for URLs that went through `Path`, which makes one slash of two. What looks
+# the same and is none (`file:/x`, `wds:/folder`) is left out of it.
+# Both lines start at the colon and look back at the scheme. A pattern that starts at the scheme
+# would try every letter of a long text again, and take quadratic time.
 _URL = re.compile(
     r"((?<=[A-Za-z0-9+.-])://"
     r"|(?<=[A-Za-z0-9+.-]{2})(?<!file)(?<!local)(?<!wds)(?<!imagefolder)(?<!untrained):/)"
@@ -18,13 +20,17 @@ _URL = re.compile(
 )
 _USER = re.compile(r"[^/]*@|[^/@:]*:[^@]*@")  # a password may hold a slash
 _END_OF_SENTENCE = ":;,.)]}"
+"""Marks that end the sentence around a URL: they stay when its query is removed."""
 
 _MIN_SECRET_CHARS = 6
-"""Shorter pieces of a URL are not looked for in other text, where they would be found by chance."""
+"""Shorter secrets are not searched for: they also occur by chance in text that is no secret."""
 _hidden: frozenset[str] = frozenset()
+"""Secrets that `hiding` removes just now. Of the whole process: threads of libraries log, too."""
 
 _OVERRIDES = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+"""Characters that change the direction of writing: a terminal would show the text in disorder."""
 _CONTROL_CATEGORIES = frozenset({"Cc", "Cs", "Zl", "Zp"})
+"""Unicode's names for controls, halves of surrogate pairs, line and paragraph separators."""
 
 
 def redact(text: str) -> str:
@@ -33,6 +39,7 @@ def redact(text: str) -> str:
     Example: redact("s3://key:secret@bucket/x?sig=1: no such file") == "s3://bucket/x: no such file"
     """
     text = _URL.sub(_without_secrets, text)
+    # The longest first: a secret may contain another one, and the rest of it would stay.
     for secret in sorted(_hidden, key=len, reverse=True):
         text = text.replace(secret, "***")
     return text
@@ -40,28 +47,32 @@ def redact(text: str) -> str:
 
 def _without_secrets(match: re.Match[str]) -> str:
     separator, rest = match.groups()
-    _, kept, _, end = _split(rest)
-    return f"{separator}{kept}{end}"
+    _, address, _, end = _split(rest)
+    return f"{separator}{address}{end}"
 
 
 def _split(rest: str) -> tuple[str, str, str, str]:
-    """User, place, query and end of the sentence of a URL behind its scheme."""
+    """The parts of a URL after its scheme: user, address, query, and marks that end a sentence.
+
+    Example: _split("key:secret@bucket/x?sig=1:") == ("key:secret@", "bucket/x", "sig=1", ":")
+    """
     body = rest.rstrip(_END_OF_SENTENCE)
     end = rest[len(body) :]
     user = match[0] if (match := _USER.match(body)) else ""
-    place, *query = re.split(r"[?#]", body[len(user) :], maxsplit=1)
-    return user, place, query[0] if query else "", end
+    address, *query = re.split(r"[?#]", body[len(user) :], maxsplit=1)
+    return user, address, query[0] if query else "", end
 
 
 @contextmanager
-def hiding(given: Iterable[str]) -> Iterator[None]:
-    """Until the block ends, `redact` also removes the secrets of these texts by themselves.
+def hiding(texts: Iterable[str]) -> Iterator[None]:
+    """Until the block ends, `redact` also removes the secrets of the URLs in these texts.
 
-    Libraries take URLs apart and show the pieces, which nobody recognises as parts of a URL.
+    It removes them wherever they occur, because libraries take URLs apart and show the pieces,
+    which can no longer be recognised as parts of a URL.
     """
     global _hidden
     before = _hidden
-    _hidden |= {secret for text in given for secret in _secrets(text)}
+    _hidden |= {secret for text in texts for secret in _secrets(text)}
     try:
         yield
     finally:
@@ -69,7 +80,7 @@ def hiding(given: Iterable[str]) -> Iterator[None]:
 
 
 def _secrets(text: str) -> set[str]:
-    """Passwords and values of queries in the URLs of a text, as they are and as URLs spell them."""
+    """Passwords and query values in the URLs of a text, both percent-encoded and decoded."""
     pieces: set[str] = set()
     for match in _URL.finditer(text):
         user, _, query, _ = _split(match[2])
@@ -88,8 +99,8 @@ def one_line(exc: BaseException, *, about: str = "") -> str:
     """What another library's exception says, as one short line; its type if it says nothing.
 
     Args:
-        about: URL that the library was given. If it holds secrets, the library's words are not
-            repeated, because it may have cut the URL into pieces that are not recognised.
+        about: URL that was passed to the library. If it holds secrets, the library's message is
+            not repeated, because it may quote pieces of the URL that `redact` cannot recognise.
     """
     if has_secrets(about):
         return type(exc).__name__
@@ -97,10 +108,10 @@ def one_line(exc: BaseException, *, about: str = "") -> str:
 
 
 def printable(text: str) -> str:
-    """Text of a file as one line that a terminal shows and does not obey.
+    """Text from outside as one line that a terminal shows and does not act on.
 
-    Control characters, line ends, overrides of writing direction and halves of surrogate pairs are
-    shown as escapes; everything else stays as it is.
+    Control characters, line ends, changes of writing direction and halves of surrogate pairs become
+    escapes; everything else stays as it is.
 
     Example: an escape character becomes the four characters `\\x1b`.
     """

@@ -1,4 +1,4 @@
-"""The one mechanism of plug-ins: a literal table of names, loaded when used."""
+"""How every kind of plug-in is found: by a table of names, whose classes are imported when used."""
 
 import pkgutil
 from collections.abc import Mapping
@@ -12,14 +12,16 @@ from manifests.foundation.messages import one_line
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """Where a plug-in is, and the extra of this distribution that installs what it needs."""
+    """Where the class of a plug-in is, and what has to be installed for it."""
 
     path: str
+    """Dotted path, `package.module:Class`."""
     extra: str
+    """Extra of this distribution that installs the libraries that it needs; empty for none."""
 
 
 def did_you_mean(name: str, known: Any) -> str:
-    """`; did you mean 'x'?` for the nearest known name, or nothing."""
+    """`; did you mean 'x'?` with the nearest known name; empty if none is near."""
     near = get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
@@ -36,6 +38,7 @@ def load_plugin(kind: str, table: Mapping[str, Entry], name: str, protocol: type
     Raises:
         PluginError: The name is unknown, a library is missing, or the class breaks the protocol.
     """
+    # A dotted path is somebody's own module, so no extra of ours can install what it lacks.
     entry = table.get(name, Entry(name, "") if ":" in name else None)
     if entry is None:
         raise PluginError(
@@ -45,6 +48,7 @@ def load_plugin(kind: str, table: Mapping[str, Entry], name: str, protocol: type
     try:
         plugin = pkgutil.resolve_name(entry.path)
     except ImportError as exc:
+        # Either the module of the plug-in itself is missing, or a library that it imports.
         if exc.name and entry.path.startswith(exc.name):
             raise PluginError(
                 f"{kind} {name}: no module {exc.name}; install it or put its folder on PYTHONPATH"
@@ -62,17 +66,22 @@ def load_plugin(kind: str, table: Mapping[str, Entry], name: str, protocol: type
 
 
 def require_protocol(kind: str, name: str, plugin: Any, protocol: type) -> None:
-    """Refuse an object that is no class with the public members of a protocol.
+    """Refuse an object that is not a class, or lacks a public member of the protocol.
 
-    Members that the protocol declares are looked for by name; signatures are not compared.
+    Members are compared by name; signatures are not compared.
+
+    Raises:
+        PluginError: The message names the members that are missing.
     """
     where = f"the protocol is {protocol.__module__}.{protocol.__qualname__}"
     if not isinstance(plugin, type):
         raise PluginError(f"{kind} {name}: is a {type(plugin).__name__}, not a class; {where}")
     members = {member for member in dir(protocol) if not member.startswith("_")}
+    # `dir` does not list attributes that are annotated and have no value.
     for base in protocol.__mro__:
         members |= {member for member in vars(base).get("__annotations__", {}) if member[0] != "_"}
     missing = {member for member in members if not hasattr(plugin, member)}
+    # A subclass of the protocol inherits its abstract methods, so `hasattr` finds them.
     missing |= getattr(plugin, "__abstractmethods__", frozenset())
     if missing:
         raise PluginError(

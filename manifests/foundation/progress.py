@@ -1,4 +1,7 @@
-"""A bar with rate and time left on a terminal; a plain line now and then anywhere else."""
+"""Progress with rate and time left: a bar on a terminal, a plain line every ten seconds elsewhere.
+
+It goes to standard error, so that standard output holds results alone.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +34,21 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress(what: str, unit: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
-    """Show how far something is; the body calls the function it is given with each advance."""
+    """Show the progress of some work while the block runs.
+
+    Args:
+        what: Name of the work.
+        unit: What is counted, in the plural.
+        total: How many there are.
+        done: How many of them were done before.
+
+    Yields:
+        The function that the block calls with the number of units done since its last call.
+
+    Example:
+        with progress("render", "views", total=100) as advance:
+            advance(10)
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _plain(console, what, unit, total, done)
@@ -50,7 +67,7 @@ def progress(what: str, unit: str, total: int, done: int = 0) -> Iterator[Callab
 
 def _plain(console: Console, what: str, unit: str, total: int, done: int) -> Callable[[int], None]:
     start = last = time.monotonic()
-    first = done
+    done_before = done  # by an earlier run, so it does not count for the rate of this one
 
     def advance(count: int) -> None:
         nonlocal done, last
@@ -59,7 +76,7 @@ def _plain(console: Console, what: str, unit: str, total: int, done: int) -> Cal
         if now - last < PLAIN_LINE_EVERY_S and done < total:
             return
         last = now
-        rate = (done - first) / max(now - start, 1e-9)
+        rate = (done - done_before) / max(now - start, 1e-9)
         left = f", {(total - done) / rate:,.0f} s left" if rate and done < total else ""
         console.print(f"{what}: {done:,} of {total:,} {unit}, {rate:,.1f} {unit}/s{left}")
 

@@ -1,4 +1,4 @@
-"""What a user sets, for both programs: TOML tables, `--set` overrides, flags, in this order."""
+"""Settings of both programs: a TOML file, `--set` overrides, flags; the later ones win."""
 
 import re
 import tomllib
@@ -16,11 +16,12 @@ from manifests.foundation.plugins import did_you_mean
 MAX_BYTES = 1_000_000
 """Largest recipe, and longest value of `--set`."""
 MAX_DEPTH = 32
-"""Tables and arrays inside each other, and parts of a dotted key."""
+"""Most tables and arrays inside each other, and most parts of a dotted key."""
 
 _PART = r"""(?:[\w-]++|"(?:[^"\\\n]|\\.)*+"|'[^'\n]*+')"""
-# The TOML parser of Python needs memory that grows with the square of the parts of a key, so long
-# keys are looked for before it runs. The quantifiers are possessive: one pass, no backtracking.
+# Python's TOML parser needs memory that grows with the square of the number of parts of a key, so
+# long keys are refused before it runs. The quantifiers are possessive: without backtracking the
+# search itself takes linear time.
 _LONG_KEY = re.compile(
     rf"(?:^|(?<=[\s\[{{,])){_PART}(?:[ \t]*+\.[ \t]*+{_PART}){{{MAX_DEPTH}}}", re.MULTILINE
 )
@@ -35,16 +36,19 @@ class Table(BaseModel):
 def read_settings(
     *, recipe: Path | None, overrides: Sequence[str], flags: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """Merge the file, the overrides and the flags. The values are not checked yet.
+    """Merge the file, the overrides and the flags. `check` compares the result with a model.
 
     Args:
         recipe: TOML file, or None.
-        overrides: `a.b=value` with a TOML value; what is no TOML value is taken as text.
-        flags: Dotted key to value; None means that the flag was not given.
+        overrides: `table.key=value` with a TOML value; what is no TOML value is taken as text.
+        flags: Value by dotted key; None means that the user did not give the flag.
+
+    Returns:
+        Nested tables. Example: the override `image.size_px=256` gives {"image": {"size_px": 256}}.
 
     Raises:
-        ConfigError: The file is missing or is not TOML, it or an override is beyond the bounds
-            above, or a key goes through a value.
+        ConfigError: The file is missing or is not TOML, the file or an override exceeds MAX_BYTES
+            or MAX_DEPTH, or a dotted key takes a plain value for a table.
     """
     tree = {} if recipe is None else _read_recipe(recipe)
     for override in overrides:
@@ -60,7 +64,9 @@ def read_settings(
 
 
 def _read_recipe(recipe: Path) -> dict[str, Any]:
-    if re.search(r"[A-Za-z][\w+.-]+:/", str(recipe)):  # not repeated: `Path` has taken it apart
+    # The message does not repeat the URL: `Path` has changed it, so that its secrets might no
+    # longer be recognised.
+    if re.search(r"[A-Za-z][\w+.-]+:/", str(recipe)):
         raise ConfigError("--recipe: is a URL, expected the path of a TOML file on this machine")
     try:
         return _parse(read_regular(recipe, max_bytes=MAX_BYTES).decode(), str(recipe))
@@ -73,14 +79,19 @@ def _read_recipe(recipe: Path) -> dict[str, Any]:
 
 
 def _parse(text: str, origin: str) -> dict[str, Any]:
-    """TOML in bounded time and memory. Raises ConfigError beyond the bounds, TOMLDecodeError."""
+    """Parse TOML in bounded time and memory.
+
+    Raises:
+        ConfigError: The text exceeds a bound.
+        TOMLDecodeError: The text is not TOML.
+    """
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{origin}: is longer than {MAX_BYTES:,} characters; shorten it")
     if _LONG_KEY.search(text):
         raise ConfigError(f"{origin}: a key of more than {MAX_DEPTH} parts; shorten it")
     try:
         return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+    except tomllib.TOMLDecodeError:  # a ValueError, too
         raise
     except RecursionError as exc:
         raise ConfigError(f"{origin}: {_TOO_DEEP}") from exc
@@ -95,11 +106,11 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 def check(model: type[Model], values: Mapping[str, Any], *, origin: str, table: str = "") -> Model:
-    """Values as a model.
+    """Make a model of values that a user or a file gave.
 
     Args:
         model: The table that the values must fit.
-        values: As TOML or JSON gave them.
+        values: What the TOML or JSON parser returned.
         origin: File or option that they come from, for messages.
         table: Name of the table in the recipe, for messages.
 
@@ -115,7 +126,11 @@ def check(model: type[Model], values: Mapping[str, Any], *, origin: str, table: 
 
 
 def _tuples(value: Any, origin: str, depth: int) -> Any:
-    """TOML's arrays as tuples, because the tables are frozen. Raises ConfigError for extremes."""
+    """The same values with tuples for lists, because the models are frozen.
+
+    Raises:
+        ConfigError: An integer of more than 64 bits, or more than `depth` values inside each other.
+    """
     if isinstance(value, int) and value.bit_length() > 64:
         raise ConfigError(f"{origin}: a whole number of more than 64 bits, expected a smaller one")
     if not isinstance(value, Mapping | list):
@@ -128,13 +143,16 @@ def _tuples(value: Any, origin: str, depth: int) -> Any:
 
 
 def _explain(exc: ValidationError, model: type[BaseModel], origin: str, table: str) -> str:
+    """The first error as one line. `loc` is its path: keys, indices, and branches of unions."""
     error = exc.errors()[0]
     path = [table] if table else []
+    # Down to the innermost table, whose keys are the ones to suggest.
     known: Mapping[str, Any] = model.model_fields
     for step in error["loc"][:-1]:
         inner = known.get(str(step))
         annotation = getattr(inner, "annotation", None)
         known = getattr(annotation, "model_fields", {})
+    # A branch of a union such as `literal['auto']` is no key that a user could look for.
     path += [str(step) for step in error["loc"] if not str(step).startswith("literal[")]
     key = _shortened(".".join(path))
     if error["type"] == "extra_forbidden":
@@ -164,8 +182,9 @@ def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:
 
 
 def _toml_value(text: str, origin: str) -> Any:
+    """The text as a TOML value; the text itself if it is none."""
     try:
         tree = _parse(f"value = {text}", origin)
     except tomllib.TOMLDecodeError:
         return text
-    return tree["value"] if len(tree) == 1 else text
+    return tree["value"] if len(tree) == 1 else text  # after a line end, more keys may follow

@@ -1,4 +1,4 @@
-"""Stores hold the files of a set. This folder holds the protocol, its laws and the backends.
+"""Where the files of a set are kept: the protocol of a store, its laws, and the backends.
 
 A set needs little of its storage: read, read a range, list, and create a file that is not there
 yet. Nothing that makes, seals or copies a set has to delete or overwrite.
@@ -9,8 +9,8 @@ Laws, tested for every backend by `manifests.storage.testing.StoreLaws`:
    leaves nothing under its name.
 2. `create` never overwrites. Of several writers of one name, one succeeds; the file holds what
    that one wrote.
-3. `list`, `names`, `exists`, `read`, `read_range` and `open` agree on what is there. A file that
-   is absent raises FileNotFoundError, a folder that is absent is empty.
+3. `list`, `names`, `exists`, `read`, `read_range` and `open` agree on which files exist. Reading a
+   file that does not exist raises FileNotFoundError; a folder that does not exist is empty.
 4. Paths are relative, with forward slashes. A path that leaves the URL is refused.
 5. Only ordinary files are read. A pipe, a device, a socket or a folder is refused before it can
    block, and so is a file that is larger than the caller allows.
@@ -30,6 +30,7 @@ from manifests.storage.errors import StoreError
 from manifests.storage.reading import MAX_READ_BYTES
 
 _COLLAPSED = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):/(?!/)")
+"""`s3:/bucket`: a URL after `Path` has made one slash of two."""
 
 
 class Store(Protocol):
@@ -40,7 +41,7 @@ class Store(Protocol):
     """
 
     can_create: ClassVar[bool]
-    """Whether a file can be created whole, and only where there is none."""
+    """Whether a file can be created whole, and only if its name is free."""
     can_delete: ClassVar[bool]
     """Whether files can be removed. Cleaning up needs it, writing a set does not."""
     lists_temporaries: ClassVar[bool]
@@ -62,7 +63,7 @@ class Store(Protocol):
         return None
 
     def holds(self, other: "Store") -> bool:
-        """Whether the other store is this one or lies in it."""
+        """Whether the other store is this one or lies inside it."""
         ...
 
     def read(self, path: str, *, max_bytes: int = MAX_READ_BYTES) -> bytes:
@@ -101,19 +102,26 @@ class Store(Protocol):
         ...
 
     def exists(self, path: str) -> bool:
-        """Whether a file or folder is there now."""
+        """Whether a file or folder of this name exists now."""
         ...
 
     def create(self, path: str, content: bytes | Path) -> bool:
         """Create a file from bytes or from a local file; False if the name is taken.
 
         In an object store, False may also mean that the answer to our own upload was lost. A
-        caller who has to know reads the file back and compares. Needs `can_create`.
+        caller who has to know reads the file back and compares.
+
+        Raises:
+            StoreError: The store has no `can_create`, or the storage refuses.
         """
         raise self._cannot_create()
 
     def delete(self, path: str) -> None:
-        """Remove a file; it is no error if there is none. Needs `can_delete`."""
+        """Remove a file; it is no error if there is none.
+
+        Raises:
+            StoreError: The store has no `can_delete`, or the storage refuses.
+        """
         raise StoreError(
             f"{self.url}: nothing is deleted in this storage; use the tools that come with it"
         )
@@ -125,7 +133,10 @@ class Store(Protocol):
         """
 
     def require_creatable(self) -> None:
-        """Refuse a storage in which a file cannot be created only where there is none."""
+        """Refuse a store without `can_create`. Raises StoreError.
+
+        Called before any work is done, so that a job does not fail only when it stores its result.
+        """
         if not self.can_create:
             raise self._cannot_create()
 
@@ -173,5 +184,6 @@ def open_store(url: str) -> Store:
         )
     scheme, separator, _ = url.partition("://")
     entry = BACKENDS.get(scheme if separator else "file", READ_ONLY)
+    # A table of this one entry: a scheme that is not in BACKENDS is a store, too.
     backend: type[Store] = load_plugin("store", {scheme: entry}, scheme, Store)
     return backend(url)

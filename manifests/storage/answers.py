@@ -1,7 +1,7 @@
-"""What a remote storage answered, in words that are true.
+"""Turns the errors of remote storages into messages that say what really happened.
 
-The libraries of fsspec raise what they like: errors of their own, built-in errors with a message
-that is None, and IndexError where they meet an error that they did not expect.
+The libraries behind fsspec do not always say so: they raise errors of their own, built-in errors
+whose message is None, and an IndexError when they cannot handle another error.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,31 +17,35 @@ def explain(exc: Exception, *, about: str) -> str:
     """What happened and what to do, such as `Slow down; run the same command again`.
 
     Args:
-        about: The URL that the library was given; if it holds secrets, it is not quoted.
+        about: The URL that was passed to the library. If it holds secrets, the library's message is
+            not quoted.
     """
     causes = list(_causes(exc))
     words = one_line(exc, about=about)
-    if words == "None":
+    if words == "None":  # such as PermissionError(None), for an answer without a text
         words = type(exc).__name__
     if http_status(exc) in _REFUSED or isinstance(exc, PermissionError):
         status = http_status(exc)
-        said = "" if words == type(exc).__name__ else f": {words}"
+        quoted = "" if words == type(exc).__name__ else f": {words}"
         code = "" if status is None else f" (HTTP {status})"
-        return f"access was refused{code}{said}; {_CREDENTIALS}"
+        return f"access was refused{code}{quoted}; {_CREDENTIALS}"
     if any(
         isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in causes
     ):
         return f"the storage stopped answering; {_RETRY}"
     if isinstance(exc, LookupError | TypeError | AttributeError):
-        # A library that stumbles over an error hides it: the one before says what happened.
-        before = next((cause for cause in causes[1:] if isinstance(cause, OSError)), None)
-        words = one_line(before, about=about) if before else f"{type(exc).__name__} in its library"
+        # The library failed while it handled another error. That one says what happened.
+        cause = next((cause for cause in causes[1:] if isinstance(cause, OSError)), None)
+        words = one_line(cause, about=about) if cause else f"{type(exc).__name__} in its library"
         return f"reading failed ({words}); {_RETRY}"
     return f"{words}; {_RETRY}"
 
 
 def http_status(exc: BaseException | None) -> int | None:
-    """The HTTP status of the server's answer, from an exception or from what caused it."""
+    """The HTTP status of the server's answer, from an exception or from what caused it.
+
+    Each library keeps it in another attribute. None if there is none.
+    """
     while exc is not None:
         response = getattr(exc, "response", None)
         if isinstance(response, Mapping):  # botocore
@@ -54,7 +58,7 @@ def http_status(exc: BaseException | None) -> int | None:
 
 
 def _causes(exc: BaseException | None) -> Iterator[BaseException]:
-    """The exception and those that came before it."""
+    """The exception, the one that caused it, and so on; a circle of causes is followed once."""
     seen: set[int] = set()
     while exc is not None and id(exc) not in seen:
         seen.add(id(exc))

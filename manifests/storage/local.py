@@ -58,6 +58,7 @@ class LocalStore(Store):
 
     def read(self, path: str, *, max_bytes: int = MAX_READ_BYTES) -> bytes:
         with self._errors(path), self._open(path) as file:
+            # Of the open file, which another one may have replaced under its name.
             size = os.fstat(file.fileno()).st_size
             require_size(self.at(path), size, max_bytes)
             return file.read(size)
@@ -67,7 +68,8 @@ class LocalStore(Store):
         with self._errors(path), self._open(path) as file:
             left = os.fstat(file.fileno()).st_size - offset
             file.seek(offset)
-            return file.read(max(0, min(length, left)))  # read(n) takes n bytes of memory first
+            # Never more than is left, because read(n) allocates n bytes before it reads.
+            return file.read(max(0, min(length, left)))
 
     @contextmanager
     def open(self, path: str) -> Iterator[Any]:
@@ -77,10 +79,11 @@ class LocalStore(Store):
             yield OpenFile(file, lambda: self._errors(path))
 
     def _open(self, path: str) -> BinaryIO:
-        """Open a file, and nothing that could block or never end, such as a pipe or /dev/zero."""
+        """Open a regular file; refuse what may block or never end, such as a pipe or /dev/zero."""
         file = self.local_path(path)
         _require_ordinary(self.at(path), file.stat().st_mode)
-        # What lies there may have been exchanged meanwhile: O_NONBLOCK keeps a pipe from blocking.
+        # A pipe may have taken its place since then. O_NONBLOCK keeps that from blocking, and the
+        # second check, of the open file, refuses it.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         opened = os.fdopen(descriptor, "rb")
         try:
@@ -104,7 +107,7 @@ class LocalStore(Store):
             return tuple(entry.name for entry in self._entries(""))
 
     def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
-        """What lies in a folder, by name, without temporary files."""
+        """Files and folders directly in a folder, sorted by name, without temporary files."""
         try:
             with os.scandir(self.local_path(folder)) as entries:
                 present = sorted(entries, key=lambda entry: entry.name)
@@ -122,6 +125,7 @@ class LocalStore(Store):
         final = self.local_path(path)
         with self._errors(path):
             final.parent.mkdir(parents=True, exist_ok=True)
+            # A random name, because two writers may create one file at the same time.
             temporary = final.parent / f"{TEMPORARY_PREFIX}{final.name}-{secrets.token_hex(8)}"
             is_new = True
             try:
@@ -129,13 +133,15 @@ class LocalStore(Store):
                 try:
                     os.link(temporary, final)
                 except FileNotFoundError:
-                    # Another writer has sealed the set just now and swept its folders.
+                    # The temporary file is gone: another writer has just sealed the set and swept
+                    # its folders.
                     return self.create(path, content)
             except FileExistsError:
                 is_new = False
             finally:
                 temporary.unlink(missing_ok=True)
-            # Also for a file of another writer, who may have died before this line.
+            # Also if another writer created the file, since it may have died before this line.
+            # What is created next, such as a manifest, must not outlive this file in a power cut.
             sync_folder(final.parent)
         return is_new
 
@@ -150,7 +156,7 @@ class LocalStore(Store):
 
     @contextmanager
     def _errors(self, path: str) -> Iterator[None]:
-        """Turn what the file system says into one line; FileNotFoundError passes."""
+        """Turn an error of the file system into a StoreError; FileNotFoundError passes."""
         try:
             yield
         except FileNotFoundError:

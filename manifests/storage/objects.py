@@ -1,7 +1,8 @@
-"""Buckets of s3, gs and az, where a file can be created only if there is none at its name.
+"""Buckets of s3, gs and az, where a file can be created only if its name is free.
 
-The condition is sent with the upload, so the server decides. The other libraries of fsspec stream
-to the final name (sftp, ftp), or look first and overwrite then: nothing is created with them.
+The condition is sent with the upload, so the server decides. Nothing is created through the other
+libraries of fsspec: they write under the final name from the first byte on (sftp, ftp), or look
+whether a file exists and then overwrite the one that another writer created in between.
 """
 
 from collections.abc import Mapping
@@ -15,14 +16,14 @@ from manifests.storage.remote import RemoteStore
 PART_BYTES = 16 << 20
 """A larger file is sent in parts of this size."""
 CONFLICTS = (409, 412)
-"""HTTP: another writer is at this name just now; the name is taken."""
+"""HTTP: 409, another writer is creating this name right now; 412, the name is taken."""
 
 _PART_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "s3": {"chunksize": PART_BYTES, "max_concurrency": 2},
     "gs": {"chunksize": PART_BYTES},
     "abfs": {},
 }
-"""What bounds the memory of an upload, by the first name that fsspec has for a scheme."""
+"""Options that bound the memory of an upload, by the first name that fsspec has for a scheme."""
 
 
 class ObjectStore(RemoteStore):
@@ -41,18 +42,19 @@ class ObjectStore(RemoteStore):
                     f"{self.at(path)}: there is no such bucket; make it, or give another URL"
                 ) from exc
             except Exception as exc:
-                # The same answer of a server has another Python type in each library and version.
+                # Each library and version raises another type of exception for these answers.
                 if http_status(exc) in CONFLICTS:
                     return False
                 raise
 
     def _upload(self, path: str, content: bytes | Path) -> bool:
         if isinstance(content, bytes):
-            # Not open(path, "xb"): with nothing to write, s3fs overwrites what is there.
+            # Not open(path, "xb"): for empty content s3fs overwrites an existing file.
             self._fs.pipe_file(path, content, mode="create")
             return True
-        # Some servers heed the condition in one request and ignore it where a file is sent in
-        # parts. Asking first leaves them only a moment, and spares the upload.
+        # Some servers obey the condition in a single request and ignore it where a file is sent in
+        # parts. Asking first leaves only a moment in which they can overwrite. It also saves the
+        # upload of a file that exists.
         if self._fs.exists(path):
             return False
         protocol = self._fs.protocol

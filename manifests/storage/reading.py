@@ -1,4 +1,4 @@
-"""What every backend checks before it reads, and how a file is handed out that is open."""
+"""Checks that every backend makes before it reads, and the open file that it returns."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -11,7 +11,7 @@ MAX_READ_BYTES = 1 << 30
 
 
 def require_relative(url: str, path: str) -> None:
-    """Refuse a path that leaves the store. Raises StoreError."""
+    """Refuse a path that leads out of the store. Raises StoreError."""
     if path.startswith("/") or ".." in path.split("/") or "\0" in path:
         raise StoreError(f"{url}: {path!r}: a path of a set is relative and has no '..'")
 
@@ -35,9 +35,10 @@ def require_size(where: str, num_bytes: int, max_bytes: int) -> None:
 
 
 class OpenFile:
-    """A file that is read in pieces. Errors of the storage are turned into one line.
+    """A file that is read in pieces. Errors of the storage are turned into StoreErrors.
 
-    Errors of the code that reads it are not touched, because `errors` is entered for each piece.
+    Errors of the code that reads the file stay as they are, because `errors` is in force only while
+    a piece is read.
     """
 
     def __init__(self, file: Any, errors: Callable[[], AbstractContextManager[None]]) -> None:

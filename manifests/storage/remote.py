@@ -25,11 +25,11 @@ from manifests.storage.reading import (
 )
 
 BLOCK_BYTES = 16 << 20
-"""How much of a file that is read in pieces is fetched at once; bounds the memory of a reader."""
+"""How much of an open file is fetched at once; it bounds the memory of a reader."""
 
 _RANGE_NOT_SATISFIABLE = 416
-_PLACE_OPTIONS = ("host", "account_name")
-"""Options of a file system without which two equal paths are different places."""
+_SERVER_OPTIONS = ("host", "account_name")
+"""Options that name the server of a file system: equal paths on two servers are two files."""
 
 
 class RemoteStore(Store):
@@ -41,7 +41,7 @@ class RemoteStore(Store):
 
     def __init__(self, url: str) -> None:
         self._url = redact(url).rstrip("/")
-        self._given = url
+        self._url_with_secrets = url
         scheme = url.partition("://")[0]
         known = {*fsspec.available_protocols(), *fsspec.registry}
         if scheme not in known:
@@ -49,6 +49,7 @@ class RemoteStore(Store):
                 f"{self._url}: unknown scheme {scheme!r}; known schemes: {', '.join(sorted(known))}"
             )
         try:
+            # No cache of listings: other writers add files while this process runs.
             self._fs, self._root = url_to_fs(url, use_listings_cache=False)
         except ImportError as exc:
             extra = BACKENDS[scheme].extra if scheme in BACKENDS else ""
@@ -65,19 +66,22 @@ class RemoteStore(Store):
         return self._url
 
     def holds(self, other: Store) -> bool:
-        if not isinstance(other, RemoteStore) or self._place() != other._place():
+        if not isinstance(other, RemoteStore) or self._server() != other._server():
             return False
+        # With a slash at the end, so that `set` does not hold `set2`.
         return f"{other._root}/".startswith(f"{self._root}/")
 
-    def _place(self) -> tuple[Any, ...]:
+    def _server(self) -> tuple[Any, ...]:
+        # The type and not the scheme of the URL, because s3:// and s3a:// are one storage.
         options = self._fs.storage_options
-        return (type(self._fs), *(options.get(name) for name in _PLACE_OPTIONS))
+        return (type(self._fs), *(options.get(name) for name in _SERVER_OPTIONS))
 
     def _path(self, path: str) -> str:
         require_relative(self.url, path)
         return f"{self._root}/{path}"
 
     def read(self, path: str, *, max_bytes: int = MAX_READ_BYTES) -> bytes:
+        # One byte more than allowed shows that the file is larger, without a request for its size.
         data = self._read_range(path, 0, max_bytes + 1)
         require_size(self.at(path), len(data), max_bytes)
         return data
@@ -99,7 +103,7 @@ class RemoteStore(Store):
             except Exception as exc:
                 if http_status(exc) != _RANGE_NOT_SATISFIABLE:
                     raise
-                return b""  # HTTP has no other answer to a range behind the end of a file
+                return b""  # how HTTP answers a range that begins after the end of a file
             return data
 
     @contextmanager
@@ -119,7 +123,7 @@ class RemoteStore(Store):
             }
 
     def _size(self, entry: dict[str, Any]) -> int:
-        """The size of a listed file; the listing of a web server has none."""
+        """The size of a listed file. Listings of web servers have none, so the server is asked."""
         size = entry["size"]
         return int(self._fs.size(entry["name"]) if size is None else size)
 
@@ -128,7 +132,10 @@ class RemoteStore(Store):
             return tuple(self._entries(""))
 
     def _entries(self, folder: str) -> dict[str, Any]:
-        """What lies in a folder, by name, without temporary files of a copied folder."""
+        """Entries of fsspec for a folder by name, sorted, without temporary files.
+
+        A folder that was copied to this storage may have brought temporary files with it.
+        """
         try:
             entries = self._fs.ls(self._path(folder), detail=True)
         except FileNotFoundError:
@@ -146,11 +153,11 @@ class RemoteStore(Store):
 
     @contextmanager
     def _errors(self, path: str) -> Iterator[None]:
-        """Turn whatever a library raises into one line; FileNotFoundError passes."""
+        """Turn whatever a library raises into a StoreError; FileNotFoundError passes."""
         try:
             yield
         except (FileNotFoundError, SynthError):
             raise
         except Exception as exc:
             where = self.at(path) if path else self.url
-            raise StoreError(f"{where}: {explain(exc, about=self._given)}") from exc
+            raise StoreError(f"{where}: {explain(exc, about=self._url_with_secrets)}") from exc

@@ -4,7 +4,7 @@
         def empty_store(self) -> Store:
             return MyStore(f"mine://somewhere/{next(numbers)}")
 
-pytest finds the laws in the subclass. A backend that is only read subclasses `ReadingLaws`.
+pytest collects the laws in the subclass. For a backend that is only read, subclass `ReadingLaws`.
 """
 
 import tempfile
@@ -23,7 +23,7 @@ LARGE_BYTES = 4 << 20
 
 
 def refusal(call: Callable[[], Any]) -> str:
-    """The one line with which a store refuses a call; fails if it does not."""
+    """The message with which a store refuses a call; fails if the call succeeds."""
     try:
         call()
     except StoreError as exc:
@@ -35,7 +35,7 @@ def refusal(call: Callable[[], Any]) -> str:
 
 
 def read_open(store: Store, path: str) -> bytes:
-    """A file by way of `open`, in small pieces."""
+    """Content of a file that is read through `open` in small pieces."""
     with store.open(path) as file:
         return b"".join(iter(lambda: file.read(100), b""))
 
@@ -50,10 +50,10 @@ def is_missing(call: Callable[[], Any]) -> bool:
 
 
 class ReadingLaws:
-    """What every store keeps, also one that is only read."""
+    """The laws of every store, also of one that is only read."""
 
     def store_with(self, files: Mapping[str, bytes]) -> Store:
-        """A store of its own that holds these files and nothing else."""
+        """A new store that holds these files and nothing else."""
         raise NotImplementedError
 
     def test_every_way_of_reading_gives_the_same_bytes(self) -> None:
@@ -65,7 +65,7 @@ class ReadingLaws:
             expected = CONTENT[offset : offset + length]
             assert store.read_range("data/a.tar", offset, length) == expected, (offset, length)
 
-    def test_what_is_listed_is_there_and_as_long_as_listed(self) -> None:
+    def test_listed_files_exist_and_have_the_listed_sizes(self) -> None:
         files = {"b": b"12345", "a": b"", "data/c": CONTENT, "data/deeper/d": b"1"}
         store = self.store_with(files)
         assert list(store.list().items()) == [("a", 0), ("b", 5)]
@@ -74,7 +74,7 @@ class ReadingLaws:
         assert store.names() == ("a", "b", "data")
         assert all(store.exists(path) for path in files)
 
-    def test_what_is_absent_is_file_not_found_or_an_empty_folder(self) -> None:
+    def test_an_absent_file_is_not_found_and_an_absent_folder_is_empty(self) -> None:
         store = self.store_with({"data/a.tar": b"1"})
         for call in (store.read, lambda path: store.read_range(path, 0, 1)):
             assert is_missing(lambda call=call: call("data/b.tar"))  # type: ignore[misc]
@@ -106,7 +106,7 @@ class ReadingLaws:
                 )
             )
 
-    def test_a_store_lies_in_itself(self) -> None:
+    def test_a_store_holds_itself(self) -> None:
         store = self.store_with({"a": b"1"})
         assert store.holds(store)
 
@@ -123,12 +123,12 @@ class ReadingLaws:
 
 
 class StoreLaws(ReadingLaws):
-    """What a store keeps in which sets can be made."""
+    """The laws of a store in which sets can be made."""
 
     num_races = 5
 
     def empty_store(self) -> Store:
-        """A store where nothing is yet, another one at each call."""
+        """A new empty store at each call."""
         raise NotImplementedError
 
     def store_with(self, files: Mapping[str, bytes]) -> Store:
@@ -192,6 +192,7 @@ class StoreLaws(ReadingLaws):
 
         def watch() -> set[bytes]:
             seen: set[bytes] = set()
+            # A watcher that has read nothing when the file is created reads once more.
             while not (last := is_done.is_set()) or not seen:
                 assert store.list("data") in ({}, {"data/a.tar": LARGE_BYTES})
                 if not is_missing(lambda: seen.add(store.read("data/a.tar"))):

@@ -1,11 +1,12 @@
-"""Makes `golden/`, a whole set of format version 2.0 that is frozen in this repository.
+"""Makes `golden/`, a complete set of format version 2.0 that is frozen in this repository.
 
     .venv/bin/python -m tests.contract.make_golden FOLDER
 
 Three captions of two views at a scale of 1 and of 3, two captions in a shard, one failed view, and
-pictures of 8 x 8 pixels in one colour. The renderer declares a column of every scope. Later
-versions must read it as it is, so it is made once for each version of the format and then never
-again: the folder must not exist yet.
+pictures of 8 x 8 pixels in one colour. The renderer declares a column of every scope.
+
+Later versions must be able to read the set as it is. So it is made once for each version of the
+format and never again, and the folder must not exist yet.
 """
 
 import io

@@ -1,10 +1,10 @@
-"""Writers that are killed, race each other or run out of disk, in processes of their own.
+"""Starts writers that are killed, race each other or run out of disk, each in its own process.
 
     python -m tests.contract.processes kill STORY FOLDER
     python -m tests.contract.processes race FOLDER
     unshare --mount python -m tests.contract.processes fill FOLDER
 
-It imports the contract and nothing heavy, so that forking a writer takes milliseconds.
+Nothing heavy is imported here, so that forking a writer takes milliseconds.
 """
 
 import json
@@ -29,6 +29,7 @@ from tests.sets import begin, commit, tree, write_tar_of
 
 STATS = b'{"total_s": 1.5}\n'
 ROUNDS = 8
+"""How often the writers race."""
 
 
 def make(folder: str) -> ShardSet:
@@ -56,7 +57,7 @@ def seal_two_thirds(folder: str) -> None:
 
 
 def make_original(folder: str) -> None:
-    """The set that is copied, beside the folder that it is copied to."""
+    """Make the set that is copied, beside the folder that it is copied to."""
     make(f"{Path(folder).parent}/original-{Path(folder).name}")
 
 
@@ -70,11 +71,15 @@ STORIES: dict[str, tuple[Callable[[str], Any], Callable[[str], Any]]] = {
     "seal-incomplete": (make_two_thirds, seal_two_thirds),
     "publish": (make_original, copy_original),
 }
-"""What happens before, and what is killed at every step."""
+"""Two functions for each story: what is done first, and what is then killed at every step."""
 
 
 def kill_at_every_step(story: str, folder: Path) -> int:
-    """Leave `folder/N` as a writer left it that was killed just before its N-th step."""
+    """Make `folder/N` and kill its writer just before its N-th step, for all N.
+
+    Returns:
+        The number of steps of a writer that is not killed.
+    """
     prepare, act = STORIES[story]
     for step in count(1):
         target = str(folder / str(step))
@@ -84,34 +89,36 @@ def kill_at_every_step(story: str, folder: Path) -> int:
             _kill_before(step, target)
             act(target)
 
-        if _outcome(_fork(write)) == 0:
+        if _outcome(_fork(write)) == 0:  # not killed: it had finished before this step
             return step - 1
     raise AssertionError
 
 
 def _kill_before(step: int, folder: str) -> None:
-    """SIGKILL this process at the N-th call that changes the folder or makes a change last."""
-    done = 0
+    """Kill this process at its N-th step: a call that changes the folder, or an fsync."""
+    num_steps = 0
     fsync = os.fsync
 
-    def another() -> None:
-        nonlocal done
-        done += 1
-        if done == step:
+    def count_step() -> None:
+        nonlocal num_steps
+        num_steps += 1
+        if num_steps == step:
             os.kill(os.getpid(), signal.SIGKILL)
 
     def hook(event: str, args: tuple[Any, ...]) -> None:
         is_change = event in ("os.link", "os.remove", "os.mkdir")
         is_change |= event == "open" and args[1] is not None and "x" in args[1]
         if is_change and str(args[0]).startswith(folder):
-            another()
+            count_step()
 
-    def noted_fsync(descriptor: int) -> None:
-        another()
+    def counted_fsync(descriptor: int) -> None:
+        count_step()
         fsync(descriptor)
 
+    # An audit hook sees every call of the process just before it is made. There is no event for
+    # fsync, so that function is replaced.
     sys.addaudithook(hook)
-    os.fsync = noted_fsync
+    os.fsync = counted_fsync
 
 
 def race(folder: Path) -> None:
@@ -132,8 +139,13 @@ def race(folder: Path) -> None:
 
 
 def fill(folder: Path) -> list[dict[str, Any]]:
-    """What happens on real disks that are too small, or read-only, and then are mended."""
-    found = []
+    """Make a set on disks that are too small and then enlarged, and on one that is read-only.
+
+    Returns:
+        For each disk: message of the error, files that were left, and root hash of the set that the
+        second attempt completed.
+    """
+    outcomes = []
     for size in (8, 20, 36, 64, 84, 100, 116):
         _mount(folder, f"size={size}k")
         try:
@@ -145,14 +157,14 @@ def fill(folder: Path) -> list[dict[str, Any]]:
         _mount(folder, "remount,size=4m")
         seal = make(str(folder / "set")).seal()
         assert seal is not None
-        found.append({"message": message, "left": left, "root": seal.root_sha256})
+        outcomes.append({"message": message, "left": left, "root": seal.root_sha256})
         subprocess.run(["umount", folder], check=True)
     _mount(folder, "ro")
     try:
         make(str(folder / "set"))
     except StoreError as exc:
-        found.append({"message": str(exc), "left": [], "root": ""})
-    return found
+        outcomes.append({"message": str(exc), "left": [], "root": ""})
+    return outcomes
 
 
 def _mount(folder: Path, options: str) -> None:
@@ -160,8 +172,10 @@ def _mount(folder: Path, options: str) -> None:
 
 
 def _fork(write: Callable[[], None]) -> int:
+    """Run a function in a child process and return its process id at once."""
     if pid := os.fork():
         return pid
+    # The child must never return from here, or it would go on as a second parent.
     try:
         write()
     except BaseException:
@@ -179,7 +193,7 @@ def _outcome(pid: int) -> int:
 
 def main(mode: str, *args: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        make(folder)  # so that no forked writer has to import what pyarrow imports late
+        make(folder)  # pyarrow imports some modules late: once here, and not in each forked writer
     if mode == "kill":
         result: Any = kill_at_every_step(args[0], Path(args[1]))
     elif mode == "race":

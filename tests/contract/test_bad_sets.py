@@ -1,6 +1,7 @@
-"""Sets that are not whole, not ours or of another version: refused, or every fault is named.
+"""Sets that are broken, foreign or of another version: refused, or each of their faults is named.
 
-Hashes fit wherever a faulty writer would have made them fit; `test_bit_flips.py` has the others.
+The hashes in these sets fit, as if a faulty writer had made them. Faults that do not fit the hashes
+are in `test_bit_flips.py`.
 """
 
 import json
@@ -43,23 +44,26 @@ from tests.sets import (
 )
 
 
-def problems(shards: ShardSet) -> list[Problem]:
-    found = list(validate_shard_set(shards))
-    assert all(each.message and "\n" not in each.message for each in found)
-    return found
+def problems_of(shards: ShardSet) -> list[Problem]:
+    """All problems of a set, each with a message of one line."""
+    problems = list(validate_shard_set(shards))
+    assert all(problem.message and "\n" not in problem.message for problem in problems)
+    return problems
 
 
 def kinds(shards: ShardSet) -> list[tuple[str, str]]:
-    return [(each.where, each.kind) for each in problems(shards)]
+    """File and kind of each problem of a set."""
+    return [(problem.where, problem.kind) for problem in problems_of(shards)]
 
 
 DERIVED = {("README.md", "hash"), ("data/sizes.json", "hash")}
-"""Card and sizes are written from the seal, so they do not fit one that was changed."""
+"""Problems that a changed seal may bring with it: card and sizes are written from the seal."""
 
 
 def changed_views(shards: ShardSet, shard: int, **changes: Any) -> list[View]:
     """The views of a shard, the first one with other values in its row."""
     first, *others = views_of(shards, shard)
+    # A change may name a field of the row or a declared column, which is a key of `values`.
     declared = {name: value for name, value in changes.items() if name in first.row.values}
     core = {name: value for name, value in changes.items() if name not in declared}
     row = replace(first.row, **core, values={**first.row.values, **declared})
@@ -67,7 +71,7 @@ def changed_views(shards: ShardSet, shard: int, **changes: Any) -> list[View]:
 
 
 def commit_rows(shards: ShardSet, change: Callable[[list[ViewRow]], list[ViewRow]]) -> None:
-    """Commit the right tar of shard 0 with a manifest that has other rows."""
+    """Commit the correct tar of shard 0 with a manifest of changed rows."""
     path = write_tar_of(shards, 0, Path(shards.store.url).parent / "scratch.tar")
     with path.open("rb") as file:
         rows = walk_tar(file, COLUMNS, where="scratch").rows
@@ -84,14 +88,14 @@ def commit_rows(shards: ShardSet, change: Callable[[list[ViewRow]], list[ViewRow
 
 
 def reseal(shards: ShardSet, change: Callable[[Seal], Seal]) -> None:
-    """A seal with other values and hashes that fit."""
+    """Replace the seal by one with other values and hashes that fit."""
     seal = shards.seal()
     assert seal is not None
     Path(shards.store.url, SEAL).write_bytes(change(seal).to_bytes())
 
 
 def rewrite(path: Path, **changes: Any) -> None:
-    """Change keys of a recipe; its hash follows."""
+    """Replace keys of a recipe, and its hash by one that fits."""
     document = json.loads(path.read_text()) | changes
     document["identity_sha256"] = hash_json(document["identity"])
     path.write_bytes(document_bytes(document))
@@ -109,7 +113,7 @@ def sealed(tmp_path: Path) -> ShardSet:
 
 @pytest.fixture
 def memory() -> Iterator[str]:
-    """URL of an empty place in memory."""
+    """URL of an empty folder in memory."""
     yield "memory://shard-set"
     files = fsspec.filesystem("memory")
     if files.exists("/shard-set"):
@@ -118,7 +122,7 @@ def memory() -> Iterator[str]:
 
 @pytest.mark.parametrize("path", ["notes.txt", "data/000000.tar", "photos/holiday/1.jpg", ".git/x"])
 def test_a_folder_with_other_files_is_refused_and_left_as_it_is(tmp_path: Path, path: str) -> None:
-    """Above all tars of somebody else, which stock readers would read with ours."""
+    """This matters most for foreign tars, which stock readers would read together with ours."""
     (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / path).write_bytes(b"precious")
     with refused(ForeignSetError, f"{tmp_path}: holds {Path(path).parts[0]}", "an empty folder"):
@@ -152,7 +156,7 @@ def test_a_set_of_a_newer_major_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_set_of_a_newer_minor_version_is_read_but_not_added_to(tmp_path: Path) -> None:
-    """What this version does not know decides pixels all the same."""
+    """A key of the identity decides pixels, also if this version does not know it."""
     old = begin(tmp_path)
     identity = old.recipe.identity.to_json() | {"tiling": "none"}
     rewrite(tmp_path / "recipe.json", format_version="2.3", identity=identity, author="x")
@@ -178,7 +182,7 @@ def test_a_set_in_memory_is_read_but_not_begun(tmp_path: Path, memory: str) -> N
     assert shards.image(1, shards.manifest(1).rows[0]) == picture_of(shards.requests(1)[0])
 
 
-def test_a_plan_that_is_gone_is_told(tmp_path: Path) -> None:
+def test_a_missing_file_of_the_plan_is_named(tmp_path: Path) -> None:
     shards = begin(tmp_path)
     path = tmp_path / "subjects/000000.parquet"
     path.unlink()
@@ -188,13 +192,13 @@ def test_a_plan_that_is_gone_is_told(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_anywhere_in_the_plan_is_refused(tmp_path: Path) -> None:
-    """Before a shard is rendered from it: pages' checksums alone do not cover their headers."""
+    """Before a shard is rendered from it. The page checksums do not cover the page headers."""
     shards = begin(tmp_path)
     path = tmp_path / "subjects/000000.parquet"
     data = path.read_bytes()
-    for place in range(0, len(data), 50):
+    for offset in range(0, len(data), 50):
         broken = bytearray(data)
-        broken[place] ^= 4
+        broken[offset] ^= 4
         path.write_bytes(broken)
         with refused(CorruptError, str(path), "not the plan", "restore it"):
             shards.requests(0)
@@ -251,17 +255,17 @@ def test_an_image_that_was_changed_is_refused(tmp_path: Path) -> None:
         ("guidance_scale", 1.5),
     ],
 )
-def test_a_row_that_is_not_what_the_plan_asks_for(
+def test_a_row_that_is_not_what_the_plan_asks_for_is_reported(
     shards: ShardSet, name: str, value: object
 ) -> None:
     commit(shards, 0, views=changed_views(shards, 0, **{name: value}))
-    (problem,) = problems(shards)
+    (problem,) = problems_of(shards)
     assert problem.where == "manifests/000000.parquet, 000000000_000"
     assert problem.kind == name
     assert f"{name} is {value!r}, plan and recipe say" in problem.message
 
 
-def test_rows_of_other_views_than_those_of_the_plan(shards: ShardSet) -> None:
+def test_rows_of_other_views_than_those_of_the_plan_are_reported(shards: ShardSet) -> None:
     commit_rows(shards, lambda rows: rows[1:])
     assert kinds(shards) == [
         ("manifests/000000.parquet", "keys"),
@@ -272,7 +276,9 @@ def test_rows_of_other_views_than_those_of_the_plan(shards: ShardSet) -> None:
     ]
 
 
-def test_a_tar_with_fewer_views_than_its_manifest(shards: ShardSet, tmp_path: Path) -> None:
+def test_a_tar_with_fewer_views_than_its_manifest_is_reported(
+    shards: ShardSet, tmp_path: Path
+) -> None:
     views = views_of(shards, 0)[:3]
     path = write_tar_of(shards, 0, tmp_path / "short.tar", views=views)
     commit(shards, 0)
@@ -283,7 +289,7 @@ def test_a_tar_with_fewer_views_than_its_manifest(shards: ShardSet, tmp_path: Pa
     assert kinds(shards) == [("data/000000.tar", "row")]
 
 
-def test_a_tar_of_another_recipe(shards: ShardSet, tmp_path: Path) -> None:
+def test_a_tar_of_another_recipe_is_reported(shards: ShardSet, tmp_path: Path) -> None:
     commit(shards, 0)
     path = write_tar_of(shards, 0, tmp_path / "other.tar", recipe_sha256="0" * 64)
     wrong = replace(shards.manifest(0), tar_sha256=sha256_hex(path.read_bytes()))
@@ -303,12 +309,12 @@ def test_a_tar_of_another_recipe(shards: ShardSet, tmp_path: Path) -> None:
         ({"sha256": "", "offset": 512, "length": 9}, "status and image do not agree"),
     ],
 )
-def test_a_status_that_is_not_that_of_the_view(
+def test_a_status_that_does_not_fit_the_reason_or_the_image_is_reported(
     shards: ShardSet, changes: dict[str, Any], message: str
 ) -> None:
     commit_rows(shards, lambda rows: [replace(rows[0], **changes), *rows[1:]])
     where = "manifests/000000.parquet, 000000000_000"
-    status, row = problems(shards)
+    status, row = problems_of(shards)
     assert status == Problem(where=where, kind="status", message=message)
     assert (row.where, row.kind) == ("data/000000.tar, 000000000_000", "row")
 
@@ -317,31 +323,31 @@ def test_a_status_that_is_not_that_of_the_view(
     "changes",
     [{"offset": 0}, {"length": 1}, {"sha256": sha256(b"").hexdigest()}],
 )
-def test_a_row_in_the_manifest_that_is_not_the_one_in_the_tar(
+def test_a_row_in_the_manifest_that_is_not_the_one_in_the_tar_is_reported(
     shards: ShardSet, changes: dict[str, Any]
 ) -> None:
     commit_rows(shards, lambda rows: [replace(rows[0], **changes), *rows[1:]])
     assert kinds(shards) == [("data/000000.tar, 000000000_000", "row")]
 
 
-def test_a_tar_that_is_gone(sealed: ShardSet) -> None:
+def test_a_tar_that_is_gone_is_reported(sealed: ShardSet) -> None:
     sealed.store.delete("data/000000.tar")
     assert kinds(sealed) == [("data/000000.tar", "missing")]
 
 
-def test_a_tar_that_was_cut(sealed: ShardSet) -> None:
+def test_a_tar_that_was_cut_is_reported(sealed: ShardSet) -> None:
     path = Path(sealed.store.url, "data/000000.tar")
     path.write_bytes(path.read_bytes()[:-512])
     assert kinds(sealed) == [("data/000000.tar", "hash"), ("data/000000.tar", "CorruptError")]
 
 
-def test_an_unreadable_manifest(sealed: ShardSet) -> None:
+def test_an_unreadable_manifest_is_reported(sealed: ShardSet) -> None:
     Path(sealed.store.url, "manifests/000001.parquet").write_bytes(b"PAR1")
     path = "manifests/000001.parquet"
     assert kinds(sealed) == [(path, "CorruptError"), (path, "hash")]
 
 
-def test_a_manifest_of_a_shard_that_the_plan_does_not_have(shards: ShardSet) -> None:
+def test_a_manifest_of_a_shard_that_the_plan_does_not_have_is_reported(shards: ShardSet) -> None:
     commit(shards, 0)
     content = replace(shards.manifest(0), shard=2).to_bytes()
     for path in ("manifests/000002.parquet", "manifests/0000000.parquet", "data/0000000.tar"):
@@ -361,8 +367,10 @@ def test_a_manifest_under_a_name_of_another_width_is_no_shard(sealed: ShardSet) 
     ]
 
 
-def test_pictures_that_are_none(shards: ShardSet, tmp_path: Path) -> None:
-    """Rows, tar, manifest and seal fit: only the picture itself shows the fault."""
+def test_images_that_are_no_pictures_of_the_stated_size_are_reported(
+    shards: ShardSet, tmp_path: Path
+) -> None:
+    """Rows, tar and manifest fit each other: only the image itself shows the fault."""
     commit(shards, 0)
     right = shards.manifest(0)
     for content in (b"not an image", b"\x80\x04\x95", png(30_000, 1, b""), picture_of_size(9)):
@@ -372,7 +380,7 @@ def test_pictures_that_are_none(shards: ShardSet, tmp_path: Path) -> None:
         digest = sha256_hex(tar.read_bytes())
         wrong = replace(right, tar_sha256=digest, tar_bytes=tar.stat().st_size, rows=rows_in(tar))
         Path(shards.store.url, "manifests/000000.parquet").write_bytes(wrong.to_bytes())
-        (problem,) = problems(shards)
+        (problem,) = problems_of(shards)
         assert (problem.where, problem.kind) == ("data/000000.tar", "CorruptError")
         assert "000000000_000.png" in problem.message
 
@@ -382,7 +390,7 @@ def picture_of_size(size_px: int) -> bytes:
 
 
 def rows_in(tar: Path) -> list[ViewRow]:
-    """Rows and places as they are in a tar that the format refuses."""
+    """Rows with the positions of their images, from a tar that `walk_tar` would refuse."""
     rows = []
     with tarfile.open(tar) as members:
         for member in members:
@@ -390,29 +398,30 @@ def rows_in(tar: Path) -> list[ViewRow]:
                 content = members.extractfile(member)
                 assert content is not None
                 rows.append(parse_view_json(content.read().decode(), COLUMNS, where="tar"))
-        places = {m.name.partition(".")[0]: m for m in members if m.name.endswith(".png")}
+        images = {m.name.partition(".")[0]: m for m in members if m.name.endswith(".png")}
         trailer = members.extractfile("__failed__")
         assert trailer is not None
         for line in trailer.read().decode().splitlines()[1:]:
             rows.append(parse_view_json(line, COLUMNS, where="tar"))
     return [
-        row.at(places[row.key].offset_data, places[row.key].size) if row.is_ok else row
+        row.at(images[row.key].offset_data, images[row.key].size) if row.is_ok else row
         for row in sorted(rows, key=lambda row: row.key)
     ]
 
 
-def test_a_file_of_the_plan_that_is_gone_or_changed(sealed: ShardSet) -> None:
+def test_a_file_of_the_plan_that_is_gone_or_changed_is_reported(sealed: ShardSet) -> None:
     path = "subjects/000000.parquet"
-    found = [(path, "hash"), ("subjects", "CorruptError")]
-    found += [(f"manifests/00000{shard}.parquet", "CorruptError") for shard in (0, 1)]
+    expected = [(path, "hash"), ("subjects", "CorruptError")]
+    expected += [(f"manifests/00000{shard}.parquet", "CorruptError") for shard in (0, 1)]
+    expected += [(path, "hash")]  # once more, as a file that the seal names
     Path(sealed.store.url, path).write_bytes(b"changed")
-    assert kinds(sealed) == [*found, (path, "hash")]
+    assert kinds(sealed) == expected
     sealed.store.delete(path)
-    assert kinds(sealed) == [*found, (path, "hash")]
+    assert kinds(sealed) == expected
 
 
-def test_prompts_that_are_not_those_of_the_recipe(tmp_path: Path) -> None:
-    """The plan's files fit their hashes, the recipe asks for other prompts."""
+def test_subjects_that_are_not_those_of_the_recipe_are_reported(tmp_path: Path) -> None:
+    """The files of the plan have the right hashes; the recipe's identity has other subjects."""
     mine, other = subject_rows("a red fox"), subject_rows("a blue door")
     identity = identity_of(mine)
     files = write_plan(identity_of(other), other)
@@ -426,7 +435,9 @@ def test_prompts_that_are_not_those_of_the_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"group_id": 5}, {"group_index": 1}, {"text": "two  spaces"}])
-def test_a_prompt_with_another_group_than_its_text(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_a_subject_whose_group_does_not_fit_its_text_is_reported(
+    tmp_path: Path, changes: dict[str, Any]
+) -> None:
     rows = [replace(subject_rows("a red fox")[0], **changes)]
     identity = identity_of(rows)
     assert identity.subjects_sha256 == hash_subjects(rows, COLUMNS)
@@ -434,18 +445,18 @@ def test_a_prompt_with_another_group_than_its_text(tmp_path: Path, changes: dict
     assert kinds(shards) == [("subjects, row 0", "group")]
 
 
-def test_a_recipe_whose_bytes_were_changed(shards: ShardSet) -> None:
+def test_a_recipe_whose_bytes_were_changed_is_reported(shards: ShardSet) -> None:
     path = Path(shards.store.url, RECIPE)
     path.write_bytes(path.read_bytes() + b"\n")
     assert kinds(shards) == [(RECIPE, "canonical")]
 
 
-def test_a_broken_seal(sealed: ShardSet) -> None:
+def test_a_broken_seal_is_reported(sealed: ShardSet) -> None:
     Path(sealed.store.url, SEAL).write_bytes(b"{}")
     assert kinds(sealed) == [(SEAL, "ForeignSetError")]
 
 
-def test_a_seal_of_another_recipe(sealed: ShardSet) -> None:
+def test_a_seal_of_another_recipe_is_reported(sealed: ShardSet) -> None:
     reseal(sealed, lambda seal: replace(seal, recipe_sha256="0" * 64))
     first, *others = kinds(sealed)
     assert first == (SEAL, "recipe")
@@ -456,7 +467,7 @@ def test_a_seal_of_another_recipe(sealed: ShardSet) -> None:
     "changes",
     [{"tar_sha256": "0" * 64}, {"tar_bytes": 1}, {"num_views": 9}, {"num_ok": 1}],
 )
-def test_a_seal_whose_table_is_not_that_of_the_manifests(
+def test_a_seal_that_contradicts_the_manifests_is_reported(
     sealed: ShardSet, changes: dict[str, Any]
 ) -> None:
     def change(seal: Seal) -> Seal:
@@ -468,7 +479,7 @@ def test_a_seal_whose_table_is_not_that_of_the_manifests(
     assert {*others} <= DERIVED
 
 
-def test_a_seal_that_leaves_a_shard_out(sealed: ShardSet) -> None:
+def test_a_seal_that_leaves_a_shard_out_is_reported(sealed: ShardSet) -> None:
     reseal(sealed, lambda seal: replace(seal, shards=seal.shards[:1]))
     assert kinds(sealed) == [
         (SEAL, "shards"),
@@ -477,7 +488,7 @@ def test_a_seal_that_leaves_a_shard_out(sealed: ShardSet) -> None:
     ]
 
 
-def test_a_shard_that_was_sealed_and_is_gone(sealed: ShardSet) -> None:
+def test_a_shard_that_was_sealed_and_is_gone_is_reported(sealed: ShardSet) -> None:
     sealed.store.delete("manifests/000001.parquet")
     path = "manifests/000001.parquet"
     assert kinds(sealed) == [(path, "missing"), (path, "hash")]
@@ -495,13 +506,15 @@ def test_a_shard_that_was_sealed_and_is_gone(sealed: ShardSet) -> None:
         "failed/000001-000.json",
     ],
 )
-def test_a_file_that_the_seal_does_not_name(sealed: ShardSet, path: str) -> None:
+def test_a_file_that_the_seal_does_not_name_is_reported(sealed: ShardSet, path: str) -> None:
     sealed.store.create(path, b"stock readers would read it")
     assert kinds(sealed) == [(path, "foreign")]
 
 
 @pytest.mark.parametrize("path", ["README.md", "data/sizes.json", "stats/000000.json"])
-def test_an_advisory_file_that_was_changed_or_is_gone(sealed: ShardSet, path: str) -> None:
+def test_an_advisory_file_that_was_changed_or_is_gone_is_reported(
+    sealed: ShardSet, path: str
+) -> None:
     Path(sealed.store.url, path).write_bytes(b"changed")
     assert kinds(sealed) == [(path, "hash")]
     sealed.store.delete(path)

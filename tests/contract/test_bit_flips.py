@@ -1,4 +1,4 @@
-"""Every flipped bit of a sealed set is found, in whichever of its files."""
+"""A flipped bit of a sealed set is detected, whichever file it is in."""
 
 import random
 from collections.abc import Iterator
@@ -18,7 +18,7 @@ NUM_FLIPS = 1000
 FLIPS_OF_EACH_FILE = 25
 
 
-def is_found(folder: Path) -> bool:
+def is_detected(folder: Path) -> bool:
     """Whether opening or validating the set shows a fault."""
     try:
         return bool(list(validate_shard_set(ShardSet.open(str(folder)))))
@@ -27,7 +27,7 @@ def is_found(folder: Path) -> bool:
 
 
 def flips(files: dict[str, bytes]) -> Iterator[tuple[str, int]]:
-    """File and bit: some of every file, the others by size."""
+    """Pairs of file and bit: an equal number in each file, the others in proportion to its size."""
     rng = random.Random(20231121)
     for path, data in files.items():
         for bit in rng.sample(range(8 * len(data)), FLIPS_OF_EACH_FILE):
@@ -43,28 +43,28 @@ def flipped(data: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
-def test_each_of_a_thousand_flipped_bits_is_found(tmp_path: Path) -> None:
+def test_each_of_a_thousand_flipped_bits_is_detected(tmp_path: Path) -> None:
     shards = make_set(tmp_path)
     files = tree(tmp_path)
     assert len(files) == 11
-    assert not is_found(tmp_path)
-    num_found, missed = 0, []
+    assert not is_detected(tmp_path)
+    num_detected, missed = 0, []
     for path, bit in flips(files):
         (tmp_path / path).write_bytes(flipped(files[path], bit))
-        if is_found(tmp_path):
-            num_found += 1
+        if is_detected(tmp_path):
+            num_detected += 1
         else:
             missed.append((path, bit))
         (tmp_path / path).write_bytes(files[path])
-    assert (num_found, missed) == (1000, [])
+    assert (num_detected, missed) == (1000, [])
     assert list(validate_shard_set(shards)) == []
 
 
 @pytest.mark.parametrize("path", ["manifests/000000.parquet", "subjects/000000.parquet"])
-def test_a_flipped_bit_of_a_set_in_the_making_is_found_or_changes_nothing(
+def test_a_flipped_bit_of_a_set_without_a_seal_is_detected_or_changes_nothing(
     tmp_path: Path, path: str
 ) -> None:
-    """No seal hashes manifests yet; but plan and tar tell what has to be in their rows."""
+    """No seal has the hash of a manifest yet, but its rows must agree with the plan and the tar."""
     shards = begin(tmp_path)
     commit(shards, 0)
     data = (tmp_path / path).read_bytes()
@@ -72,6 +72,6 @@ def test_a_flipped_bit_of_a_set_in_the_making_is_found_or_changes_nothing(
     rng = random.Random(7)
     for bit in rng.sample(range(8 * len(data)), 200):
         (tmp_path / path).write_bytes(flipped(data, bit))
-        if not is_found(tmp_path):
+        if not is_detected(tmp_path):
             assert path.startswith("manifests/"), f"bit {bit} of the plan was missed"
             assert parse_manifest((tmp_path / path).read_bytes(), COLUMNS, where=path) == right

@@ -1,4 +1,4 @@
-"""Invariant 3: a shard exists when its manifest does, whenever and however often writers die."""
+"""Invariant 3, a shard exists when its manifest does, holds whenever writers are killed."""
 
 import json
 import os
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def run(folder: Path, *args: str) -> Any:
-    """`processes.py` on a folder; what killed writers leave in scratch stays there too."""
+    """Run `processes.py` on a folder, which also gets the temporary files of killed writers."""
     (folder / "scratch").mkdir()
     done = subprocess.run(
         [sys.executable, "-m", "tests.contract.processes", *args, str(folder)],
@@ -37,7 +37,7 @@ def run(folder: Path, *args: str) -> Any:
 
 
 def visible(folder: Path) -> dict[str, bytes]:
-    """What is there, without what a reader does not look at."""
+    """Content of the files in a folder, without temporary files, which readers skip."""
     return {path: data for path, data in tree(folder).items() if ".tmp-" not in path}
 
 
@@ -57,7 +57,7 @@ def test_a_writer_killed_at_any_step_leaves_what_a_second_run_completes(
     for step in range(1, num_steps + 1):
         folder = tmp_path / str(step)
         left = visible(folder)
-        # No file is half there, and none is there before those that it vouches for.
+        # Each file is whole, and the seal came after all the files that it names.
         assert left.items() <= undisturbed.items(), f"killed before step {step}"
         assert SEAL not in left or undisturbed.keys() - left.keys() <= {CARD, SIZES}
         if "recipe.json" in left:
@@ -71,12 +71,13 @@ def test_a_writer_killed_at_any_step_leaves_what_a_second_run_completes(
         assert list(validate_shard_set(again)) == []
 
 
-def test_an_incomplete_seal_killed_at_any_step_is_a_seal_or_is_not(
+def test_an_incomplete_seal_killed_at_any_step_exists_whole_or_not_at_all(
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
     num_steps = run(tmp_path, "kill", "seal-incomplete")
     assert num_steps > 15
-    assert (tmp_path / "1/data/000001.tar").exists()  # before the first step: not committed
+    # Before the first step: shard 1 is a tar without a manifest.
+    assert (tmp_path / "1/data/000001.tar").exists()
     was_sealed = set()
     for step in range(1, num_steps + 1):
         folder = tmp_path / str(step)
@@ -88,7 +89,7 @@ def test_an_incomplete_seal_killed_at_any_step_is_a_seal_or_is_not(
             assert visible(folder) == undisturbed, f"killed before step {step}"
         else:
             assert seal.missing == [2]
-            seal_set(shards)  # makes card and sizes if the seal was the last thing that was written
+            seal_set(shards)  # writes card and sizes if the writer was killed before it did
             assert list(validate_shard_set(shards)) == []
     assert was_sealed == {False, True}
 
@@ -111,7 +112,7 @@ def test_a_copy_killed_at_any_step_is_completed_by_a_second_one(
 def test_three_writers_of_one_set_at_once_make_one_set(
     tmp_path: Path, undisturbed: dict[str, bytes]
 ) -> None:
-    """From the recipe to the seal; all of them succeed."""
+    """They race from the recipe to the seal, and all of them succeed."""
     run(tmp_path, "race")
     for attempt in range(ROUNDS):
         assert visible(tmp_path / str(attempt)) == undisturbed

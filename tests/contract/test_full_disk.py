@@ -1,4 +1,4 @@
-"""Disks that are full or read-only: one line, nothing half-written, the same command goes on."""
+"""A full or read-only disk is an error of one line, after which the same command continues."""
 
 import errno
 import json
@@ -60,16 +60,17 @@ def test_real_disks_that_are_too_small_or_read_only(tmp_path: Path) -> None:
     done = subprocess.run(
         ["unshare", "--mount", *script], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    *full, read_only = json.loads(done.stdout)
+    *too_small, read_only = json.loads(done.stdout)
     root = make(str(tmp_path / "undisturbed")).seal()
     assert root is not None
-    assert len({each["message"] for each in full}) > 4  # full at different files
-    for each in full:
-        assert each["message"].startswith(f"{tmp_path}/set/")
-        assert FULL in each["message"]
-        assert "\n" not in each["message"]
-        assert [path for path in each["left"] if ".tmp-" in path] == []
-        assert each["root"] == root.root_sha256
+    # Messages name the file that did not fit, so the disks were full at different files.
+    assert len({outcome["message"] for outcome in too_small}) > 4
+    for outcome in too_small:
+        assert outcome["message"].startswith(f"{tmp_path}/set/")
+        assert FULL in outcome["message"]
+        assert "\n" not in outcome["message"]
+        assert [path for path in outcome["left"] if ".tmp-" in path] == []
+        assert outcome["root"] == root.root_sha256
     assert read_only["message"] == (
         f"{tmp_path}/set/recipe.json: Read-only file system; the file system is read-only; "
         "choose another folder"

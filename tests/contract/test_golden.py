@@ -34,7 +34,7 @@ def golden() -> ShardSet:
 
 
 def views_in(shards: ShardSet, shard: int) -> list[View]:
-    """The views of a shard as a writer had them: without places in the tar."""
+    """The views of a shard as its writer had them, when they had no positions in a tar yet."""
     return [
         View(row=row.at(-1, 0), image=shards.image(shard, row) if row.is_ok else None)
         for row in shards.manifest(shard).rows
@@ -120,7 +120,7 @@ def test_golden_images_are_pngs_with_the_hashes_of_their_rows(golden: ShardSet) 
 
 
 def test_golden_tars_are_written_again_to_the_byte(golden: ShardSet, tmp_path: Path) -> None:
-    """They depend on no library: same views, same bytes, whatever versions are installed."""
+    """Equal views are equal bytes, whatever versions of libraries are installed."""
     again = begun_again(golden, tmp_path)
     for shard, expected in enumerate(TARS_SHA256):
         manifest = commit(again, shard, views=views_in(golden, shard))
@@ -131,7 +131,7 @@ def test_golden_tars_are_written_again_to_the_byte(golden: ShardSet, tmp_path: P
 
 
 def begun_again(golden: ShardSet, folder: Path) -> ShardSet:
-    """A set of the same recipe without shards, with the plan as it was written then."""
+    """A set without shards, with the recipe and the plan as they were written then."""
     for path in ("recipe.json", "subjects/000000.parquet"):
         (folder / path).parent.mkdir(exist_ok=True)
         shutil.copy(GOLDEN / path, folder / path)
@@ -152,7 +152,7 @@ def test_golden_seal_is_written_again_to_the_byte(golden: ShardSet) -> None:
 
 
 def test_golden_tables_are_written_again_with_the_same_content(golden: ShardSet) -> None:
-    """Bytes of Parquet belong to one version of pyarrow; what they say does not."""
+    """The bytes of Parquet files depend on the version of pyarrow; their content does not."""
     for shard in (0, 1):
         data = golden.manifest(shard).to_bytes()
         assert parse_manifest(data, COLUMNS, where="again") == golden.manifest(shard)
@@ -167,7 +167,7 @@ def test_golden_tables_are_written_again_with_the_same_content(golden: ShardSet)
 
 def test_golden_set_is_made_again_to_the_byte(golden: ShardSet, tmp_path: Path) -> None:
     if golden.recipe.environment["pyarrow"] != pa.__version__:
-        pytest.skip("bytes of Parquet belong to the pyarrow that wrote them")
+        pytest.skip("another version of pyarrow writes other bytes")
     again = begun_again(golden, tmp_path)
     for shard in (0, 1):
         commit(again, shard, views=views_in(golden, shard))
@@ -178,8 +178,8 @@ def test_golden_set_is_made_again_to_the_byte(golden: ShardSet, tmp_path: Path) 
     assert plan == golden.store.read("subjects/000000.parquet")
 
 
-def test_golden_set_is_whole_with_rows_of_a_copy_in_another_place(tmp_path: Path) -> None:
-    """No path, host or clock in it: a copied set is the same set."""
+def test_a_copy_of_the_golden_set_in_another_folder_is_the_same_set(tmp_path: Path) -> None:
+    """A set holds no path of its own, no host and no clock."""
     shutil.copytree(GOLDEN, tmp_path / "copy")
     copy = ShardSet.open(str(tmp_path / "copy"))
     assert list(validate_shard_set(copy)) == []

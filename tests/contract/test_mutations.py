@@ -1,4 +1,4 @@
-"""Whatever is done to the files of a sealed set is found, or no reader of the set takes notice."""
+"""Any change to the files of a sealed set is detected, or no reader can see a difference."""
 
 import os
 import random
@@ -16,12 +16,12 @@ from tests.sets import make_set, tree
 pytestmark = pytest.mark.slow
 
 TRIES = 40
-"""Of every mutation, each of other files chosen at random."""
+"""How often each mutation is tried, with other files chosen at random."""
 GLOBS = (
     *("recipe.json", "dataset.json", "README.md", "data/sizes.json"),
     *("data/*.tar", "manifests/*.parquet", "subjects/*.parquet", "stats/*.json", "failed/*.json"),
 )
-"""What readers take: ours by the names of the contract, stock readers by their globs."""
+"""Files that readers look at: our readers by the names of the contract, others by their globs."""
 
 Mutation = Callable[[Path, list[str], random.Random], None]
 
@@ -39,6 +39,7 @@ def _append(folder: Path, names: list[str], rng: random.Random) -> None:
 def _zero_a_range(folder: Path, names: list[str], rng: random.Random) -> None:
     path = folder / rng.choice(names)
     data = bytearray(path.read_bytes())
+    # From a byte that is not zero already, so that the file changes.
     start = next(at for at in iter(lambda: rng.randrange(len(data)), None) if data[at])
     end = start + rng.randrange(1, 600)
     data[start:end] = bytes(len(data[start:end]))
@@ -112,6 +113,7 @@ def _link_in_place(folder: Path, names: list[str], rng: random.Random) -> None:
     path.symlink_to(rng.choice([path.name, "/dev/zero", "/etc/hostname", "/nowhere"]))
 
 
+# Every function above, by its name.
 MUTATIONS = {
     name.strip("_").replace("_", " "): mutation
     for name, mutation in list(globals().items())
@@ -119,8 +121,8 @@ MUTATIONS = {
 }
 
 
-def is_found(folder: Path) -> bool:
-    """Whether `synth verify --sealed` ends with another status than 0, and without a traceback."""
+def is_detected(folder: Path) -> bool:
+    """Whether `synth verify --sealed` fails. An error other than ours is raised: it is a bug."""
     try:
         shards = ShardSet.open(str(folder))
         return shards.seal() is None or bool(list(validate_shard_set(shards)))
@@ -128,26 +130,27 @@ def is_found(folder: Path) -> bool:
         return True
 
 
-def taken_by_readers(folder: Path) -> dict[str, bytes]:
-    """Every file that a reader takes, by path."""
+def seen_by_readers(folder: Path) -> dict[str, bytes]:
+    """Content of every file that a reader looks at, by path."""
     paths = {path for pattern in GLOBS for path in folder.glob(pattern) if path.is_file()}
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(paths)}
 
 
 @pytest.mark.parametrize("name", MUTATIONS)
-def test_a_mutation_is_found_or_no_reader_takes_notice(tmp_path: Path, name: str) -> None:
+def test_a_mutation_is_detected_or_no_reader_sees_it(tmp_path: Path, name: str) -> None:
     make_set(tmp_path / "original")
     files = sorted(tree(tmp_path / "original"))
-    right = taken_by_readers(tmp_path / "original")
+    original = seen_by_readers(tmp_path / "original")
     rng = random.Random(name)
-    num_found = 0
+    num_detected = 0
     for number in range(TRIES):
         folder = tmp_path / f"{number}"
         shutil.copytree(tmp_path / "original", folder)
         MUTATIONS[name](folder, files, rng)
-        if is_found(folder):
-            num_found += 1
+        if is_detected(folder):
+            num_detected += 1
         else:
-            assert taken_by_readers(folder) == right, folder
+            assert seen_by_readers(folder) == original, folder
+    # These may leave all that readers see as it was, such as by a copy that no reader looks at.
     harmless = {"rename", "duplicate", "add a file", "swap files", "overwrite"}
-    assert num_found == TRIES or name in harmless
+    assert num_detected == TRIES or name in harmless

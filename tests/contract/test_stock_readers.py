@@ -1,4 +1,4 @@
-"""Invariant 7: readers that know nothing of us read `data/*.tar` of an untouched set."""
+"""Invariant 7: readers that know nothing of this format read the tars and manifests of a set."""
 
 import gc
 import io
@@ -13,26 +13,26 @@ from typing import Any
 
 import pytest
 
-# What they warn of, files that they leave open among it, is theirs.
+# These libraries warn, for example of files that they leave open; that is no fault of ours.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 GOLDEN = Path(__file__).parent / "golden"
 TARS = [str(GOLDEN / "data" / name) for name in ("000000.tar", "000001.tar")]
 BRACES = str(GOLDEN / "data" / "{000000..000001}.tar")
 KEYS = ["000000000_000", "000000000_001", "000000001_000", "000000002_000", "000000002_001"]
-"""Of the views that did not fail: 000000001_001 did."""
+"""Keys of the views that did not fail; 000000001_001 failed."""
 CAPTIONS = ["a red fox"] * 2 + ["a blue door"] + ["un café à Paris"] * 2
 
 
 @pytest.fixture(autouse=True)
 def as_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Our trainer forbids webdataset to open files by itself; a test that ran before may have."""
+    """Undo what an earlier test may have done: the trainer forbids webdataset to open files."""
     monkeypatch.setattr("webdataset.utils.enforce_security", False)
 
 
 @pytest.fixture(autouse=True)
 def closed_files() -> Iterator[None]:
-    """Close what a reader left open now, and not in the middle of a later test."""
+    """Close the files that a reader left open, before a later test gets a warning about them."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -41,17 +41,14 @@ def closed_files() -> Iterator[None]:
 
 def test_webdataset_reads_every_good_view() -> None:
     wds = pytest.importorskip("webdataset")
-    found = list(wds.WebDataset(TARS, shardshuffle=False))
-    assert [each["__key__"] for each in found] == KEYS
-    assert [each["txt"].decode() for each in found] == CAPTIONS
-    assert {key for each in found for key in each if not key.startswith("__")} == {
-        "png",
-        "json",
-        "txt",
-    }
-    rows = [json.loads(each["json"]) for each in found]
+    views = list(wds.WebDataset(TARS, shardshuffle=False))
+    assert [view["__key__"] for view in views] == KEYS
+    assert [view["txt"].decode() for view in views] == CAPTIONS
+    suffixes = {name for view in views for name in view if not name.startswith("__")}
+    assert suffixes == {"png", "json", "txt"}
+    rows = [json.loads(view["json"]) for view in views]
     assert [row["key"] for row in rows] == KEYS
-    assert len({frozenset(row) for row in rows}) == 1  # a constant set of keys
+    assert len({frozenset(row) for row in rows}) == 1  # all rows have the same keys
 
 
 def test_webdataset_decodes_the_images() -> None:
@@ -78,7 +75,7 @@ def test_datasets_reads_the_tars(tmp_path: Path) -> None:
 
 
 def test_datasets_reads_the_folder_by_its_card(tmp_path: Path) -> None:
-    """The card's YAML keeps it from reading manifests, prompts and stats as data."""
+    """The card's YAML keeps it from reading manifests, plan and statistics as data."""
     datasets = pytest.importorskip("datasets")
     rows = datasets.load_dataset(
         str(GOLDEN), split="train", streaming=True, cache_dir=str(tmp_path)

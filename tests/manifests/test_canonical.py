@@ -16,12 +16,12 @@ def test_hash_of_json_does_not_depend_on_the_order_of_keys() -> None:
     assert hash_json({"a": 1, "b": 2}) == hash_json({"b": 2, "a": 1}) == expected
 
 
-def test_documents_are_for_people_and_end_in_a_newline() -> None:
+def test_documents_are_indented_and_end_in_a_newline() -> None:
     assert document_bytes({"b": 1, "a": "é"}) == '{\n  "a": "é",\n  "b": 1\n}\n'.encode()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_json_cannot_say_is_refused(value: float) -> None:
+def test_numbers_that_json_does_not_have_are_refused(value: float) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json(value)
     with pytest.raises(ValueError, match="not JSON compliant"):

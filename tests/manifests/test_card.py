@@ -21,7 +21,7 @@ def test_size_category_is_the_hub_s_name(num_images: int, name: str) -> None:
     assert size_category(num_images) == name
 
 
-def test_card_pins_the_tars_and_tells_the_counts(tmp_path: Path) -> None:
+def test_card_names_the_tars_and_the_counts(tmp_path: Path) -> None:
     shards = make_set(tmp_path)
     seal = shards.seal()
     assert seal is not None

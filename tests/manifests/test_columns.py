@@ -41,12 +41,12 @@ def test_the_zero_of_a_column_is_a_value_of_it() -> None:
 
 
 @pytest.mark.parametrize("value", [1, "1.0", True, None, math.nan, math.inf])
-def test_a_value_of_another_type_or_without_a_finite_size_is_refused(value: object) -> None:
+def test_a_value_of_another_type_or_that_is_not_finite_is_refused(value: object) -> None:
     with refused(ContractError, "variation: angle is", "expected a value of type double"):
         require_values({"angle": value}, [ANGLE], what="variation")
 
 
-def test_a_value_is_neither_missing_nor_too_many() -> None:
+def test_a_missing_value_and_a_value_without_a_column_are_refused() -> None:
     with refused(ContractError, "angle is None"):
         require_values({}, [ANGLE], what="variation")
     with refused(ContractError, "zoom is no declared column"):

@@ -26,13 +26,13 @@ def shards(tmp_path: Path) -> ShardSet:
 
 @pytest.fixture
 def right(tmp_path: Path) -> dict[str, bytes]:
-    """Every file of the set when shard 0 was committed undisturbed."""
+    """Every file of a set whose shard 0 was committed without any disturbance."""
     commit(begin(tmp_path / "right"), 0)
     return tree(tmp_path / "right")
 
 
 def other_views(shards: ShardSet) -> list[View]:
-    """Shard 0 as a renderer makes it that is not deterministic."""
+    """Views of shard 0 that differ, as a renderer makes them that is not deterministic."""
     views = views_of(shards, 0)
     row = replace(views[0].row, sha256=sha256(OTHER).hexdigest())
     return [View(row=row, image=OTHER), *views[1:]]
@@ -60,7 +60,7 @@ def test_a_lost_response_to_a_create_is_no_failure(
     shards: ShardSet, right: dict[str, bytes]
 ) -> None:
     class Deaf(LocalStore):
-        """Stores, and hears that somebody else was first."""
+        """Stores the file, and answers that another writer was first."""
 
         def create(self, path: str, content: bytes | Path) -> bool:
             super().create(path, content)
@@ -81,7 +81,7 @@ def test_two_writers_at_once_make_one_shard(tmp_path: Path, right: dict[str, byt
 
 
 def test_a_right_tar_without_a_manifest_is_adopted(shards: ShardSet, tmp_path: Path) -> None:
-    """It is hashed and walked, not trusted: the manifest is rebuilt from it, not from ours."""
+    """It is hashed and walked, and the manifest describes that tar and not our own."""
     theirs = write_tar_of(shards, 0, tmp_path / "theirs.tar", views=other_views(shards))
     put(shards, "data/000000.tar", theirs.read_bytes())
     manifest = commit(shards, 0)
@@ -92,7 +92,8 @@ def test_a_right_tar_without_a_manifest_is_adopted(shards: ShardSet, tmp_path: P
 def test_adopted_tar_is_on_disk_before_its_manifest_is(
     shards: ShardSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who made it may have died before it synced the folder; a power cut must not part the two."""
+    """Its writer may have died before the folder was synced. A power cut must not leave the
+    manifest without its tar."""
     tar = write_tar_of(shards, 0, tmp_path / "theirs.tar")
     put(shards, "data/000000.tar", tar.read_bytes())
     done: list[str] = []
@@ -119,7 +120,7 @@ def test_adopted_tar_is_on_disk_before_its_manifest_is(
 def test_a_wrong_tar_that_no_manifest_names_is_refused_and_left_as_it_is(
     shards: ShardSet, right: dict[str, bytes], tmp_path: Path, content: bytes | str
 ) -> None:
-    """Writing a set never deletes: whoever put it there may need it. A command removes it."""
+    """Writing a set never deletes, because somebody may need the file. `synth gc` removes it."""
     tar, scratch = right["data/000000.tar"], tmp_path / "scratch.tar"
     if content == "cut":
         content = tar[: len(tar) // 2]
@@ -195,7 +196,7 @@ def test_a_tar_that_is_not_what_the_plan_asks_for_is_not_stored(
     assert shards.store.list("data") == {}
 
 
-def test_what_comes_before_the_manifest_is_there_whenever_the_shard_is(
+def test_before_manifest_is_called_when_the_tar_exists_also_for_a_second_writer(
     shards: ShardSet, tmp_path: Path
 ) -> None:
     tar = write_tar_of(shards, 0, tmp_path / "mine.tar")
@@ -205,7 +206,7 @@ def test_what_comes_before_the_manifest_is_there_whenever_the_shard_is(
         paths = shards.layout.tar(0), shards.layout.manifest(0)
         seen.append((shards.store.exists(paths[0]), shards.store.exists(paths[1])))
 
-    for _ in range(2):  # also by a writer that comes second
+    for _ in range(2):  # the second time as a writer that comes after another one
         expected = expected_of(shards, 0)
         commit_shard(shards.store, shards.layout, expected, tar, before_manifest=look)
     assert seen == [(True, False), (True, True)]

@@ -59,7 +59,7 @@ def test_group_id_fits_a_signed_64_bit_integer(text: str) -> None:
         (7, 0, 1109010120),
         (2**63 - 1, 999, 2495270492),
         (7077890, 0, 4294966813),
-        (7077890, 999, 516),  # counts past 2**32 and goes on from 0
+        (7077890, 999, 516),  # beyond 2**32 - 1 the seeds start again at 0
     ],
 )
 def test_view_seeds_never_change(dataset_seed: int, view_index: int, expected: int) -> None:

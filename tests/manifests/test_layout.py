@@ -46,7 +46,7 @@ def test_all_shards_of_a_set_have_the_same_number_of_digits(num_shards: int, dig
         ("old/data/000012.tar", None),
     ],
 )
-def test_only_a_name_that_the_set_can_have_is_a_number(path: str, number: int | None) -> None:
+def test_only_names_that_the_set_can_have_have_a_number(path: str, number: int | None) -> None:
     assert Layout(20).number(path) == number
 
 
@@ -69,5 +69,5 @@ def test_large_sets_have_wider_names() -> None:
         ("other/x.tar", False),
     ],
 )
-def test_what_a_reader_takes_that_takes_every_file_of_a_folder(path: str, is_read: bool) -> None:
+def test_files_that_a_reader_with_a_glob_would_read(path: str, is_read: bool) -> None:
     assert is_read_by_glob(path) == is_read

@@ -32,8 +32,8 @@ def rewritten(
 ) -> bytes:
     """The file with other metadata (None removes a key) and other columns."""
     table = table or pq.read_table(io.BytesIO(manifest.to_bytes()))
-    found = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
-    changed = {key: value for key, value in (found | metadata).items() if value is not None}
+    original = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
+    changed = {key: value for key, value in (original | metadata).items() if value is not None}
     sink = io.BytesIO()
     pq.write_table(table.replace_schema_metadata(changed), sink)
     return sink.getvalue()
@@ -88,7 +88,7 @@ def test_newer_minor_version_with_unknown_columns_is_read(manifest: Manifest) ->
         ({"synth.num_ok": "4"}, "4 rows, 3 of them ok; its metadata says 4 and 4"),
     ],
 )
-def test_metadata_that_is_not_that_of_the_rows_is_refused(
+def test_metadata_that_does_not_fit_the_rows_is_refused(
     manifest: Manifest, metadata: dict[str, str | None], part: str
 ) -> None:
     with refused(CorruptError, WHERE, part, "run `synth verify`"):

@@ -49,7 +49,7 @@ def test_hash_of_the_subjects_never_changes() -> None:
     )
 
 
-def test_hash_of_the_subjects_is_the_one_of_the_worked_example() -> None:
+def test_hash_of_the_subjects_is_that_of_the_worked_example() -> None:
     """SPEC.md, `recipe.json`."""
     row = replace(SUBJECTS[0], label="fox", licence="CC0-1.0", source="captions.jsonl")
     line = '[0,8945900202904087436,"caption","a red fox","fox","CC0-1.0","captions.jsonl",1]'

@@ -42,12 +42,12 @@ PATHS = [
 
 
 def copy(source: str | Path, target: str | Path | Store, num_workers: int = 8) -> list[str]:
-    """Publish; the paths that were written, in order."""
+    """Publish a set and return the paths that were written, in order."""
     store = open_store(str(target)) if isinstance(target, str | Path) else target
     publication = plan_publication(ShardSet.open(str(source)), store)
-    copied = list(publish(publication, num_workers=num_workers))
-    assert sorted(each.file.path for each in copied) == PATHS
-    return [each.file.path for each in copied if each.is_new]
+    results = list(publish(publication, num_workers=num_workers))
+    assert sorted(result.file.path for result in results) == PATHS
+    return [result.file.path for result in results if result.is_new]
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def target(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def remote(source: Path) -> Iterator[str]:
-    """The source where it has no path on this machine."""
+    """URL of a copy of the source that has no path on this machine."""
     files = fsspec.filesystem("memory")
     for path, content in tree(source).items():
         files.pipe_file(f"/published/{path}", content)
@@ -72,11 +72,11 @@ def remote(source: Path) -> Iterator[str]:
 
 
 class KilledError(Exception):
-    """What ends a writer at once."""
+    """Stands for a signal that kills the writer."""
 
 
 class Dying(LocalStore):
-    """Ends its writer in place of the creation of one more file than it was told to allow."""
+    """Creates `num_files` files and kills its writer at the next one."""
 
     def __init__(self, url: str, num_files: int) -> None:
         super().__init__(url)
@@ -135,7 +135,7 @@ def test_a_finished_copy_is_compared_and_not_written_to(source: Path, target: Pa
 
 
 @pytest.mark.parametrize("num_files", range(len(PATHS)))
-def test_a_copy_killed_before_any_file_is_gone_on_with(
+def test_a_copy_killed_before_any_of_its_files_is_continued(
     source: Path, target: Path, num_files: int
 ) -> None:
     with pytest.raises(KilledError):
@@ -147,7 +147,7 @@ def test_a_copy_killed_before_any_file_is_gone_on_with(
     assert tree(target) == tree(source)
 
 
-def test_what_a_killed_copy_left_half_written_is_swept_before_the_seal(
+def test_temporary_files_of_a_killed_copy_are_removed_before_the_seal(
     source: Path, target: Path
 ) -> None:
     (target / "data").mkdir(parents=True)
@@ -166,7 +166,7 @@ def test_two_copies_at_once_make_one(source: Path, tmp_path: Path) -> None:
 
 
 def test_only_what_the_seal_names_is_copied(tmp_path: Path, target: Path) -> None:
-    """A shard that was committed after an incomplete seal, and what somebody put there."""
+    """Not a shard that was committed after an incomplete seal, and not a file of somebody else."""
     shards = begin(tmp_path / "source")
     commit(shards, 1)
     shards.store.create("failed/000000-000.json", b'{"shard": 0}\n')
@@ -209,7 +209,7 @@ def test_a_changed_file_of_the_source_is_named_and_not_copied(
         assert "manifests/000001.parquet" not in left
 
 
-def test_a_changed_tar_is_not_copied_from_elsewhere(target: Path, remote: str) -> None:
+def test_a_changed_tar_is_not_copied_from_a_remote_source(target: Path, remote: str) -> None:
     files = fsspec.filesystem("memory")
     content = bytearray(files.cat_file("/published/data/000001.tar"))
     content[600] ^= 1
@@ -233,7 +233,9 @@ def test_a_source_that_lost_a_part_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("path", ["../outside", "/etc/outside", "a//b", "", SEAL, "data/.tmp-a"])
-def test_a_seal_cannot_name_what_is_no_file_of_a_set(source: Path, target: Path, path: str) -> None:
+def test_a_seal_that_names_a_path_outside_of_a_set_is_refused(
+    source: Path, target: Path, path: str
+) -> None:
     seal = ShardSet.open(str(source)).seal()
     assert seal is not None
     forged = replace(seal, files={**seal.files, path: "0" * 64})
@@ -254,7 +256,7 @@ def test_a_seal_of_another_recipe_is_refused(source: Path, target: Path, tmp_pat
 def test_a_file_at_the_target_that_differs_is_left_as_it_is(
     source: Path, target: Path, path: str, content: bytes | None
 ) -> None:
-    """In a copy that was killed, and in one that was finished."""
+    """Both in a finished copy and in one that was killed."""
     copy(source, target)
     changed = content or bytes((source / path).stat().st_size)
     (target / path).write_bytes(changed)
@@ -278,8 +280,8 @@ def test_another_set_at_the_target_is_refused(source: Path, target: Path, is_sea
     assert tree(target) == before
 
 
-def test_the_same_set_sealed_otherwise_is_another_one(source: Path, target: Path) -> None:
-    """The same recipe to the byte, and one shard less."""
+def test_a_set_of_the_same_recipe_with_another_seal_is_refused(source: Path, target: Path) -> None:
+    """The target has the same recipe to the byte, and was sealed with one shard less."""
     shutil.copytree(source, target)
     shard = ("data/000001.tar", "stats/000001.json", "manifests/000001.parquet")
     for path in (SEAL, "README.md", "data/sizes.json", *shard):
@@ -289,7 +291,7 @@ def test_the_same_set_sealed_otherwise_is_another_one(source: Path, target: Path
         copy(source, target)
 
 
-def test_files_of_nobody_knows_what_are_left_alone(source: Path, target: Path) -> None:
+def test_a_target_with_other_files_is_refused_and_left_alone(source: Path, target: Path) -> None:
     target.mkdir()
     (target / "thesis.tex").write_text("x")
     with refused(ForeignSetError, str(target), "holds thesis.tex but no shard set"):
@@ -349,7 +351,7 @@ def test_a_scheme_that_may_overwrite_is_refused(source: Path) -> None:
         copy(source, "memory://copy")
 
 
-def test_a_set_elsewhere_is_copied_through_scratch_that_is_left_empty(
+def test_a_remote_set_is_copied_through_a_temporary_folder_that_is_left_empty(
     source: Path, target: Path, remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "scratch").mkdir()
@@ -359,7 +361,7 @@ def test_a_set_elsewhere_is_copied_through_scratch_that_is_left_empty(
     assert list((tmp_path / "scratch").iterdir()) == []
 
 
-def test_scratch_that_is_full_is_named(
+def test_a_full_temporary_folder_is_named(
     target: Path, remote: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "scratch").mkdir()
@@ -376,7 +378,7 @@ def test_scratch_that_is_full_is_named(
 
 def test_a_lost_answer_to_a_create_is_no_failure(source: Path, target: Path) -> None:
     class Deaf(LocalStore):
-        """Stores, and hears that somebody else was first."""
+        """Stores the file, and answers that another writer was first."""
 
         def create(self, path: str, content: bytes | Path) -> bool:
             super().create(path, content)
@@ -390,7 +392,7 @@ def test_a_store_that_is_busy_is_asked_again(
     source: Path, target: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Busy(LocalStore):
-        """Has a conflict with another writer, who then fails."""
+        """Answers that another writer is creating the file, who then fails."""
 
         num_conflicts = 3
 
@@ -413,7 +415,7 @@ def test_a_store_that_is_busy_is_asked_again(
 
 def test_what_was_written_is_read_back(source: Path, target: Path) -> None:
     class Flipping(LocalStore):
-        """Changes a bit on the way, as nobody but a hash sees."""
+        """Changes a bit on the way to the disk, which only a hash can show."""
 
         def create(self, path: str, content: bytes | Path) -> bool:
             data = bytearray(content.read_bytes() if isinstance(content, Path) else content)
@@ -426,7 +428,7 @@ def test_what_was_written_is_read_back(source: Path, target: Path) -> None:
 
 
 class Noisy(LocalStore):
-    """Changes a bit of what is read of one file, as often as it is told to."""
+    """Changes a bit of one file in each of its first `times` readings."""
 
     def __init__(self, url: str, path: str, times: int) -> None:
         super().__init__(url)
@@ -438,7 +440,7 @@ class Noisy(LocalStore):
         with super().open(path) as file:
             data = bytearray(file.read())
         if path == self.path and self.times:
-            data[self.times] ^= 1  # another one each time
+            data[self.times] ^= 1  # another bit at each reading
             self.times -= 1
         yield io.BytesIO(data)
 
@@ -449,7 +451,7 @@ class Noisy(LocalStore):
 
 @pytest.mark.parametrize("path", [RECIPE, "data/000000.tar", SEAL])
 @pytest.mark.parametrize("is_new", [True, False])
-def test_a_bit_that_flips_once_on_the_way_back_is_no_wrong_file(
+def test_a_bit_that_flips_once_when_a_copied_file_is_read_does_no_harm(
     source: Path, target: Path, path: str, is_new: bool
 ) -> None:
     if not is_new:
@@ -460,7 +462,7 @@ def test_a_bit_that_flips_once_on_the_way_back_is_no_wrong_file(
     assert tree(target) == tree(source)
 
 
-def test_a_bit_that_flips_once_on_the_way_from_the_source_is_no_wrong_file(
+def test_a_bit_that_flips_once_when_the_source_is_read_does_no_harm(
     source: Path, target: Path
 ) -> None:
     shards = ShardSet(Noisy(str(source), "data/000000.tar", times=1))
@@ -468,7 +470,7 @@ def test_a_bit_that_flips_once_on_the_way_from_the_source_is_no_wrong_file(
     assert tree(target) == tree(source)
 
 
-def test_bits_that_flip_at_every_reading_are_no_fault_of_the_file(
+def test_bits_that_flip_at_every_reading_are_not_blamed_on_the_file(
     source: Path, target: Path
 ) -> None:
     noisy = Noisy(str(target), "data/000000.tar", times=9)
@@ -479,7 +481,7 @@ def test_bits_that_flip_at_every_reading_are_no_fault_of_the_file(
     assert SEAL not in tree(target)
 
 
-def test_the_command_tells_what_it_did(source: Path, target: Path) -> None:
+def test_the_command_reports_what_it_copied(source: Path, target: Path) -> None:
     num_bytes = sum(len(content) for content in tree(source).values())
     seal = ShardSet.open(str(source)).seal()
     assert seal is not None

@@ -20,7 +20,7 @@ WHERE = "s3://bucket/set/recipe.json"
 
 
 def changed(**changes: Any) -> bytes:
-    """The document with other values; the hash follows the identity."""
+    """The recipe with other values, and a hash that fits a changed identity."""
     document = json.loads(RECIPE.to_bytes()) | changes
     if "identity" in changes:
         document["identity_sha256"] = hash_json(document["identity"])
@@ -31,7 +31,7 @@ def test_hash_of_an_identity_never_changes() -> None:
     assert RECIPE.sha256 == "77a1819f89075d5eade79fdd38f61b15b77ed30bb5a85e0381d4bd40573f8efa"
 
 
-def test_hash_of_an_identity_is_the_one_of_the_worked_example() -> None:
+def test_hash_of_an_identity_is_that_of_the_worked_example() -> None:
     """SPEC.md, `recipe.json`."""
     identity = Identity(
         dataset_seed=0,
@@ -63,7 +63,7 @@ def test_recipe_round_trip() -> None:
     assert parse_recipe(RECIPE.to_bytes(), where=WHERE) == RECIPE
 
 
-def test_subjects_of_a_shard_and_the_last_one_is_short() -> None:
+def test_the_last_shard_has_the_subjects_that_are_left() -> None:
     assert IDENTITY.num_shards == 2
     assert [IDENTITY.subjects_in(shard) for shard in range(2)] == [range(0, 2), range(2, 3)]
 
@@ -165,7 +165,7 @@ def test_another_document_is_foreign(data: bytes) -> None:
         (changed(settings=None), "not a whole recipe"),
     ],
 )
-def test_broken_recipe_is_one_line(data: bytes, part: str) -> None:
+def test_a_broken_recipe_is_refused_in_one_line(data: bytes, part: str) -> None:
     with refused(CorruptError, WHERE, part):
         parse_recipe(data, where=WHERE)
 
@@ -175,7 +175,7 @@ def test_a_recipe_of_an_older_version_is_refused() -> None:
         parse_recipe(changed(format_version="1.0"), where=WHERE)
 
 
-def test_a_deep_recipe_is_one_line() -> None:
+def test_a_deeply_nested_recipe_is_refused_in_one_line() -> None:
     deep: Any = {}
     for _ in range(900):
         deep = {"a": deep}

@@ -27,7 +27,7 @@ def test_row_round_trip_through_the_json_of_the_tar(row: ViewRow) -> None:
     assert parse_view_json(placed.to_json(), COLUMNS, where="a.tar") == row
 
 
-def test_row_in_the_tar_does_not_say_where_it_is(row: ViewRow) -> None:
+def test_row_in_the_tar_does_not_say_where_its_image_is(row: ViewRow) -> None:
     values = json.loads(row.at(512, 99).to_json())
     assert not {"offset", "length"} & values.keys()
     assert values["sha256"] == row.sha256
@@ -62,7 +62,7 @@ def test_a_value_of_another_type_is_refused(
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "null", "[" * 100_000, '{"key":"a"}', '{"key": NaN}']
 )
-def test_what_is_no_row_is_refused(text: str) -> None:
+def test_a_text_that_is_no_row_is_refused(text: str) -> None:
     with refused(CorruptError, "a.tar", "render the shard again"):
         parse_view_json(text, COLUMNS, where="a.tar")
 

@@ -95,5 +95,5 @@ def test_no_word_of_diffusion_is_in_the_format() -> None:
         assert word not in words
 
 
-def test_closed_list_is_that_of_the_type() -> None:
+def test_the_list_of_statuses_is_that_of_their_type() -> None:
     assert get_args(Status) == STATUSES == ("ok", "failed")

@@ -10,7 +10,7 @@ from manifests.seal import Seal, ShardSummary, parse_seal
 from tests.sets import refused
 
 WHERE = "s3://bucket/set/dataset.json"
-LINE = ShardSummary(
+SUMMARY = ShardSummary(
     shard=0,
     tar_sha256="ab" * 32,
     tar_bytes=10240,
@@ -20,7 +20,7 @@ LINE = ShardSummary(
 )
 SEAL = Seal(
     recipe_sha256="ef" * 32,
-    shards=[LINE, replace(LINE, shard=2, num_ok=4)],
+    shards=[SUMMARY, replace(SUMMARY, shard=2, num_ok=4)],
     missing=[1],
     files={"README.md": "12" * 32},
 )
@@ -61,9 +61,9 @@ def test_root_hash_does_not_depend_on_advisory_files() -> None:
     [
         replace(SEAL, recipe_sha256="00" * 32),
         replace(SEAL, missing=[]),
-        replace(SEAL, shards=[LINE]),
-        replace(SEAL, shards=[replace(LINE, tar_sha256="00" * 32), SEAL.shards[1]]),
-        replace(SEAL, shards=[replace(LINE, manifest_sha256="00" * 32), SEAL.shards[1]]),
+        replace(SEAL, shards=[SUMMARY]),
+        replace(SEAL, shards=[replace(SUMMARY, tar_sha256="00" * 32), SEAL.shards[1]]),
+        replace(SEAL, shards=[replace(SUMMARY, manifest_sha256="00" * 32), SEAL.shards[1]]),
     ],
 )
 def test_root_hash_binds_recipe_tars_and_manifests(other: Seal) -> None:
@@ -72,9 +72,9 @@ def test_root_hash_binds_recipe_tars_and_manifests(other: Seal) -> None:
 
 def test_every_changed_byte_is_seen() -> None:
     data = SEAL.to_bytes()
-    for place in range(len(data)):
+    for offset in range(len(data)):
         broken = bytearray(data)
-        broken[place] ^= 1
+        broken[offset] ^= 1
         with pytest.raises((CorruptError, ForeignSetError, VersionError)):
             parse_seal(bytes(broken), where=WHERE)
 
@@ -85,7 +85,7 @@ def test_newer_major_version_is_refused() -> None:
 
 
 def test_newer_minor_version_with_unknown_keys_is_read() -> None:
-    table = [asdict(each) | {"mood": "good"} for each in SEAL.shards]
+    table = [asdict(summary) | {"mood": "good"} for summary in SEAL.shards]
     assert parse_seal(signed(format_version="2.4", author="x", shards=table), where=WHERE) == SEAL
 
 
@@ -95,9 +95,9 @@ def test_newer_minor_version_with_unknown_keys_is_read() -> None:
         {"shards": None},
         {"shards": [{}]},
         {"shards": ["x"]},
-        {"shards": [asdict(LINE) | {"num_ok": "3"}]},
-        {"shards": [asdict(LINE) | {"tar_bytes": 2**70}]},
-        {"shards": [asdict(LINE) | {"tar_sha256": 3}]},
+        {"shards": [asdict(SUMMARY) | {"num_ok": "3"}]},
+        {"shards": [asdict(SUMMARY) | {"tar_bytes": 2**70}]},
+        {"shards": [asdict(SUMMARY) | {"tar_sha256": 3}]},
         {"missing": ["1"]},
         {"files": {"README.md": 3}},
         {"missing": 3},

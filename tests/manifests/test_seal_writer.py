@@ -41,7 +41,7 @@ def test_seal_names_and_hashes_every_file(tmp_path: Path) -> None:
     assert (seal.counts["num_views"], seal.counts["num_ok"], seal.missing) == (6, 5, [])
 
 
-def test_sizes_count_the_images_of_summary_tar(tmp_path: Path) -> None:
+def test_sizes_count_the_images_of_each_tar(tmp_path: Path) -> None:
     make_set(tmp_path)
     assert json.loads((tmp_path / SIZES).read_text()) == {"000000.tar": 3, "000001.tar": 2}
 
@@ -80,7 +80,7 @@ def test_seal_refuses_missing_shards_and_names_the_first(tmp_path: Path) -> None
     assert tree(tmp_path) == before
 
 
-def test_incomplete_seal_names_the_missing_and_commits_a_whole_tar(tmp_path: Path) -> None:
+def test_incomplete_seal_names_missing_shards_and_commits_a_whole_tar(tmp_path: Path) -> None:
     """Stock readers read every tar, so one that a killed writer left is committed."""
     shards = begin(tmp_path, subjects_per_shard=1)
     commit(shards, 1)

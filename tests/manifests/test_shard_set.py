@@ -32,7 +32,7 @@ def test_a_set_is_begun_with_its_recipe_and_its_plan(tmp_path: Path) -> None:
     assert list(shards.all_subjects()) == subject_rows(*CAPTIONS)
 
 
-def test_each_shard_has_its_own_prompts_and_requests(tmp_path: Path) -> None:
+def test_each_shard_has_its_own_subjects_and_requests(tmp_path: Path) -> None:
     shards = begin(tmp_path)
     assert [[row.text for row in shards.subjects(shard)] for shard in range(2)] == [
         ["a red fox", "a blue door"],
@@ -56,7 +56,7 @@ def test_joining_a_set_changes_nothing_and_keeps_its_environment(tmp_path: Path)
     assert tree(tmp_path) == before
 
 
-def test_joining_makes_a_plan_again_that_a_killed_writer_left_out(tmp_path: Path) -> None:
+def test_joining_writes_a_plan_that_a_killed_writer_left_out(tmp_path: Path) -> None:
     begin(tmp_path)
     before = tree(tmp_path)
     (tmp_path / "subjects/000000.parquet").unlink()
@@ -75,29 +75,29 @@ def test_another_identity_is_refused_with_the_keys_that_differ(tmp_path: Path) -
     assert tree(tmp_path) == before
 
 
-def test_two_writers_that_begin_at_once_join(tmp_path: Path) -> None:
+def test_two_writers_that_begin_at_once_join_in_one_set(tmp_path: Path) -> None:
     class Slow(LocalStore):
-        """Another writer begins after this one has found nothing."""
+        """Another writer begins the set right after this one has seen that there is none."""
 
         was_asked = False
 
         def exists(self, path: str) -> bool:
-            found = super().exists(path)
+            was_there = super().exists(path)
             if not self.was_asked:
                 self.was_asked = True
                 begin(tmp_path)
-            return found
+            return was_there
 
     shards = begin(Slow(str(tmp_path)))
     assert list(validate_shard_set(shards)) == []
 
 
-def test_what_a_killed_writer_left_is_not_foreign(tmp_path: Path) -> None:
+def test_temporary_files_of_a_killed_writer_are_not_foreign(tmp_path: Path) -> None:
     (tmp_path / ".tmp-recipe.json-0f").write_bytes(b"{")
     assert begin(tmp_path).committed() == []
 
 
-def test_nothing_at_the_url_is_refused(tmp_path: Path) -> None:
+def test_a_url_without_a_set_is_refused(tmp_path: Path) -> None:
     with refused(ForeignSetError, str(tmp_path), "no recipe.json", "`synth generate --out`"):
         ShardSet.open(str(tmp_path))
 

@@ -18,7 +18,7 @@ WHERE = "subjects/000000.parquet"
 
 
 def parquet(table: pa.Table) -> bytes:
-    """Written by somebody else."""
+    """A Parquet file as another program writes it."""
     sink = io.BytesIO()
     pq.write_table(table, sink)
     return sink.getvalue()
@@ -92,7 +92,7 @@ def test_text_that_is_not_utf_8_is_refused() -> None:
         read_table(parquet(table), PLAN_SCHEMA, where=WHERE)
 
 
-def test_a_row_group_that_is_not_there_is_refused() -> None:
+def test_a_row_group_that_does_not_exist_is_refused() -> None:
     with refused(CorruptError, WHERE, "no row group 2", "restore it"):
         read_table(DATA, PLAN_SCHEMA, where=WHERE, row_group=2)
 

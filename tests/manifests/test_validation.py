@@ -27,16 +27,16 @@ def test_a_whole_set_has_no_problem_sealed_or_not(shards: ShardSet) -> None:
     assert list(validate_shard_set(shards)) == []
 
 
-def test_progress_is_told_shard_by_shard(sealed: ShardSet) -> None:
+def test_on_shard_is_called_after_each_shard(sealed: ShardSet) -> None:
     done: list[int] = []
     assert list(validate_shard_set(sealed, on_shard=done.append)) == []
     assert done == [0, 1]
 
 
-def test_all_problems_are_found_and_not_only_the_first(sealed: ShardSet) -> None:
+def test_all_problems_are_reported_and_not_only_the_first(sealed: ShardSet) -> None:
     for path in ("README.md", "stats/000000.json", "manifests/000000.parquet", "data/000001.tar"):
         Path(sealed.store.url, path).write_bytes(b"changed")
-    assert {each.where for each in validate_shard_set(sealed)} == {
+    assert {problem.where for problem in validate_shard_set(sealed)} == {
         "README.md",
         "stats/000000.json",
         "manifests/000000.parquet",

@@ -21,7 +21,7 @@ def test_a_file_takes_its_name_only_when_it_is_whole(tmp_path: Path) -> None:
     with pytest.raises(TypeError), whole_file(path) as file:
         file.writelines([b"half", None])  # type: ignore[list-item]
     assert path.read_bytes() == b"old"
-    assert [each.name for each in tmp_path.iterdir()] == ["scores.json"]
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.json"]
 
 
 def test_an_output_goes_through_links_and_into_pipes(tmp_path: Path) -> None:
@@ -50,7 +50,7 @@ def test_an_output_goes_through_links_and_into_pipes(tmp_path: Path) -> None:
         ("{folder}/none/x", "No such file or directory"),
     ],
 )
-def test_an_output_that_cannot_be_written_is_one_line(
+def test_an_output_that_cannot_be_written_is_refused_in_one_line(
     tmp_path: Path, path: str, reason: str
 ) -> None:
     with pytest.raises(ConfigError, match=reason):
@@ -82,7 +82,7 @@ def test_pipes_devices_and_folders_are_not_opened(tmp_path: Path) -> None:
         read_regular(tmp_path / "none", max_bytes=10)
 
 
-def test_a_url_is_no_local_path_and_keeps_its_secrets() -> None:
+def test_a_url_is_no_local_path_and_is_refused_without_its_secrets() -> None:
     assert local_path("runs/a:b", option="--out") == Path("runs/a:b")
     with refused(ConfigError, "--out https://host/x: is a URL, expected a path on this machine"):
         local_path("https://user:SECRET@host/x?sig=SECRET", option="--out")

@@ -42,7 +42,7 @@ def test_credentials_are_cut_out_of_urls(url: str, expected: str) -> None:
 
 @pytest.mark.parametrize("text", ["a.", "a:", "s3:/", "s3://", "s3://a:", "@", ":/a@"])
 def test_long_text_takes_linear_time(text: str) -> None:
-    """A pattern that looks back over all of it would take minutes for this."""
+    """A pattern that starts anew at each character would take minutes for these texts."""
     assert len(redact(text * 200_000)) <= len(text) * 200_000
     with hiding([text * 200_000]):
         pass
@@ -64,7 +64,7 @@ def test_another_library_is_quoted_in_one_line_unless_the_url_holds_a_secret() -
     assert not has_secrets("az://c/x")
 
 
-def test_secrets_are_hidden_by_themselves_only_inside_the_block() -> None:
+def test_secrets_outside_of_a_url_are_hidden_only_inside_the_block() -> None:
     text = "Invalid bucket name 'KEY:PASSWORD@bucket', query {'sig': 'SIGNATURE+'}, seen 2"
     with hiding(["--on", "wds:s3://KEY:PASSWORD@bucket/x?sig=SIGNATURE%2B&n=2", "plain"]):
         hidden = "Invalid bucket name 'KEY:***@bucket', query {'sig': '***'}, seen 2"
@@ -81,5 +81,5 @@ def test_secrets_are_hidden_by_themselves_only_inside_the_block() -> None:
         ("a\u2028b\u202ec\ud800", r"a\u2028b\u202ec\ud800"),
     ],
 )
-def test_control_characters_are_shown_and_not_obeyed(text: str, expected: str) -> None:
+def test_control_characters_become_escapes(text: str, expected: str) -> None:
     assert printable(text) == expected

@@ -8,7 +8,7 @@ from tests.sets import refused
 
 
 class Greeter(Protocol):
-    """What the plug-ins of these tests are."""
+    """The protocol of the plug-ins in these tests."""
 
     language: ClassVar[str]
 

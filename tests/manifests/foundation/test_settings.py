@@ -1,4 +1,4 @@
-"""Settings: what wins over what, and hostile TOML refused in one line within bounded memory."""
+"""Settings: which source wins, and that hostile TOML is refused in one line and bounded memory."""
 
 import os
 import subprocess
@@ -26,10 +26,10 @@ def recipe_of(folder: Path, text: str) -> Path:
 
 def test_a_flag_wins_over_an_override_and_an_override_over_the_file(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, "[t]\na = 1\nb = 1\nc = 1\n")
-    found = read_settings(
+    merged = read_settings(
         recipe=recipe, overrides=["t.b=2", "t.c=2"], flags={"t.c": 3, "t.a": None}
     )
-    assert found == {"t": {"a": 1, "b": 2, "c": 3}}
+    assert merged == {"t": {"a": 1, "b": 2, "c": 3}}
 
 
 @pytest.mark.parametrize(
@@ -121,8 +121,8 @@ def test_hostile_overrides_are_refused_in_one_short_line(override: str, words: s
 
 def test_keys_within_the_bound_are_read(tmp_path: Path) -> None:
     key = ".".join("a" * MAX_DEPTH)
-    found: Any = settings(recipe=recipe_of(tmp_path, f"{key} = 1"))
-    assert found == settings(f"{key}=1")
+    from_file: Any = settings(recipe=recipe_of(tmp_path, f"{key} = 1"))
+    assert from_file == settings(f"{key}=1")
     rates = ", ".join(["0.1"] * 100)
     assert settings(recipe=recipe_of(tmp_path, f"a = [{rates}] # 1.2")) == {"a": [0.1] * 100}
 
@@ -153,7 +153,7 @@ def test_a_key_of_100_000_parts_needs_no_more_than_a_gibibyte(tmp_path: Path) ->
     assert run.stdout == "1\n", run.stderr
 
 
-def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
+def test_a_recipe_that_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.toml")
     (tmp_path / "zero.toml").symlink_to("/dev/zero")
     (tmp_path / "folder.toml").mkdir()

@@ -32,7 +32,7 @@ class TestLaws(StoreLaws):
 
 @pytest.fixture
 def strange(tmp_path: Path) -> Iterator[Path]:
-    """A folder with files of every kind that nobody should read."""
+    """A folder with one entry of each kind that must not be read."""
     folder = tmp_path / "strange"
     (folder / "folder").mkdir(parents=True)
     os.mkfifo(folder / "pipe")
@@ -80,27 +80,27 @@ def test_verify_does_not_hang_at_a_pipe_or_a_device(tmp_path: Path, path: str, k
     else:
         file.symlink_to("/dev/zero")
     with start("verify", tmp_path / "set") as process:
-        output, _ = process.communicate(timeout=60)  # it hung here
+        output, _ = process.communicate(timeout=60)  # a process that hangs fails the test here
     assert process.returncode == 1
     assert f"{file}: a {kind} stands where a file is needed" in output
     assert "Traceback" not in output
 
 
-def test_a_bug_in_the_code_that_reads_is_no_fault_of_the_storage(store: Store) -> None:
+def test_an_error_of_the_code_that_reads_is_not_turned_into_a_store_error(store: Store) -> None:
     store.create("a", b"")
     for bug in (ZeroDivisionError, PermissionError):
         with pytest.raises(bug), store.open("a"):
             raise bug
 
 
-def test_a_temporary_file_that_is_swept_meanwhile_is_written_again(
+def test_a_temporary_file_that_another_writer_sweeps_is_written_again(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By another writer of the same set, which seals it while this one is not done."""
+    """The other writer seals the same set while this one still creates a file."""
     link, sweeps = os.link, iter(["data"])
 
     def swept_link(source: Path, target: Path) -> None:
-        for folder in sweeps:  # once
+        for folder in sweeps:  # only at the first call, which exhausts the iterator
             store.sweep(folder)
         link(source, target)
 
@@ -182,7 +182,7 @@ def test_a_name_that_is_too_long_is_refused(store: Store) -> None:
     ],
 )
 @pytest.mark.parametrize("call", ["link", "fsync"])
-def test_what_the_disk_refuses_is_one_line_and_leaves_nothing_half_written(
+def test_an_error_of_the_disk_is_one_line_and_leaves_nothing_half_written(
     store: Store, monkeypatch: pytest.MonkeyPatch, call: str, code: int, advice: str
 ) -> None:
     def refuse(*args: object) -> None:

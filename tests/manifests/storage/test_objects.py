@@ -41,7 +41,7 @@ class TestLaws(StoreLaws):
 
 @contextmanager
 def misbehaving_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[None]:
-    """A server that S3 clients of this process talk to, which answers every request in one way."""
+    """A server for the S3 clients of this process, which answers every request in the same way."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -80,7 +80,7 @@ def test_a_refused_listing_names_the_credentials() -> None:
             assert "None" not in message
 
 
-def test_a_body_that_stops_half_way_is_no_index_error(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_answer_that_stops_half_way_is_reported_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
     is_over = Event()
 
     def stall(request: BaseHTTPRequestHandler) -> None:
@@ -106,6 +106,7 @@ def test_a_body_that_stops_half_way_is_no_index_error(monkeypatch: pytest.Monkey
 
 
 def after(exc: Exception, before: Exception) -> Exception:
+    """An exception that was raised while another one was handled."""
     exc.__context__ = before
     return exc
 
@@ -124,19 +125,23 @@ def after(exc: Exception, before: Exception) -> Exception:
         (KeyError("size"), "reading failed (KeyError in its library); run the same command again"),
     ],
 )
-def test_the_words_of_a_library_are_explained(exc: Exception, start: str) -> None:
+def test_an_error_of_a_library_is_explained(exc: Exception, start: str) -> None:
     assert explain(exc, about="s3://bucket/set").startswith(start)
 
 
 class BotoError(Exception):
+    """Has the status of the answer where botocore has it."""
+
     def __init__(self, status: int) -> None:
-        super().__init__("told by the server")
+        super().__init__("refused by the server")
         self.response = {"ResponseMetadata": {"HTTPStatusCode": status}, "Error": {"Code": "x"}}
 
 
 class CodedError(Exception):
+    """Has the status of the answer in an attribute of any name."""
+
     def __init__(self, **attributes: object) -> None:
-        super().__init__("told by the server")
+        super().__init__("refused by the server")
         self.__dict__.update(attributes)
 
 
@@ -169,7 +174,9 @@ def refuse_with(store: Store, monkeypatch: pytest.MonkeyPatch, exc: Exception) -
         (OSError(errno.EINVAL, "what"), None),
     ],
 )
-def test_the_answer_of_the_server_is_found(exc: Exception, status: int | None) -> None:
+def test_the_status_is_read_from_the_exception_of_every_library(
+    exc: Exception, status: int | None
+) -> None:
     assert http_status(exc) == status
 
 
@@ -184,7 +191,7 @@ CONFLICTS: dict[str, Callable[[], Exception]] = {
 
 
 @pytest.mark.parametrize("made", CONFLICTS.values(), ids=CONFLICTS)
-def test_a_conflict_is_false_whatever_its_python_type(
+def test_create_returns_false_for_a_conflict_of_any_python_type(
     store: Store, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, made: Callable[[], Exception]
 ) -> None:
     (tmp_path / "a").write_bytes(b"content")
@@ -205,7 +212,7 @@ def test_a_conflict_is_false_whatever_its_python_type(
         (FileNotFoundError("bucket"), ["there is no such bucket; make it"]),
     ],
 )
-def test_another_answer_is_one_line(
+def test_any_other_answer_is_an_error_of_one_line(
     store: Store, monkeypatch: pytest.MonkeyPatch, exc: Exception, parts: list[str]
 ) -> None:
     refuse_with(store, monkeypatch, exc)

@@ -21,7 +21,7 @@ NUMBERS = count()
 
 
 def memory_store(files: Mapping[str, bytes]) -> Store:
-    """A store that can be read and not written to."""
+    """A new store with these files that can only be read."""
     name = f"set{next(NUMBERS)}"
     for path, content in files.items():
         fsspec.filesystem("memory").pipe_file(f"/{name}/{path}", content)
@@ -40,7 +40,7 @@ class _Quiet(SimpleHTTPRequestHandler):
 
 @contextmanager
 def web_server(folder: Path) -> Iterator[str]:
-    """Serves a folder, with listings and without ranges; gives its address."""
+    """Serve a folder with listings and without range requests; yields the address."""
     handler = partial(_Quiet, directory=str(folder))
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
@@ -109,7 +109,7 @@ def test_an_error_of_the_library_of_another_scheme_is_one_line() -> None:
         open_store("unlucky://KEY:SECRET@bucket/set").read("a")
 
 
-def test_a_bug_in_the_code_that_reads_is_no_fault_of_the_storage() -> None:
+def test_an_error_of_the_code_that_reads_is_not_turned_into_a_store_error() -> None:
     with pytest.raises(ZeroDivisionError), memory_store({"a": b"1"}).open("a"):
         _ = 1 / 0
 
@@ -129,7 +129,7 @@ def test_a_store_holds_what_lies_in_it_whatever_the_spelling() -> None:
     assert not open_store("s3://a/set").holds(open_store("memory://a/set"))
 
 
-def test_a_web_server_whose_listing_has_no_sizes_is_asked_for_them(tmp_path: Path) -> None:
+def test_sizes_that_the_listing_of_a_web_server_lacks_are_asked_for(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data/a.tar").write_bytes(b"0123456789")
     with web_server(tmp_path) as address:
@@ -140,7 +140,7 @@ def test_a_web_server_whose_listing_has_no_sizes_is_asked_for_them(tmp_path: Pat
 
 
 def test_a_server_that_ignores_ranges_is_refused(tmp_path: Path) -> None:
-    """It answers with the whole file; its first bytes would pass for those that were asked for."""
+    """It answers with the whole file, whose first bytes would be taken for the requested range."""
     (tmp_path / "a").write_bytes(bytes(100))
     with (
         web_server(tmp_path) as address,
