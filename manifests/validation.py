@@ -86,6 +86,7 @@ def _check_plan(shards: ShardSet) -> Iterator[Problem]:
     try:
         digest = hash_subjects(checked(), recipe.identity.columns)
     except SynthError as exc:
+        yield from problems
         yield _problem("subjects", exc)
         return
     yield from problems

@@ -445,6 +445,18 @@ def test_a_subject_whose_group_does_not_fit_its_text_is_reported(
     assert kinds(shards) == [("subjects, row 0", "group")]
 
 
+def test_a_bad_subject_is_reported_although_a_later_file_of_the_plan_is_gone(
+    tmp_path: Path,
+) -> None:
+    rows = subject_rows(*(f"caption {number}" for number in range(1001)))
+    rows[1] = replace(rows[1], group_id=5)
+    identity = identity_of(rows, subjects_per_shard=1)
+    shards = ShardSet.begin(open_store(str(tmp_path)), identity, rows, environment={})
+    shards.store.delete("subjects/000001.parquet")
+    expected = [("subjects/000001.parquet", "hash"), ("subjects, row 1", "group")]
+    assert kinds(shards) == [*expected, ("subjects", "CorruptError")]
+
+
 def test_a_recipe_whose_bytes_were_changed_is_reported(shards: ShardSet) -> None:
     path = Path(shards.store.url, RECIPE)
     path.write_bytes(path.read_bytes() + b"\n")
