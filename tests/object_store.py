@@ -21,7 +21,7 @@ def s3_server(folder: Path) -> Iterator[str]:
     with (
         log.open("wb") as output,
         subprocess.Popen(
-            [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"],
+            [sys.executable, str(Path(__file__).with_name("atomic_moto.py"))],
             stdout=output,
             stderr=subprocess.STDOUT,
         ) as process,
