@@ -60,8 +60,10 @@ class LazyGroup(click.Group):
         from manifests.foundation.errors import SynthError
         from manifests.foundation.logs import redact_logs
         from manifests.foundation.messages import hiding, printable, redact
+        from manifests.foundation.plugins import blame, forget_plugins
 
         redact_logs()
+        forget_plugins()
         with hiding(ctx.meta[_ARGUMENTS]):
             try:
                 return super().invoke(ctx)
@@ -71,11 +73,15 @@ class LazyGroup(click.Group):
                 raise
             except (click.exceptions.Exit, click.Abort, KeyboardInterrupt):
                 raise
-            except Exception as exc:
+            except (Exception, SystemExit) as exc:
                 # A SynthError tells the user what is wrong; its traceback would hide the message.
-                # Any other exception is a bug of ours, and its traceback is what we need.
-                if isinstance(exc, SynthError) and not ctx.params.get("debug"):
-                    message = redact(" ".join(str(exc).split()))
+                # So does a line about a plug-in of somebody else. Any other exception is a bug of
+                # ours, and its traceback is what we need. A command may end with a status.
+                message = str(exc) if isinstance(exc, SynthError) else blame(exc)
+                if isinstance(exc, SystemExit) and not message:
+                    raise
+                if message and not ctx.params.get("debug"):
+                    message = redact(" ".join(message.split()))
                     raise click.ClickException(printable(message)) from exc
                 lines = redact("".join(traceback.format_exception(exc))).splitlines()
                 click.echo("\n".join(map(printable, lines)), err=True)

@@ -181,7 +181,8 @@ class Recipe:
 
     identity: Identity
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What a worker is built from: the frozen tables `renderer`, `image` and `audits`."""
+    """What a worker is built from: the frozen tables `renderer` and `image`, and
+    the resources that the renderer needs."""
     environment: Mapping[str, Any]
     """Library versions and what the user typed. A resume in another environment is not refused; the
     user is warned."""

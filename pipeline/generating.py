@@ -7,7 +7,7 @@ a set that was begun, and needs neither captions nor a recipe file: the set hold
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -26,9 +26,10 @@ from manifests.shard_set import ShardSet
 from manifests.storage import Store, open_store
 from pipeline.config import GenerateConfig
 from pipeline.encoding import ImageEncoder
+from pipeline.errors import ExecutorError
 from pipeline.execution import Executor, executor_class
 from pipeline.job import Job, ViewPipeline, open_audits
-from pipeline.renderers import renderer_class
+from pipeline.renderers import renderer_class, require_declarations, require_probed
 from pipeline.retrying import ShardFailure
 from pipeline.worker import ShardReport
 from prompts.merging import merge_subjects
@@ -88,15 +89,20 @@ def begin(
         store, identity, ingredients.subjects, environment=environment, settings=settings
     )
     # The settings of this command win over those in the set: the model may lie in another folder
-    # today. The user named the renderer in this very command, so it may run.
+    # today. The user named renderer and audits in this very command, so they may run.
+    named = {name for name in (identity.renderer, *identity.reasons) if ":" in name}
     job = Job.from_recipe(
-        shards.recipe, _absolute(url), changes=settings["renderer"], trusted=identity.renderer
+        shards.recipe, _absolute(url), changes=settings["renderer"], trusted=named
     )
     return _generation(shards, job, executor, retry_failed=retry_failed)
 
 
 def rejoin(
-    execution: Mapping[str, Any], url: str, *, retry_failed: bool = False, trusted: str = ""
+    execution: Mapping[str, Any],
+    url: str,
+    *,
+    retry_failed: bool = False,
+    trusted: Collection[str] = (),
 ) -> Generation:
     """Resume a set that was begun, from the recipe and the plan that it holds.
 
@@ -104,7 +110,7 @@ def rejoin(
         execution: Table [execution] of a recipe.
         url: Where the set is.
         retry_failed: Try shards again that were given up.
-        trusted: Dotted path of a renderer outside of this package that the user allows to run.
+        trusted: Dotted paths of plug-ins outside of this package that the user allows to run.
 
     Raises:
         SynthError: There is no set, or this machine cannot continue it.
@@ -134,17 +140,21 @@ def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients
             settings that it would ignore.
         PluginError: An unknown renderer, audit or prompt source.
         PromptError: The captions cannot be used.
+        RendererError: The renderer declares what no set can hold.
     """
     plugin = renderer_class(str(config.renderer["name"]))
     values = _with_frozen_values(config.renderer, store)
     renderer = plugin(check(plugin.Config, values, origin=origin, table="renderer"))
+    require_declarations(str(config.renderer["name"]), renderer)
     # The renderer comes before the prompts, because it declares the columns that they need.
     source_class = prompt_source_class(str(config.prompts["source"]))
     source = source_class(
         check(source_class.Config, config.prompts, origin=origin, table="prompts")
     )
     columns = [column for column in renderer.columns() if column.scope == "subject"]
-    subjects = merge_subjects(source.subjects(columns))
+    subjects = merge_subjects(source.subjects(columns), columns)
+    if not subjects:
+        raise ConfigError(f"prompts of source {config.prompts['source']}: no subject to depict")
     if unknown := {subject.kind for subject in subjects} - {*plugin.kinds}:
         raise ConfigError(
             f"renderer {config.renderer['name']} depicts {', '.join(plugin.kinds)}, the prompts "
@@ -170,6 +180,7 @@ def probe(ingredients: Ingredients) -> Ingredients:
     one_each = replace(draft, views_per_subject=len(draft.variations), num_subjects=1)
     requests = requests_of(one_each, ingredients.subjects[:1])
     renderer = ingredients.view_pipeline.renderer.probe(requests)
+    require_probed(ingredients.config.renderer["name"], renderer)
     return replace(ingredients, view_pipeline=replace(ingredients.view_pipeline, renderer=renderer))
 
 
@@ -235,13 +246,25 @@ def run(generation: Generation) -> Iterator[ShardReport | ShardFailure]:
     shards = generation.shards
     if not generation.todo:
         return  # an executor would start a cluster and load a model for nothing
-    for outcome in generation.executor.run(generation.todo, generation.job):
+    executor, left = generation.executor, {*generation.todo}
+    for outcome in executor.run(generation.todo, generation.job):
+        if not isinstance(outcome, ShardReport | ShardFailure) or outcome.shard not in left:
+            raise ExecutorError(
+                f"executor {type(executor).__name__} reports {outcome!r:.100}, expected each of "
+                "its shards once, as made or as given up; this is a fault of the executor"
+            )
+        left.remove(outcome.shard)
         if isinstance(outcome, ShardFailure):
             # The errors of libraries may quote a URL with its credentials.
             note = {"shard": outcome.shard, "errors": [redact(text) for text in outcome.errors]}
             text = json.dumps(note, indent=2, ensure_ascii=False) + "\n"
             shards.add_note(outcome.shard, text.encode())
         yield outcome
+    if left:
+        raise ExecutorError(
+            f"executor {type(executor).__name__} says nothing of shard {min(left)} and "
+            f"{len(left) - 1} others; this is a fault of the executor"
+        )
 
 
 def finish(generation: Generation, *, seal_incomplete: bool) -> Seal | None:

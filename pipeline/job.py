@@ -3,11 +3,11 @@
 A `Job` is plain data that travels to every worker, and the worker builds a `ViewPipeline` from it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from manifests.foundation.errors import ConfigError
+from manifests.foundation.errors import ConfigError, PluginError
 from manifests.foundation.settings import check
 from manifests.recipe import Recipe
 from pipeline.audits import Audit, audit_class
@@ -45,26 +45,19 @@ class ViewPipeline:
             "height_px": self.encoder.size_px,
             "format": self.encoder.format,
             "encoding": self.encoder.identity(),
-            "audits": self._audits(),
+            # A list and not an object, because the order counts: the first audit that refuses a
+            # view is the reason in its row.
+            "audits": [
+                {"name": name, **audit.config.model_dump(mode="json")}
+                for name, audit in self.audits.items()
+            ],
         }
 
-    def _audits(self) -> list[dict[str, Any]]:
-        """Name and settings of each audit.
-
-        A list and not an object, because the order counts: the first audit that refuses a view is
-        the reason in its row.
-        """
-        return [
-            {"name": name, **audit.config.model_dump(mode="json")}
-            for name, audit in self.audits.items()
-        ]
-
     def settings(self) -> dict[str, Any]:
-        """What the recipe keeps besides its identity, so that a worker can be built from it."""
+        """What the recipe keeps besides its identity, so that a worker can be built from both."""
         return {
             "renderer": self.renderer.frozen().model_dump(mode="json"),
             "image": self.encoder.config.model_dump(mode="json"),
-            "audits": self._audits(),
             "resources": asdict(self.renderer.resources()),
         }
 
@@ -79,6 +72,8 @@ class Job:
     """Name of the renderer, or its dotted path `package.module:Class`."""
     settings: Mapping[str, Any]
     """What `ViewPipeline.settings` gave when the set was begun."""
+    audits: Sequence[Mapping[str, Any]]
+    """Name and settings of each audit, as the identity has them."""
     resources: Resources
 
     @classmethod
@@ -88,7 +83,7 @@ class Job:
         url: str,
         *,
         changes: Mapping[str, Any] | None = None,
-        trusted: str = "",
+        trusted: Collection[str] = (),
     ) -> "Job":
         """The job of making, or making again, the views of a set that was begun.
 
@@ -96,19 +91,13 @@ class Job:
             url: Where the set is, as every worker reaches it.
             changes: Keys of the renderer's table with another value on this machine, such as the
                 folder of the model. The worker checks that the pixels stay the same.
-            trusted: Dotted path of a renderer outside of this package that the user allows to run.
+            trusted: Dotted paths of plug-ins outside of this package that the user allows to run.
 
         Raises:
-            ConfigError: The set names a renderer outside of this package and nobody allowed it,
-                or its recipe holds no settings of a renderer.
+            ConfigError: The set names such a renderer or audit and nobody allowed it, what was
+                allowed is not in the set, or its recipe holds no settings of a renderer.
         """
-        # A set may come from anybody, and to import a module is to run it (docs/adr/0016).
-        name = recipe.identity.renderer
-        if ":" in name and name != trusted:
-            raise ConfigError(
-                f"{url}: the set was rendered by {name}, which is not part of this package; "
-                f"nothing that a set names is run unasked. If you trust it, give --renderer {name}"
-            )
+        _require_trust({recipe.identity.renderer, *recipe.identity.reasons}, trusted, url)
         settings = dict(recipe.settings)
         # Resources stand in the recipe, so that a driver can ask a cluster for workers without
         # opening the renderer.
@@ -116,14 +105,20 @@ class Job:
         try:
             settings["renderer"] = {**renderer_table, **(changes or {})}  # type: ignore[dict-item]
             resources = Resources(
-                device_type=str(resource_table["device_type"]),  # type: ignore[index]
-                threads=int(resource_table["threads"]),  # type: ignore[index]
+                device_type=resource_table["device_type"],  # type: ignore[index]
+                threads=resource_table["threads"],  # type: ignore[index]
             )
-        except (TypeError, LookupError, ValueError) as exc:
+        except (TypeError, LookupError, ConfigError) as exc:
             raise ConfigError(
                 f"{url}: its recipe.json does not hold the settings of a renderer; restore it"
             ) from exc
-        return cls(url=url, renderer=name, settings=settings, resources=resources)
+        return cls(
+            url=url,
+            renderer=recipe.identity.renderer,
+            settings=settings,
+            audits=recipe.identity.audits,
+            resources=resources,
+        )
 
     def open_renderer(self) -> Renderer:
         """The renderer, with its weights not loaded yet."""
@@ -133,19 +128,16 @@ class Job:
         return plugin(config)
 
     def view_pipeline(self) -> ViewPipeline:
-        """Renderer, audits and encoder as the settings say.
+        """Renderer, audits and encoder as the set says.
 
         Raises:
             ConfigError: The settings are damaged.
         """
         renderer = self.open_renderer()
-        audits: dict[str, Any] = {}
-        for table in self.settings.get("audits", ()):
-            if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-                raise ConfigError(
-                    f"{self.url}: recipe.json has an audit without a name; restore it"
-                )
-            audits[table["name"]] = {key: table[key] for key in table if key != "name"}
+        audits = {
+            table["name"]: {key: table[key] for key in table if key != "name"}
+            for table in self.audits
+        }
         image = check(
             ImageConfig, self.settings.get("image", {}), origin="recipe.json", table="image"
         )
@@ -154,6 +146,26 @@ class Job:
             encoder=ImageEncoder(image, rendered_px=renderer.provenance().width_px),
             audits=open_audits(audits, origin="recipe.json"),
         )
+
+
+def _require_trust(named: Collection[str], trusted: Collection[str], url: str) -> None:
+    """Refuse a set that names a module which the user does not name too.
+
+    A set may come from anybody, and to import a module is to run it (docs/adr/0016).
+    """
+    foreign = sorted(name for name in named if ":" in name)
+    for name in foreign:
+        if name not in trusted:
+            raise ConfigError(
+                f"{url}: the set was made with {name}, which is not part of this package; nothing "
+                f"that a set names is run unasked. If you trust it, give --trust {name}"
+            )
+    for name in trusted:
+        if name not in foreign:
+            raise ConfigError(
+                f"{url}: --trust {name}: the set names no such plug-in; it names "
+                f"{', '.join(foreign) or 'none outside of this package'}"
+            )
 
 
 def open_audits(tables: Mapping[str, Any], *, origin: str) -> dict[str, Audit]:
@@ -165,11 +177,16 @@ def open_audits(tables: Mapping[str, Any], *, origin: str) -> dict[str, Audit]:
 
     Raises:
         ConfigError: A wrong key or value.
-        PluginError: An unknown name.
+        PluginError: An unknown name, or an audit with a setting that is called `name`.
     """
     audits: dict[str, Audit] = {}
     for name, values in tables.items():
         plugin = audit_class(name)
+        if "name" in plugin.Config.model_fields:
+            raise PluginError(
+                f"audit {name}: its Config has a key `name`, under which a set keeps the name of "
+                "the audit; rename the key"
+            )
         if not isinstance(values, Mapping):
             raise ConfigError(f"{origin}: audits.{name} is {values!r:.100}, expected a table")
         audits[name] = plugin(check(plugin.Config, values, origin=origin, table=f"audits.{name}"))

@@ -1,5 +1,6 @@
 """One view of a set: find its row, draw it in a terminal, render it again."""
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import numpy as np
@@ -54,7 +55,7 @@ def find_view(shards: ShardSet, key: str) -> tuple[int, ViewRow]:
 
 
 def render_again(
-    shards: ShardSet, shard: int, key: str, *, model: str | None, trusted: str
+    shards: ShardSet, shard: int, key: str, *, model: str | None, trusted: Collection[str]
 ) -> ViewRow:
     """Render one view by itself and return its row, to be compared with the stored one.
 
@@ -64,10 +65,10 @@ def render_again(
     Args:
         shard: Number of the shard that holds the view.
         model: Folder or hub id of the model on this machine, if it is not where the recipe says.
-        trusted: Dotted path of a renderer outside of this package that the user allows to run.
+        trusted: Dotted paths of plug-ins outside of this package that the user allows to run.
 
     Raises:
-        ConfigError: The set names such a renderer and nobody allowed it, or the renderer does not
+        ConfigError: The set names such a plug-in and nobody allowed it, or the renderer does not
             promise to make the same pixels again.
         IdentityError: This machine would render other pixels than the recipe's.
     """

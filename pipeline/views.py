@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from manifests.columns import Value
+from manifests.foundation.errors import ConfigError
 from manifests.plan import ViewRequest as ViewRequest
 
 
@@ -38,9 +39,19 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:
-    """What a worker needs for one renderer."""
+    """What a worker needs for one renderer.
+
+    Raises:
+        ConfigError: Another device type, or no whole number of cores.
+    """
 
     device_type: str = "cpu"
     """`cuda` for one whole GPU, `cpu` for none."""
     threads: int = 1
     """Cores that one worker keeps busy on the CPU."""
+
+    def __post_init__(self) -> None:
+        if self.device_type not in ("cpu", "cuda"):
+            raise ConfigError(f"device_type is {self.device_type!r:.40}, expected cpu or cuda")
+        if type(self.threads) is not int or self.threads < 1:
+            raise ConfigError(f"threads is {self.threads!r:.40}, expected 1 or more")

@@ -12,15 +12,18 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
 
 from manifests.canonical import sha256_hex
 from manifests.columns import Value, of_scope, require_values
 from manifests.commit import Expected, commit_shard
 from manifests.errors import ContractError, IdentityError
 from manifests.foundation.differences import differing_keys
-from manifests.foundation.errors import SynthError
+from manifests.foundation.errors import PluginError, SynthError
 from manifests.foundation.messages import one_line
 from manifests.manifest import Manifest
 from manifests.rows import ViewRow
@@ -207,7 +210,7 @@ class ShardWorker:
         shape = (self._identity.render_height_px, self._identity.render_width_px, 3)
         name = self._identity.renderer
         try:
-            rendered = self._renderer.render(batch)
+            rendered = list(self._renderer.render(batch))
         except SynthError:
             raise
         except Exception as exc:
@@ -223,13 +226,19 @@ class ShardWorker:
                 "for each; this is a fault of the renderer"
             )
         for request, view in zip(batch, rendered, strict=True):
+            if not isinstance(view, RenderedView) or not isinstance(view.pixels, np.ndarray):
+                raise RendererError(
+                    f"renderer {name}, {request.key}: gives a {type(view).__name__}, expected a "
+                    "RenderedView with a NumPy array; this is a fault of the renderer"
+                )
             if view.pixels.shape != shape or view.pixels.dtype != "uint8":
                 raise RendererError(
                     f"renderer {name}, {request.key}: pixels are {view.pixels.dtype} "
                     f"{list(view.pixels.shape)}, its provenance says uint8 {list(shape)}; this is "
                     "a fault of the renderer"
                 )
-        return rendered
+        # Audits look at the pixels that are stored, and must not be able to change them.
+        return [replace(view, pixels=_read_only(view.pixels)) for view in rendered]
 
     def _encode(
         self, batch: Sequence[ViewRequest], rendered: Sequence[RenderedView | None]
@@ -274,8 +283,22 @@ class ShardWorker:
 
     def _audit(self, request: ViewRequest, view: RenderedView) -> str:
         """Name of the first audit that refuses the view, or an empty text."""
-        refusals = (name for name, audit in self._audits.items() if audit.refuses(request, view))
-        return next(refusals, "")
+        for name, audit in self._audits.items():
+            try:
+                is_refused = audit.refuses(request, view)
+            except Exception as exc:  # the audit may be somebody else's code
+                raise PluginError(
+                    f"audit {name}, {request.key}: {type(exc).__name__}: {one_line(exc)}; this is "
+                    "a fault of the audit, `synth --debug` shows where"
+                ) from exc
+            if not isinstance(is_refused, bool | np.bool_):
+                raise PluginError(
+                    f"audit {name}, {request.key}: gives {is_refused!r:.100}, expected True or "
+                    "False; this is a fault of the audit"
+                )
+            if is_refused:
+                return name
+        return ""
 
     def _view_values(self, request: ViewRequest, view: RenderedView | None) -> dict[str, Value]:
         """Values of the columns of scope `view`; zeros where nothing was rendered."""
@@ -286,3 +309,9 @@ class ShardWorker:
             return require_values(view.values, columns, what=request.key)
         except ContractError as exc:
             raise RendererError(f"renderer {self._identity.renderer}: {exc}") from exc
+
+
+def _read_only(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    view = pixels.view()
+    view.flags.writeable = False
+    return view

@@ -1,30 +1,40 @@
 """Merge equal subjects into one group, in memory, in the order of their first appearance."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from manifests.errors import CollisionError
+from manifests.columns import DeclaredColumn, require_values
+from manifests.errors import CollisionError, ContractError
 from manifests.ids import canonical_text, group_id
 from manifests.rows import SubjectRow
 from prompts.errors import BadPromptError, ConflictingLabelError
+from prompts.rows import MAX_ROW_CHARS
 from prompts.subject import Subject
 
+_TEXTS = ("text", "kind", "label", "licence", "source")
 
-def merge_subjects(subjects: Iterable[Subject]) -> list[SubjectRow]:
+
+def merge_subjects(
+    subjects: Iterable[Subject], columns: Sequence[DeclaredColumn] = ()
+) -> list[SubjectRow]:
     """One row for each pair of kind and text: of the first such subject, counting the others.
 
     Example: captions "a  fox", "a door" and "a fox" give rows "a fox" with `num_merged` 2, and
     "a door" with `num_merged` 1.
 
+    Args:
+        columns: The declared columns of scope `subject`, which each subject has a value for.
+
     Raises:
-        BadPromptError: A text is nothing but white space.
+        BadPromptError: A text is nothing but white space, or a subject is not what a set can hold.
         ConflictingLabelError: One text has two labels.
         CollisionError: Two texts have one id. It was never seen: for n subjects the odds are
             n^2 / 2^64.
     """
     merged: dict[int, SubjectRow] = {}
     first_where: dict[int, str] = {}
-    for subject in subjects:
+    for number, subject in enumerate(subjects, start=1):
+        _require_storable(subject, number, columns)
         text = canonical_text(subject.text)
         if not text:
             raise BadPromptError(
@@ -58,3 +68,29 @@ def merge_subjects(subjects: Iterable[Subject]) -> list[SubjectRow]:
             )
         merged[group] = replace(known, num_merged=known.num_merged + 1)
     return list(merged.values())
+
+
+def _require_storable(subject: Subject, number: int, columns: Sequence[DeclaredColumn]) -> None:
+    """Refuse what a prompt source of somebody else may give and no set can hold."""
+    if not isinstance(subject, Subject):
+        raise BadPromptError(f"subject {number} is {subject!r:.100}, expected a prompts.Subject")
+    where = subject.where or f"subject {number}"
+    for name in _TEXTS:
+        text = getattr(subject, name)
+        if not isinstance(text, str) or len(text) > MAX_ROW_CHARS or not _is_unicode(text):
+            raise BadPromptError(
+                f"{where}: {name} is {text!r:.100}, expected a text without zero bytes and halves "
+                f"of characters, of at most {MAX_ROW_CHARS:,} characters"
+            )
+    try:
+        require_values(subject.values, columns, what=where)
+    except ContractError as exc:
+        raise BadPromptError(str(exc)) from exc
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text  # one would end the kind in the text that ids are hashed from

@@ -1,10 +1,13 @@
 """How every kind of plug-in is found: by a table of names, whose classes are imported when used."""
 
 import pkgutil
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
+
+from pydantic import BaseModel
 
 from manifests.foundation.errors import PluginError
 from manifests.foundation.messages import one_line
@@ -18,6 +21,11 @@ class Entry:
     """Dotted path, `package.module:Class`."""
     extra: str
     """Extra of this distribution that installs the libraries that it needs; empty for none."""
+
+
+_foreign: dict[str, str] = {}
+"""Plug-ins of somebody else that this command has loaded, such as `renderer my_module:Mine`, by the
+name of their module."""
 
 
 def did_you_mean(name: str, known: Any) -> str:
@@ -57,12 +65,43 @@ def load_plugin(kind: str, table: Mapping[str, Entry], name: str, protocol: type
         raise PluginError(f"{kind} {name} needs {exc.name or exc}: pip install '{what}'") from exc
     except (AttributeError, ValueError) as exc:
         raise PluginError(f"{kind} {name}: {one_line(exc)}") from exc
-    except Exception as exc:  # the module of a plug-in may raise anything while it is imported
+    except (Exception, SystemExit) as exc:  # the module of a plug-in may raise anything
         raise PluginError(
             f"{kind} {name}: its module cannot be imported ({type(exc).__name__}: {one_line(exc)})"
         ) from exc
     require_protocol(kind, name, plugin, protocol)
+    if name not in table:
+        _foreign[plugin.__module__] = f"{kind} {name}"
     return plugin
+
+
+def forget_plugins() -> None:
+    """Begin a command: no plug-in of somebody else has been loaded for it yet."""
+    _foreign.clear()
+
+
+def blame(exc: BaseException) -> str:
+    """One line about an exception that nobody expected, where a plug-in may have caused it.
+
+    Returns:
+        The plug-in of somebody else whose code raised, with file and line; if none did, those that
+        may have given something wrong. Empty if the command has loaded none, and for an exit of
+        the process that none of them asked for.
+    """
+    what = f"{type(exc).__name__}: {one_line(exc)}"
+    ask = "`synth --debug` shows the traceback"
+    frames = [*traceback.walk_tb(exc.__traceback__)]
+    for frame, line in reversed(frames):
+        if plugin := _foreign.get(frame.f_globals.get("__name__", "")):
+            where = f"{frame.f_code.co_filename}, line {line}"
+            return f"{plugin}: {what} ({where}); this is a fault of the plug-in, {ask}"
+    if not _foreign or isinstance(exc, SystemExit):
+        return ""
+    plugins = ", ".join(sorted({*_foreign.values()}))
+    return (
+        f"{plugins}: {what}; either the plug-in gave what its protocol forbids, or this is a bug "
+        f"of synth: {ask}"
+    )
 
 
 def require_protocol(kind: str, name: str, plugin: Any, protocol: type) -> None:
@@ -86,4 +125,10 @@ def require_protocol(kind: str, name: str, plugin: Any, protocol: type) -> None:
     if missing:
         raise PluginError(
             f"{kind} {name}: is no {kind}, it has no {', '.join(sorted(missing))}; {where}"
+        )
+    config = getattr(plugin, "Config", None)
+    if "Config" in members and not (isinstance(config, type) and issubclass(config, BaseModel)):
+        raise PluginError(
+            f"{kind} {name}: its Config is {config!r:.100}, expected a class that derives "
+            "from manifests.foundation.settings.Table"
         )

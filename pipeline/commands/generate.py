@@ -81,6 +81,12 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
     "--recipe", type=click.Path(path_type=Path), help="TOML file with any of these and more."
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
+@click.option(
+    "--trust",
+    multiple=True,
+    metavar="MODULE:CLASS",
+    help="Resume with this plug-in of somebody else, which the set names.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try the shards again that were given up.")
 @click.option(
     "--seal-incomplete", is_flag=True, help="Seal although shards are missing; the seal names them."
@@ -89,6 +95,7 @@ def generate(
     out: str,
     recipe: Path | None,
     overrides: tuple[str, ...],
+    trust: tuple[str, ...],
     retry_failed: bool,
     seal_incomplete: bool,
     **flags: Any,
@@ -111,8 +118,9 @@ def generate(
     config = load_config(recipe=recipe, overrides=overrides, flags=keys)
     # Nothing says what to render: the set itself does, so the captions may be gone by now.
     if recipe is None and not overrides and _says_nothing_of_a_set(keys):
-        trusted = str(keys["renderer.name"] or "")
-        generation = rejoin(config.execution, out, retry_failed=retry_failed, trusted=trusted)
+        generation = rejoin(config.execution, out, retry_failed=retry_failed, trusted=trust)
+    elif trust:
+        raise click.UsageError("--trust is for a set that --out alone resumes; leave it out")
     else:
         origin = str(recipe or "recipe")
         generation = begin(config, out, retry_failed=retry_failed, origin=origin)
@@ -153,8 +161,8 @@ def generate(
 def _says_nothing_of_a_set(keys: dict[str, Any]) -> bool:
     """Whether no flag says what to render, so that the recipe in the set has to.
 
-    Flags of the table [execution] change no byte of a set, and `--renderer` may be there only to
-    trust the renderer that the set names.
+    Flags of the table [execution] change no byte of a set.
     """
-    set_keys = {key for key, value in keys.items() if value is not None}
-    return not {key for key in set_keys - {"renderer.name"} if not key.startswith("execution.")}
+    return not any(
+        value is not None and not key.startswith("execution.") for key, value in keys.items()
+    )

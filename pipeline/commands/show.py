@@ -10,12 +10,18 @@ import click
 @click.option("--render", is_flag=True, help="Render the view again and compare the bytes.")
 @click.option("--model", help="Where the model is on this machine, if not where the recipe says.")
 @click.option(
-    "--renderer",
-    default="",
-    help="Allow this renderer outside of the package to run; its dotted path, as the set names it.",
+    "--trust",
+    multiple=True,
+    metavar="MODULE:CLASS",
+    help="Let --render run this plug-in of somebody else, which the set names.",
 )
 def show(
-    url: str, key: str, save: str | None, render: bool, model: str | None, renderer: str
+    url: str,
+    key: str,
+    save: str | None,
+    render: bool,
+    model: str | None,
+    trust: tuple[str, ...],
 ) -> None:
     """Show the row and the picture of the view KEY (such as 000000012_003)."""
     from rich.console import Console
@@ -46,7 +52,7 @@ def show(
         if console.is_terminal:
             console.print(half_blocks(decode(image, where=key), width=min(64, console.width)))
     if render:
-        again = render_again(shards, shard, key, model=model, trusted=renderer)
+        again = render_again(shards, shard, key, model=model, trusted=trust)
         if again != row:
             differing = [name for name in names if again.get(name) != row.get(name)]
             click.echo(f"{key}: rendered again, it differs in {', '.join(differing)}", err=True)

@@ -39,7 +39,8 @@ import ray
 from pydantic import Field
 from ray.exceptions import RayActorError, RayError
 
-from manifests.foundation.errors import SynthError
+from manifests.foundation.errors import PluginError, SynthError
+from manifests.foundation.plugins import blame
 from manifests.foundation.settings import Table
 from pipeline.errors import ExecutorError, ShardError
 from pipeline.job import Job
@@ -62,16 +63,16 @@ OBJECT_STORE_BYTES = 100 << 20
 class _Actor:
     """A worker in its own process.
 
-    It returns our errors instead of raising them: Ray would wrap what is raised in an error of its
-    own, with the traceback in the message.
+    It returns errors instead of raising them: Ray would wrap what is raised in an error of its own,
+    with the traceback in the message.
     """
 
     def __init__(self, job: Job) -> None:
         self._worker: ShardWorker | SynthError
         try:
             self._worker = ShardWorker.open(job)
-        except SynthError as exc:
-            self._worker = exc
+        except Exception as exc:
+            self._worker = _as_ours(exc)
 
     def ready(self) -> Exception | None:
         """None, or why this worker cannot work."""
@@ -83,9 +84,21 @@ class _Actor:
             return self._worker
         try:
             return self._worker.make(attempt)
-        except SynthError as exc:
-            # A copy of class and message alone: whatever else hangs on it may not be picklable.
-            return type(exc)(str(exc))
+        except Exception as exc:
+            return _as_ours(exc)
+
+
+def _as_ours(exc: Exception) -> SynthError:
+    """A copy of class and message alone, because whatever else hangs on it may not be picklable.
+
+    Raises:
+        Exception: The same, if it is a bug of ours: then Ray sends the traceback.
+    """
+    if isinstance(exc, SynthError):
+        return type(exc)(str(exc))
+    if message := blame(exc):
+        return PluginError(message)
+    raise exc
 
 
 @dataclass(eq=False, slots=True)

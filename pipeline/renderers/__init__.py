@@ -20,14 +20,19 @@ for any renderer, and tests/conformance runs them for every entry of the table:
 Laws 2, 3 and 6 are not asked of a renderer with `is_reproducible = False`.
 """
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, ClassVar
 
-from manifests.columns import DeclaredColumn, Value
+from manifests.columns import DeclaredColumn, Value, of_scope, require_columns, require_values
+from manifests.errors import ContractError
+from manifests.foundation.errors import ConfigError, PluginError
 from manifests.foundation.plugins import Entry, load_plugin
 from manifests.foundation.settings import Table
 from manifests.rows import SubjectRow
+from manifests.schema import TAKEN_NAMES
+from pipeline.errors import RendererError
 from pipeline.views import Provenance, RenderedView, Resources, ViewRequest
 
 
@@ -123,6 +128,55 @@ RENDERERS: Mapping[str, Entry] = {
 
 
 def renderer_class(name: str) -> type[Renderer]:
-    """The renderer behind a name."""
+    """The renderer behind a name. Raises PluginError."""
     plugin: type[Renderer] = load_plugin("renderer", RENDERERS, name, Renderer)
+    if not isinstance(plugin.kinds, tuple) or not all(
+        isinstance(kind, str) for kind in plugin.kinds
+    ):
+        raise PluginError(f"renderer {name}: its kinds are {plugin.kinds!r}, expected a tuple")
     return plugin
+
+
+def require_declarations(name: str, renderer: Renderer) -> None:
+    """Refuse a renderer whose columns, variations and constants break law 8.
+
+    Raises:
+        RendererError: They cannot be columns of a table, or a value does not fit its column.
+    """
+    columns = renderer.columns()
+    try:
+        require_columns(columns, TAKEN_NAMES)
+        for variation in renderer.variations():
+            require_values(variation, of_scope(columns, "variation"), what="variation")
+        require_values(renderer.provenance().constants, of_scope(columns, "set"), what="constants")
+    except ContractError as exc:
+        raise RendererError(f"renderer {name}: {exc}; this is a fault of the renderer") from exc
+
+
+def require_probed(name: str, renderer: Renderer) -> None:
+    """Refuse a renderer, after its probe, that no worker could build again or call.
+
+    Raises:
+        RendererError: Its identity is no JSON that reads back as it was, no batch has its size, or
+            no worker the resources that it asks for.
+    """
+    identity, batch_size = renderer.identity(), renderer.batch_size
+    try:
+        is_json = json.loads(json.dumps(identity, allow_nan=False)) == identity
+    except (TypeError, ValueError, RecursionError):
+        is_json = False
+    if not isinstance(identity, Mapping) or not is_json:
+        raise RendererError(
+            f"renderer {name}: its identity is {identity!r:.200}, expected a JSON object that "
+            "reads back as it was written: lists, no tuples; texts as keys; no NaN; this is a "
+            "fault of the renderer"
+        )
+    try:
+        renderer.resources()
+    except ConfigError as exc:
+        raise RendererError(f"renderer {name}: {exc}; this is a fault of the renderer") from exc
+    if type(batch_size) is not int or batch_size < 1:
+        raise RendererError(
+            f"renderer {name}: its batch_size is {batch_size!r:.100}, expected 1 or more; this is "
+            "a fault of the renderer"
+        )

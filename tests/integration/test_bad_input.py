@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -262,7 +263,7 @@ def test_show_refuses_a_key_that_is_none(captions: Path, out: Path) -> None:
     refused(run("show", out, "000000009_000"), "no view 000000009_000")
 
 
-def test_nothing_that_a_set_names_is_run(captions: Path, out: Path) -> None:
+def test_no_renderer_that_a_set_names_is_run(captions: Path, out: Path) -> None:
     """A set may come from anybody, so the module of its renderer is not even imported."""
     foreign = ["--renderer", "tests.renderers:Stripes"]
     small = ["--views-per-subject", "2", "--executor", "inline"]
@@ -273,10 +274,63 @@ def test_nothing_that_a_set_names_is_run(captions: Path, out: Path) -> None:
     for arguments in (["show", out, "000000000_000", "--render"], ["generate", "--out", out]):
         result = run(*arguments)
         assert result.exit_code == 1
-        assert "If you trust it, give --renderer tests.renderers:Stripes" in result.output
-        assert run(*arguments, *foreign).exit_code == 0
-    result = run("show", out, "000000000_000", "--render", "--renderer", "os:system")
+        assert "If you trust it, give --trust tests.renderers:Stripes" in result.output
+        assert run(*arguments, "--trust", "tests.renderers:Stripes").exit_code == 0
+    result = run("show", out, "000000000_000", "--render", "--trust", "os:system")
     assert result.exit_code == 1
+
+
+def test_no_audit_that_a_set_names_is_run(
+    captions: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither one of its identity nor one that was slipped into its settings later."""
+    (tmp_path / "planted_audit.py").write_text(
+        "import pathlib\n"
+        "from pipeline.audits.blank import Blank\n"
+        f"pathlib.Path({str(tmp_path / 'was_run')!r}).touch()\n"
+        "class Planted(Blank):\n    pass\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    planted = "planted_audit:Planted"
+    small = ["--views-per-subject", "2", "--executor", "inline"]
+    stripes = ["--renderer", "tests.renderers:Stripes"]
+    used = ["--set", f"audits.use=['{planted}']"]
+    made = run("generate", "--prompts", captions, "--out", out, *small, *stripes, *used)
+    assert made.exit_code == 0, made.output
+    (tmp_path / "was_run").unlink()
+    del sys.modules["planted_audit"]
+    trust = ["--trust", "tests.renderers:Stripes"]
+    for arguments in (["show", out, "000000000_000", "--render"], ["generate", "--out", out]):
+        result = run(*arguments, *trust)
+        assert result.exit_code == 1
+        assert f"give --trust {planted}" in result.output
+        assert not (tmp_path / "was_run").exists()
+        assert run(*arguments, *trust, "--trust", planted).exit_code == 0
+        (tmp_path / "was_run").unlink(missing_ok=True)
+        sys.modules.pop("planted_audit", None)
+
+
+def test_settings_of_a_set_name_no_code(
+    captions: Path, out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No hash covers the settings of a recipe, so whoever holds a set can change them."""
+    (tmp_path / "slipped.py").write_text(
+        f"import pathlib\npathlib.Path({str(tmp_path / 'was_run')!r}).touch()\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert generate(captions, out).exit_code == 0
+    recipe = json.loads((out / "recipe.json").read_text())
+    recipe["settings"]["audits"] = [{"name": "slipped:Audit"}]
+    (out / "recipe.json").write_text(json.dumps(recipe))
+    run("show", out, "000000000_000", "--render")
+    run("generate", "--out", out)
+    assert not (tmp_path / "was_run").exists()
+
+
+def test_trust_is_for_a_set_alone(captions: Path, out: Path) -> None:
+    result = generate(captions, out, "--trust", "tests.renderers:Stripes")
+    assert result.exit_code == 2
+    assert "--trust is for a set" in result.output
 
 
 def test_verify_can_demand_a_seal(captions: Path, out: Path) -> None:

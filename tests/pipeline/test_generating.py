@@ -32,7 +32,7 @@ def test_drift_names_versions_that_changed_or_were_not_recorded(
         begin(recipe(tmp_path), url)
     now = {"python": "3.9.2", "torch": "2.11.0", "pillow": "12.1.0"}
     monkeypatch.setattr(generating, "_versions", lambda: now)
-    generation = rejoin({"executor": "inline"}, url, trusted=RENDERER)
+    generation = rejoin({"executor": "inline"}, url, trusted=[RENDERER])
     assert generation.drift == [
         "python 3.9.2, the set was begun with 3.9.1",
         "pillow 12.1.0, the version that the set was begun with is not recorded",

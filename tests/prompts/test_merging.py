@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from manifests.columns import DeclaredColumn
 from manifests.errors import CollisionError
 from manifests.rows import SubjectRow
 from prompts.errors import BadPromptError, ConflictingLabelError
@@ -28,7 +29,8 @@ def test_groups_follow_each_other_in_the_order_of_first_appearance() -> None:
 def test_the_first_row_of_a_caption_wins() -> None:
     first = subject("a red fox", licence="CC0-1.0", source="one", values={"avoid": "blur"})
     second = subject("a red fox", 2, licence="MIT", source="two", values={"avoid": "dark"})
-    assert merge_subjects([first, second]) == [
+    avoid = DeclaredColumn("avoid", "string", "what not to show", scope="subject")
+    assert merge_subjects([first, second], [avoid]) == [
         SubjectRow(
             group_index=0,
             group_id=FOX,
@@ -107,3 +109,29 @@ def test_equal_texts_of_two_kinds_are_two_subjects() -> None:
         ("latent", "12", 1),
     ]
     assert rows[0].group_id != rows[1].group_id
+
+
+@pytest.mark.parametrize(
+    ("bad", "words"),
+    [
+        ({"text": 5}, "text is 5"),
+        ({"text": "a\0fox"}, "zero bytes"),
+        ({"text": "a \ud800 fox"}, "halves of characters"),
+        ({"text": "a" * ((1 << 20) + 1)}, "at most 1,048,576 characters"),
+        ({"text": "a", "kind": None}, "kind is None"),
+        ({"text": "a", "label": 3}, "label is 3"),
+        ({"text": "a", "values": {"mood": "calm"}}, "mood is no declared column"),
+        ({"text": "a", "values": {}}, "weight is None, expected a value of type double"),
+        ({"text": "a", "values": {"weight": 1}}, "weight is 1, expected a value of type double"),
+    ],
+)
+def test_subject_that_no_set_can_hold(bad: dict[str, Any], words: str) -> None:
+    weight = DeclaredColumn("weight", "double", "a number", scope="subject")
+    columns = [weight] if words.startswith("weight") else []
+    with refused(BadPromptError, "list.csv, row 1", words):
+        merge_subjects([Subject(where="list.csv, row 1", **bad)], columns)
+
+
+def test_what_is_no_subject() -> None:
+    with refused(BadPromptError, "subject 2 is 'a fox'"):
+        merge_subjects([subject("a"), "a fox"])  # type: ignore[list-item]
