@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from manifests.foundation.errors import SynthError
+from manifests.foundation.errors import PluginError, SynthError
 from manifests.foundation.progress import progress
 from trainer.data.decoding import decode
 from trainer.errors import DataError
@@ -121,6 +121,7 @@ def extract(
         with _progress(split, rank) as on_bytes:
             images = split.images(rank=rank, world=world, on_bytes=on_bytes)
             for batch, pixels in _prepared(images, prepare, batch_size, num_threads):
+                _require_labels(batch, split)
                 part = _encoded(encoder.encode, pixels, batch_size, encoder.device)
                 _require_finite(part, batch, split)
                 values.append(part)
@@ -190,7 +191,19 @@ def _encoded(
     filled = pixels + [pixels[-1]] * (batch_size - len(pixels))
     images = torch.from_numpy(np.stack(filled)).permute(0, 3, 1, 2).contiguous()
     with torch.inference_mode():
-        return encode(images.to(device))[: len(pixels)].float().cpu()
+        features = encode(images.to(device))
+    if not isinstance(features, Tensor) or features.dim() != 2 or len(features) != batch_size:
+        shape = list(features.shape) if isinstance(features, Tensor) else type(features).__name__
+        raise PluginError(f"the encoder gives {shape}, expected one vector for {batch_size} images")
+    return features[: len(pixels)].float().cpu()
+
+
+def _require_labels(batch: list[LabelledImage], split: Split) -> None:
+    for image in batch:
+        if type(image.label) is not int or image.label < 0:
+            raise DataError(
+                f"{split.where}: {image.key}: label {image.label!r:.40}, expected 0 or more"
+            )
 
 
 def _require_finite(values: Tensor, batch: list[LabelledImage], split: Split) -> None:

@@ -1,5 +1,6 @@
 """From a frozen encoder and a labelled set to scores: features first, then every evaluation."""
 
+import json
 import os
 import platform
 from collections.abc import Mapping
@@ -8,11 +9,13 @@ from importlib.metadata import version
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from manifests.foundation.errors import PluginError
 from trainer.classifiers import accuracy_interval
 from trainer.distributed import rank, world_size
 from trainer.errors import DataError
-from trainer.evaluations import ChosenEvaluation, Classes, Evaluation
+from trainer.evaluations import ChosenEvaluation, Classes, Evaluation, Prediction
 from trainer.features import Features, extract
 from trainer.frozen_encoders import FrozenEncoder
 from trainer.labelled_sets import LabelledSet
@@ -48,10 +51,11 @@ def score(
 
     Raises:
         DataError: The evaluation refuses, or the labels of test are not those of train.
+        PluginError: The evaluation does not predict one class for each test image.
     """
     require_known_classes(train, test, classes)
     prediction = evaluation.predict(encoder, train, test.values, classes)
-    assert prediction.labels.shape == test.labels.shape
+    _require_prediction(name, prediction, len(test.labels))
     correct = prediction.labels.cpu() == test.labels
     interval = accuracy_interval(correct, test.group_ids())
     present = torch.bincount(test.labels, minlength=classes.num).double()
@@ -65,6 +69,24 @@ def score(
         num_test=len(correct),
         details={"mean_per_class": float(per_class.mean())} | dict(prediction.details),
     )
+
+
+def _require_prediction(name: str, prediction: Prediction, num_images: int) -> None:
+    """Refuse what no file of scores can hold. Raises PluginError."""
+    labels = getattr(prediction, "labels", None)
+    if not isinstance(labels, Tensor) or labels.dtype.is_floating_point or labels.dim() != 1:
+        raise PluginError(f"evaluation {name}: predicts {labels!r:.100}, expected whole numbers")
+    if len(labels) != num_images:
+        raise PluginError(
+            f"evaluation {name}: {len(labels)} predictions for {num_images} test images"
+        )
+    try:
+        json.dumps(dict(prediction.details), allow_nan=False)
+    except (TypeError, ValueError) as exc:
+        raise PluginError(
+            f"evaluation {name}: its details are {prediction.details!r:.200}, expected JSON "
+            "without NaN"
+        ) from exc
 
 
 def require_known_classes(train: Features | None, test: Features, classes: Classes) -> None:

@@ -55,7 +55,7 @@ def load_plugin(kind: str, table: Mapping[str, Entry], name: str, protocol: type
         )
     try:
         plugin = pkgutil.resolve_name(entry.path)
-    except ImportError as exc:
+    except ModuleNotFoundError as exc:
         # Either the module of the plug-in itself is missing, or a library that it imports.
         if exc.name and entry.path.startswith(exc.name):
             raise PluginError(

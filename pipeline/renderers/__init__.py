@@ -172,9 +172,14 @@ def require_probed(name: str, renderer: Renderer) -> None:
             "fault of the renderer"
         )
     try:
-        renderer.resources()
+        resources = renderer.resources()
     except ConfigError as exc:
         raise RendererError(f"renderer {name}: {exc}; this is a fault of the renderer") from exc
+    if not isinstance(resources, Resources):
+        raise RendererError(
+            f"renderer {name}: its resources are {resources!r:.100}, expected "
+            "pipeline.views.Resources; this is a fault of the renderer"
+        )
     if type(batch_size) is not int or batch_size < 1:
         raise RendererError(
             f"renderer {name}: its batch_size is {batch_size!r:.100}, expected 1 or more; this is "

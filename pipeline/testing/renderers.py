@@ -8,10 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from manifests.columns import of_scope, require_columns, require_values
+from manifests.columns import of_scope, require_values
 from manifests.plan import ViewRequest
-from manifests.schema import TAKEN_NAMES
-from pipeline.renderers import Renderer
+from pipeline.renderers import Renderer, require_declarations, require_probed
 from pipeline.testing.requests import requests_for
 
 _NOT_REPRODUCIBLE = "the renderer does not promise the same pixels again"
@@ -47,13 +46,15 @@ class RendererLaws(ABC):
         )
 
     def test_declared_columns_hold_what_the_renderer_says(self, renderer: Renderer) -> None:
-        columns = renderer.columns()
-        require_columns(columns, TAKEN_NAMES)
         assert renderer.variations()
-        for variation in renderer.variations():
-            require_values(variation, of_scope(columns, "variation"), what="variation")
-        constants = renderer.provenance().constants
-        require_values(constants, of_scope(columns, "set"), what="constants")
+        require_declarations(type(renderer).__name__, renderer)
+
+    def test_a_worker_can_be_built_and_called(self, renderer: Renderer) -> None:
+        require_probed(type(renderer).__name__, renderer)
+        assert all(isinstance(kind, str) for kind in renderer.kinds)
+        assert not isinstance(renderer.kinds, str)
+        for request in self.requests(renderer):
+            hash(renderer.batch_key(request))
 
     def test_one_view_for_each_request_in_their_order(self, renderer: Renderer) -> None:
         requests = self.requests(renderer)

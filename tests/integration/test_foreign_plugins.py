@@ -18,7 +18,7 @@ RENDERERS = {
     "NanIdentity": "expected a JSON object",
     "EmptyBatches": "its batch_size is 0",
     "NoThreads": "threads is 0, expected 1 or more",
-    "NoResources": "TypeError",
+    "NoResources": "its resources are None",
     "ExitsInRender": "no licence key",
     "GivesNone": "TypeError",
     "GivesPixels": "expected a RenderedView",

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Protocol
 
+from manifests.foundation.errors import PluginError
 from manifests.foundation.plugins import Entry
 from trainer.addresses import resolve
 from trainer.data.sources import Source
@@ -31,7 +32,13 @@ def open_source(address: str) -> Source:
     Raises:
         ConfigError: The address has an unknown kind.
         DataError: There is no source, or not one that can be trained on.
+        PluginError: The class of somebody else makes no source.
     """
     kind, place = resolve("source", SOURCES, address, SourceKind, default="shards")
-    source: Source = kind(place)
+    source = kind(place)
+    if not isinstance(source, Source):
+        raise PluginError(
+            f"source {kind.__module__}:{kind.__qualname__}: its instances have no url, root or "
+            "stream; the protocol is trainer.data.sources.Source"
+        )
     return source

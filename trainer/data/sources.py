@@ -12,7 +12,7 @@ class. The laws, which `trainer.testing.sources.SourceLaws` tests for every sour
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,6 +97,7 @@ class GroupStream(Protocol):
         ...
 
 
+@runtime_checkable
 class Source(Protocol):
     """Groups of views under one URL."""
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol, TypeVar, runtime_checkable
 
+from manifests.foundation.errors import PluginError
 from manifests.foundation.plugins import Entry, did_you_mean
 from trainer.addresses import resolve
 from trainer.errors import DataError
@@ -121,9 +122,17 @@ def open_labelled(address: str) -> LabelledSet:
     Raises:
         ConfigError: An address of no known kind.
         DataError: No set is there, or its layout is another one.
+        PluginError: The class of somebody else opens something else.
     """
     kind, place = resolve("labelled set", LABELLED_SETS, address, LabelledSetKind)
-    labelled: LabelledSet = kind.open(place)
+    labelled = kind.open(place)
+    if not isinstance(labelled, LabelledSet) or not all(
+        isinstance(split, Split) for split in labelled.splits.values()
+    ):
+        raise PluginError(
+            f"labelled set {kind.__module__}:{kind.__qualname__}: gives {labelled!r:.100}, "
+            "expected trainer.labelled_sets.LabelledSet with splits that have its Split's members"
+        )
     return labelled
 
 
