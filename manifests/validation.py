@@ -271,7 +271,8 @@ def _check_names(shards: ShardSet, seal: Seal | None) -> Iterator[Problem]:
         named = {*seal.files, *(layout.tar(s.shard) for s in seal.shards)}
         named |= {layout.manifest(summary.shard) for summary in seal.shards}
     for folder in NUMBERED_FOLDERS:
-        for path in shards.store.list(folder):
+        # Not only ordinary files: a glob takes folders, pipes and broken links as well.
+        for path in (f"{folder}/{name}" for name in shards.store.names(folder)):
             if not is_read_by_glob(path):
                 continue
             if named is None and layout.number(path) is None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from manifests.errors import ForeignSetError
 from manifests.foundation.errors import ConfigError
-from manifests.foundation.messages import redact
+from manifests.foundation.messages import redact, shortened
 from manifests.foundation.settings import check
 from manifests.layout import RECIPE
 from manifests.plan import hash_subjects, requests_of
@@ -303,7 +303,9 @@ def _audit_tables(audits: Mapping[str, Any], origin: str) -> dict[str, Any]:
     """The table of each audit in `use`, by name, in the order in which they judge."""
     used = audits["use"]
     if not isinstance(used, list | tuple) or not all(isinstance(name, str) for name in used):
-        raise ConfigError(f"{origin}: audits.use is {used!r:.100}, expected a list of names")
+        raise ConfigError(
+            f"{origin}: audits.use is {shortened(repr(used))}, expected a list of names"
+        )
     tables = {name: values for name, values in audits.items() if name != "use"}
     if unused := sorted({*tables} - {*used}):
         raise ConfigError(

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.foundation.errors import ConfigError, PluginError
+from manifests.foundation.messages import shortened
 from manifests.foundation.settings import check
 from manifests.recipe import Recipe
 from pipeline.audits import Audit, audit_class
@@ -188,6 +189,8 @@ def open_audits(tables: Mapping[str, Any], *, origin: str) -> dict[str, Audit]:
                 "the audit; rename the key"
             )
         if not isinstance(values, Mapping):
-            raise ConfigError(f"{origin}: audits.{name} is {values!r:.100}, expected a table")
+            raise ConfigError(
+                f"{origin}: audits.{name} is {shortened(repr(values))}, expected a table"
+            )
         audits[name] = plugin(check(plugin.Config, values, origin=origin, table=f"audits.{name}"))
     return audits

@@ -25,10 +25,10 @@ def local_path(text: str, *, option: str) -> Path:
         option: Option that it was typed for, for the message.
 
     Raises:
-        ConfigError: It is a URL. `Path` would make the name of a local folder of it, and the
-            secrets in that name could no longer be recognised.
+        ConfigError: It is a URL, or one without its scheme. `Path` would make the name of a local
+            folder of it, and the secrets in that name could no longer be recognised.
     """
-    if "://" in text or _COLLAPSED_URL.match(text):
+    if "://" in text or text.startswith("//") or _COLLAPSED_URL.match(text):
         raise ConfigError(f"{option} {text}: is a URL, expected a path on this machine")
     return Path(text)
 

@@ -1,5 +1,6 @@
 """Text for people: one line, without secrets, and without what a terminal would obey."""
 
+import json
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -18,6 +19,7 @@ _URL = re.compile(
     r"|(?<=[A-Za-z0-9+.-]{2})(?<!file)(?<!local)(?<!wds)(?<!imagefolder)(?<!untrained):/)"
     r"([^\s\"'<>]+)"
 )
+_ENDS_URL = re.compile(r"[\s\"'<>]+")
 _USER = re.compile(r"[^/]*@|[^/@:]*:[^@]*@")  # a password may hold a slash
 _END_OF_SENTENCE = ":;,.)]}"
 """Marks that end the sentence around a URL: they stay when its query is removed."""
@@ -63,6 +65,12 @@ def _split(rest: str) -> tuple[str, str, str, str]:
     return user, address, query[0] if query else "", end
 
 
+def shortened(text: str, max_chars: int = MAX_CHARS) -> str:
+    """At most so many characters of a text. Secrets go first: of a cut URL, none is recognised."""
+    text = redact(text)
+    return text if len(text) <= max_chars else f"{text[:max_chars]}..."
+
+
 @contextmanager
 def hiding(texts: Iterable[str]) -> Iterator[None]:
     """Until the block ends, `redact` also removes the secrets of the URLs in these texts.
@@ -79,14 +87,27 @@ def hiding(texts: Iterable[str]) -> Iterator[None]:
         _hidden = before
 
 
+def hide(text: str) -> None:
+    """Let `redact` remove the secrets of the URLs in a file, line by line, as `hiding` does."""
+    global _hidden
+    _hidden |= {secret for line in text.splitlines() for secret in _secrets(line)}
+
+
 def _secrets(text: str) -> set[str]:
-    """Passwords and query values in the URLs of a text, both percent-encoded and decoded."""
+    """Passwords and query values in the URLs of a text, in every form that a message may have."""
     pieces: set[str] = set()
-    for match in _URL.finditer(text):
-        user, _, query, _ = _split(match[2])
+    # Besides each URL, all that follows the first double slash: a password may hold blanks and
+    # quotes, which end a URL elsewhere, and the scheme may be missing.
+    rests = [match[2] for match in _URL.finditer(text)] + [text.partition("//")[2]]
+    for rest in rests:
+        user, _, query, _ = _split(rest)
         pieces.add(user.removesuffix("@").partition(":")[2])
         pieces |= {value.partition("=")[2] or value for value in re.split(r"[&;#?]", query)}
+    pieces |= {part for piece in pieces for part in _ENDS_URL.split(piece)}
     pieces |= {unquote(piece) for piece in pieces} | {quote(piece, safe="") for piece in pieces}
+    pieces |= {repr(piece)[1:-1] for piece in pieces} | {
+        json.dumps(piece)[1:-1] for piece in pieces
+    }
     return {piece for piece in pieces if len(piece) >= _MIN_SECRET_CHARS}
 
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import read_regular
-from manifests.foundation.messages import MAX_CHARS, one_line
+from manifests.foundation.messages import hide, one_line, shortened
 from manifests.foundation.plugins import did_you_mean
 
 MAX_BYTES = 1_000_000
@@ -52,7 +52,7 @@ def read_settings(
     """
     tree = {} if recipe is None else _read_recipe(recipe)
     for override in overrides:
-        origin = f"--set {_shortened(override)}"
+        origin = f"--set {shortened(override)}"
         key, equals, text = override.partition("=")
         if not equals or not all(part.strip() for part in key.split(".")):
             raise ConfigError(f"{origin}: expected table.key=value")
@@ -69,7 +69,9 @@ def _read_recipe(recipe: Path) -> dict[str, Any]:
     if re.search(r"[A-Za-z][\w+.-]+:/", str(recipe)):
         raise ConfigError("--recipe: is a URL, expected the path of a TOML file on this machine")
     try:
-        return _parse(read_regular(recipe, max_bytes=MAX_BYTES).decode(), str(recipe))
+        text = read_regular(recipe, max_bytes=MAX_BYTES).decode()
+        hide(text)
+        return _parse(text, str(recipe))
     except FileNotFoundError as exc:
         raise ConfigError(f"{recipe}: no such file; give --recipe FILE.toml") from exc
     except OSError as exc:
@@ -154,7 +156,7 @@ def _explain(exc: ValidationError, model: type[BaseModel], origin: str, table: s
         known = getattr(annotation, "model_fields", {})
     # A branch of a union such as `literal['auto']` is no key that a user could look for.
     path += [str(step) for step in error["loc"] if not str(step).startswith("literal[")]
-    key = _shortened(".".join(path))
+    key = shortened(".".join(path))
     if error["type"] == "extra_forbidden":
         name = str(error["loc"][-1])
         return f"{origin}: unknown key {key}{did_you_mean(name, known)}; known: {', '.join(known)}"
@@ -162,11 +164,7 @@ def _explain(exc: ValidationError, model: type[BaseModel], origin: str, table: s
     reason = f"{reason[0].lower()}{reason[1:]}"
     if not key:
         return f"{origin}: {reason}"
-    return f"{origin}: {key} is {_shortened(repr(error['input']))}: {reason}"
-
-
-def _shortened(text: str) -> str:
-    return text if len(text) <= MAX_CHARS else f"{text[:MAX_CHARS]}..."
+    return f"{origin}: {key} is {shortened(repr(error['input']))}: {reason}"
 
 
 def _put(tree: dict[str, Any], key: str, value: Any, origin: str) -> None:

@@ -24,7 +24,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from manifests.foundation.messages import redact
+from manifests.foundation.messages import has_secrets, redact
 from manifests.foundation.plugins import Entry, load_plugin
 from manifests.storage.errors import StoreError
 from manifests.storage.reading import MAX_READ_BYTES
@@ -97,8 +97,11 @@ class Store(Protocol):
         """
         ...
 
-    def names(self) -> tuple[str, ...]:
-        """Sorted names of whatever lies directly under the URL, folders too."""
+    def names(self, folder: str = "") -> tuple[str, ...]:
+        """Sorted names of whatever lies directly in a folder: other folders, pipes and links too.
+
+        Temporary files are left out. A folder that does not exist is empty.
+        """
         ...
 
     def exists(self, path: str) -> bool:
@@ -182,7 +185,16 @@ def open_store(url: str) -> Store:
         raise StoreError(
             f"{redact(url)}: is neither a path nor a URL; a URL begins with {collapsed[1]}://"
         )
-    scheme, separator, _ = url.partition("://")
+    scheme, separator, rest = url.partition("://")
+    if separator:
+        scheme = scheme.lower()
+        url = f"{scheme}://{rest}"
+    is_local = not separator or BACKENDS.get(scheme) is _LOCAL
+    if is_local and (url.startswith("//") or has_secrets(url)):
+        raise StoreError(
+            f"{redact(url)}: neither a path nor a URL; a path has no user, password or query, and "
+            "a URL of another machine begins with a scheme such as s3://"
+        )
     entry = BACKENDS.get(scheme if separator else "file", READ_ONLY)
     # A table of this one entry: a scheme that is not in BACKENDS is a store, too.
     backend: type[Store] = load_plugin("store", {scheme: entry}, scheme, Store)

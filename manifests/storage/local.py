@@ -99,12 +99,12 @@ class LocalStore(Store):
             return {
                 prefix + entry.name: entry.stat().st_size
                 for entry in self._entries(folder)
-                if entry.is_file()
+                if _is_file(entry)
             }
 
-    def names(self) -> tuple[str, ...]:
-        with self._errors(""):
-            return tuple(entry.name for entry in self._entries(""))
+    def names(self, folder: str = "") -> tuple[str, ...]:
+        with self._errors(folder):
+            return tuple(entry.name for entry in self._entries(folder))
 
     def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
         """Files and folders directly in a folder, sorted by name, without temporary files."""
@@ -124,7 +124,10 @@ class LocalStore(Store):
     def create(self, path: str, content: bytes | Path) -> bool:
         final = self.local_path(path)
         with self._errors(path):
-            final.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                final.parent.mkdir(parents=True, exist_ok=True)
+            except FileNotFoundError as exc:  # of a file system like /proc, which makes no folders
+                raise OSError(errno.EACCES, "no folder can be made there") from exc
             # A random name, because two writers may create one file at the same time.
             temporary = final.parent / f"{TEMPORARY_PREFIX}{final.name}-{secrets.token_hex(8)}"
             is_new = True
@@ -179,6 +182,13 @@ def _write(path: Path, content: bytes | Path) -> None:
         os.fsync(target.fileno())
 
 
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link to itself
+        return False
+
+
 def _require_ordinary(where: str, mode: int) -> None:
     if stat.S_ISREG(mode):
         return
@@ -201,6 +211,7 @@ _ADVICE = {
     errno.EOPNOTSUPP: "the file system has no hard links; choose another folder",
     errno.EROFS: "the file system is read-only; choose another folder",
     errno.ENOTDIR: "a file stands where a folder is needed; choose another one",
+    errno.ELOOP: "a link leads to itself; remove it",
     errno.EEXIST: "a file stands where a folder is needed; choose another one",
     errno.EISDIR: "a folder stands where a file is needed; choose another one",
     errno.ENAMETOOLONG: "the file system cannot hold such a long name; choose a shorter folder",

@@ -127,9 +127,9 @@ class RemoteStore(Store):
         size = entry["size"]
         return int(self._fs.size(entry["name"]) if size is None else size)
 
-    def names(self) -> tuple[str, ...]:
-        with self._errors(""):
-            return tuple(self._entries(""))
+    def names(self, folder: str = "") -> tuple[str, ...]:
+        with self._errors(folder):
+            return tuple(self._entries(folder))
 
     def _entries(self, folder: str) -> dict[str, Any]:
         """Entries of fsspec for a folder by name, sorted, without temporary files.

@@ -72,6 +72,7 @@ class ReadingLaws:
         assert store.list("data") == {"data/c": len(CONTENT)}
         assert store.list("data/deeper") == {"data/deeper/d": 1}
         assert store.names() == ("a", "b", "data")
+        assert store.names("data") == ("c", "deeper")
         assert all(store.exists(path) for path in files)
 
     def test_an_absent_file_is_not_found_and_an_absent_folder_is_empty(self) -> None:

@@ -20,23 +20,29 @@ _ENCODERS = {
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("demo"), show_default=True)
+@click.option("--out", default="demo", show_default=True, help="Folder of everything it makes.")
 @click.option("--executor", default="ray", show_default=True, help="ray or inline.")
-def demo(out: Path, executor: str) -> None:
+def demo(out: str, executor: str) -> None:
     """Captions to scores: generate, verify, train, evaluate and report, in a few minutes.
 
     96 captions x 8 views at guidance 4 are rendered by the embedded model; StableRep and two
     baselines learn from them or from real images; all are scored on real handwriting that neither
     the generator nor an encoder has seen.
     """
+    from manifests.foundation.errors import ConfigError
+    from manifests.foundation.files import local_path
     from prompts.lists import EMBEDDED_LIST
 
     start = time.monotonic()
-    out.mkdir(parents=True, exist_ok=True)
+    folder = local_path(out, option="--out")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"--out {folder}: cannot be made ({exc.strerror}); give another") from exc
 
     def quoted(name: str) -> str:
-        """Path of a file or folder in `out`, as it stands in a command line."""
-        return shlex.quote(str(out / name))
+        """Path of a file or folder in `--out`, as it stands in a command line."""
+        return shlex.quote(str(folder / name))
 
     views, real = quoted("set"), quoted("handwriting")
     generate = (
@@ -65,7 +71,7 @@ def demo(out: Path, executor: str) -> None:
         if done.returncode:
             # A negative status is a signal; as in a shell, that becomes 128 and its number.
             raise SystemExit(done.returncode if done.returncode > 0 else 128 - done.returncode)
-    _show(out, time.monotonic() - start)
+    _show(folder, time.monotonic() - start)
 
 
 def _show(out: Path, elapsed_s: float) -> None:

@@ -29,7 +29,7 @@ def show(
     from rich.text import Text
 
     from manifests.foundation.files import local_path, write_output
-    from manifests.foundation.messages import printable
+    from manifests.foundation.messages import printable, redact
     from manifests.schema import manifest_columns
     from manifests.shard_set import ShardSet
     from pipeline.encoding import decode
@@ -42,7 +42,7 @@ def show(
     names = [column.name for column in manifest_columns(shards.recipe.identity.columns)]
     for name in names:
         # In a plain string rich would replace markup and emoji codes; a Text is shown as it is.
-        table.add_row(name, Text(printable(str(row.get(name)))))
+        table.add_row(name, Text(printable(redact(str(row.get(name))))))
     console = Console()
     console.print(table)
     if row.is_ok:

@@ -5,6 +5,7 @@ are in `test_bit_flips.py`.
 """
 
 import json
+import os
 import tarfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -521,6 +522,25 @@ def test_a_shard_that_was_sealed_and_is_gone_is_reported(sealed: ShardSet) -> No
 def test_a_file_that_the_seal_does_not_name_is_reported(sealed: ShardSet, path: str) -> None:
     sealed.store.create(path, b"stock readers would read it")
     assert kinds(sealed) == [(path, "foreign")]
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "dead link", "endless link", "link to itself"])
+@pytest.mark.parametrize("path", ["data/extra.tar", "failed/extra.json"])
+def test_what_is_no_file_but_has_the_name_of_one_is_reported(
+    sealed: ShardSet, path: str, kind: str
+) -> None:
+    """A glob would take it. The fault that comes after it is found all the same."""
+    strange = Path(sealed.store.url, path)
+    strange.parent.mkdir(exist_ok=True)
+    if kind == "pipe":
+        os.mkfifo(strange)
+    elif kind == "folder":
+        strange.mkdir()
+    else:
+        targets = {"dead link": "nowhere", "endless link": "/dev/zero"}
+        strange.symlink_to(targets.get(kind, strange))
+    sealed.store.create("stats/000002.json", b"{}")
+    assert sorted(kinds(sealed)) == sorted([(path, "foreign"), ("stats/000002.json", "foreign")])
 
 
 @pytest.mark.parametrize("path", ["README.md", "data/sizes.json", "stats/000000.json"])

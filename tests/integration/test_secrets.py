@@ -1,5 +1,6 @@
 """No command shows or stores a secret that a URL carries, however the URL is spelled."""
 
+import json
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -43,6 +44,10 @@ URLS = [
     f"memory://x?sig={CANARY}",
     f"simplecache::s3://key:{CANARY}@bucket/x",
     f"pipe:curl https://user:{CANARY}@{NOBODY}/x",
+    f"s3://key:{CANARY} with a blank@bucket/x",
+    f"s3://key:{CANARY}'\"<in quotes>@bucket/x",
+    f"s3://key:{CANARY * 50}@bucket/x",
+    f"//key:{CANARY}@bucket/x",
 ]
 
 Arguments = Callable[[str, Path], list[str]]
@@ -61,6 +66,12 @@ COMMANDS: dict[str, Arguments] = {
     "generate --model": lambda url, folder: generate(folder, "--model", url),
     "generate --recipe": lambda url, folder: generate(folder, "--recipe", url),
     "generate --set": lambda url, folder: generate(folder, "--set", f"prompts.fiel={url}"),
+    "generate --set audits": lambda url, folder: generate(
+        folder, "--set", f"audits.use={json.dumps(url)}"
+    ),
+    "generate --set URL": lambda url, folder: generate(folder, "--set", url),
+    "handwriting": lambda url, folder: ["handwriting", "--out", url],
+    "demo": lambda url, folder: ["demo", "--out", url],
     "train": lambda url, folder: ["train", url, "--out", f"{folder}/run"],
     "train wds": lambda url, folder: ["train", f"wds:{url}", "--out", f"{folder}/run"],
     "train --out": lambda url, folder: ["train", f"{folder}/set", "--out", url],

@@ -195,3 +195,26 @@ def test_an_error_of_the_disk_is_one_line_and_leaves_nothing_half_written(
     assert tree(store.url) == {}
     assert store.create("data/a.tar", b"content")
     assert tree(store.url) == {"data/a.tar": b"content"}
+
+
+@pytest.mark.parametrize(
+    "url", ["//KEY:SECRET@host/set", "file://KEY:SECRET@/set", "local://host/set?sig=SECRET"]
+)
+def test_a_path_with_the_secrets_of_a_url_is_refused(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would be the name of a folder, in which the secrets could no longer be recognised."""
+    monkeypatch.chdir(tmp_path)
+    with refused(StoreError, "neither a path nor a URL"):
+        open_store(url)
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_the_letters_of_a_scheme_may_be_large(tmp_path: Path) -> None:
+    open_store(f"FILE://{tmp_path}").create("a", b"content")
+    assert open_store(str(tmp_path)).read("a") == b"content"
+
+
+def test_a_file_system_that_makes_no_folders_is_refused_in_one_line() -> None:
+    with refused(StoreError, "/proc/set/a: no folder can be made there"):
+        open_store("/proc/set").create("a", b"")
