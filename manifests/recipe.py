@@ -254,6 +254,8 @@ def read_versioned(data: bytes, *, where: str) -> dict[str, Any]:
     """
     try:
         document = json.loads(data)
+        # Python reads what is no JSON (NaN) and what no file can hold: 1e999, halves of characters.
+        json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as exc:
         raise CorruptError(f"{where}: not JSON ({exc}); restore it") from exc
     if not isinstance(document, dict) or document.get("format") != FORMAT:

@@ -28,7 +28,11 @@ def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
     if seal is None:
         _write_seal(shards, incomplete)
         seal = shards.seal()  # read back: another writer may have created it first
-        assert seal is not None
+        if seal is None:
+            raise CorruptError(
+                f"{shards.store.at(SEAL)}: the name is taken by something that is no file, such as "
+                "a dead link; remove it and run the same command again"
+            )
     # Also for a set that was sealed before, whose writer may have been killed right after the seal.
     for path, content in derived_files(shards.recipe.identity, seal).items():
         if not shards.store.exists(path):

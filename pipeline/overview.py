@@ -11,6 +11,7 @@ from typing import Any
 
 from manifests.errors import CorruptError
 from manifests.shard_set import ShardSet
+from manifests.storage.errors import StoreError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,5 +114,5 @@ def _errors_in(shards: ShardSet, path: str) -> list[str]:
 def _read_json(shards: ShardSet, path: str) -> Any:
     try:
         return json.loads(shards.store.read(path))
-    except (FileNotFoundError, CorruptError, ValueError, RecursionError):
+    except (FileNotFoundError, CorruptError, StoreError, ValueError, RecursionError):
         return None

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from manifests.foundation.files import TEMPORARY_PREFIX, whole_file
+from manifests.foundation.files import TEMPORARY_PREFIX, require_regular, whole_file
 from manifests.foundation.messages import one_line
 from trainer.errors import CheckpointError
 
@@ -48,6 +48,7 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: It cannot be read, or it holds more than tensors and plain values.
     """
     try:
+        require_regular(path)
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as exc:  # a damaged file fails in pickle, in zip or in torch
         raise CheckpointError(

@@ -8,11 +8,13 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from manifests.foundation.files import write_whole
+from manifests.foundation.files import read_regular, write_whole
 from trainer.errors import CheckpointError
 
 FILE = "metrics.jsonl"
 BOARD = "tensorboard"
+MAX_BYTES = 4 << 30
+"""Largest `metrics.jsonl` that is read."""
 
 
 class Metrics:
@@ -61,13 +63,15 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     The last line may be cut, because the run may have been killed while it wrote; it is left out.
 
     Raises:
-        CheckpointError: Another line is not an object with a step.
+        CheckpointError: Another line is not an object with a step, or the file cannot be read.
     """
     path = run / FILE
     try:
-        lines = path.read_bytes().split(b"\n")
+        lines = read_regular(path, max_bytes=MAX_BYTES).split(b"\n")
     except FileNotFoundError:
         return []
+    except OSError as exc:
+        raise CheckpointError(f"{path}: cannot be read ({exc.strerror}); remove it") from exc
     # What follows the last line end is a line that was cut, or nothing.
     parsed = [_parsed(line) for line in lines[:-1]]
     if None in parsed:

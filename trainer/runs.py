@@ -1,10 +1,12 @@
 """The run folder: records recipe and surroundings, and refuses to resume under another recipe."""
 
 import json
+import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,13 +15,15 @@ from typing import Any
 import torch
 
 from manifests.foundation.differences import differing_keys
-from manifests.foundation.files import TEMPORARY_PREFIX, write_whole
+from manifests.foundation.files import TEMPORARY_PREFIX, read_regular, write_whole
 from manifests.foundation.messages import one_line
 from trainer import checkpointing, metrics
 from trainer.errors import CheckpointError
 
 FILE = "run.json"
 SCORES = "scores"
+MAX_BYTES = 64 << 20
+"""Largest `run.json` that is read."""
 
 _RESTORE = "restore it from a copy, or remove the folder to start over"
 
@@ -49,6 +53,9 @@ def enter_run(
     """
     path = run / FILE
     was_run = path.exists()
+    for name in _OWN_FOLDERS:
+        if os.path.lexists(run / name) and not (run / name).is_dir():
+            raise CheckpointError(f"{run / name}: is no folder, and a run needs one; remove it")
     if fresh and was_run:
         read_run(run)  # removes nothing from a folder that is not a run
         _remove(run, exports)
@@ -84,11 +91,29 @@ def enter_run(
     _write(path, document)
 
 
+@contextmanager
+def writing(run: Path) -> Iterator[None]:
+    """Report in one line what the file system refuses inside the folder of a run.
+
+    Raises:
+        CheckpointError: A full disk, a folder in the place of a file, and the like.
+    """
+    try:
+        yield
+    except OSError as exc:
+        path = Path(os.fsdecode(exc.filename2 or exc.filename or ""))
+        if run not in (path, *path.parents):
+            raise
+        raise CheckpointError(
+            f"{path}: cannot be written ({exc.strerror}); mend it and run the same command again"
+        ) from exc
+
+
 def read_run(run: Path) -> dict[str, Any]:
     """The document `run.json` of a run. Raises CheckpointError if it is missing or damaged."""
     path = run / FILE
     try:
-        document = json.loads(path.read_text("utf-8"))
+        document = json.loads(read_regular(path, max_bytes=MAX_BYTES))
         if isinstance(document["identity"], dict) and isinstance(document["sessions"], list):
             return dict(document)
     except FileNotFoundError as exc:

@@ -40,20 +40,29 @@ def read_regular(path: Path, *, max_bytes: int) -> bytes:
         OSError: The file cannot be read, is larger, changes while it is read, or is no regular
             file; `strerror` says which of these.
     """
-    # Looked at before it is opened: opening a named pipe would block, and a device may never end.
-    facts = path.stat()
-    mode = facts.st_mode
-    if stat.S_ISDIR(mode):
-        raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file")
-    if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "is a pipe or a device, expected a regular file")
-    if facts.st_size > max_bytes:
+    size = require_regular(path)
+    if size > max_bytes:
         raise OSError(errno.EFBIG, f"is larger than {max_bytes:,} bytes")
     with path.open("rb") as file:
-        data = file.read(facts.st_size + 1)  # one byte more shows that the file has grown
-    if len(data) != facts.st_size:
+        data = file.read(size + 1)  # one byte more shows that the file has grown
+    if len(data) != size:
         raise OSError(errno.EIO, "changed while it was read")
     return data
+
+
+def require_regular(path: Path) -> int:
+    """The size of a regular file in bytes, for a caller that lets a library open it.
+
+    Raises:
+        OSError: It is no regular file, or cannot be looked at. Opening a named pipe would block,
+            and a device may never end.
+    """
+    facts = path.stat()
+    if stat.S_ISDIR(facts.st_mode):
+        raise IsADirectoryError(errno.EISDIR, "is a folder, expected a file")
+    if not stat.S_ISREG(facts.st_mode):
+        raise OSError(errno.EINVAL, "is a pipe or a device, expected a regular file")
+    return facts.st_size
 
 
 def write_whole(path: Path, data: bytes) -> None:

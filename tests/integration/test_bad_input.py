@@ -1,6 +1,7 @@
 """Bad input ends in one line that says what, where and what to do, and leaves no half of a set."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -410,3 +411,65 @@ def test_a_module_in_the_working_directory_is_not_imported(captions: Path, out: 
     assert done.returncode == 1
     assert "planted code ran" not in done.stdout + done.stderr
     assert "renderer planted:Renderer" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e999", '"\\ud800"'])
+@pytest.mark.parametrize("table", ["environment", "settings", "subject_files"])
+def test_what_is_no_json_in_a_recipe(value: str, table: str, captions: Path, out: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    recipe = (out / "recipe.json").read_text()
+    (out / "recipe.json").write_text(
+        recipe.replace(f'"{table}": {{', f'"{table}": {{"x": {value},')
+    )
+    for arguments in (["status", out], ["verify", out], ["report", out, "--out", out / "r.html"]):
+        refused(run(*arguments), "recipe.json: not JSON")
+
+
+def test_threads_that_no_machine_has(captions: Path, out: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    recipe = json.loads((out / "recipe.json").read_text())
+    for value in (0, -1, 1.5, True, "2", None):
+        recipe["settings"]["resources"]["threads"] = value
+        (out / "recipe.json").write_text(json.dumps(recipe))
+        refused(run("generate", "--out", out), "does not hold the settings of a renderer")
+
+
+def test_a_dead_link_in_the_place_of_the_seal(captions: Path, out: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    (out / "dataset.json").unlink()
+    (out / "dataset.json").symlink_to("nowhere")
+    refused(run("generate", "--out", out), "dataset.json", "a dead link")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder"])
+def test_statistics_that_cannot_be_read_are_left_out(
+    kind: str, captions: Path, out: Path, tmp_path: Path
+) -> None:
+    assert generate(captions, out).exit_code == 0
+    stats = out / "stats/000000.json"
+    stats.unlink()
+    os.mkfifo(stats) if kind == "pipe" else stats.mkdir()
+    assert run("status", out).exit_code == 0
+    assert run("report", out, "--out", tmp_path / "r.html").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["demo", "--out", "/dev/null"],
+        ["demo", "--out", "/proc/x"],
+        ["handwriting", "--out", "/proc/x"],
+        ["handwriting", "--out", "x" * 300],
+        ["generate", "--out", "/proc/x"],
+    ],
+)
+def test_a_place_where_nothing_can_be_made(
+    arguments: list[str], captions: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    if arguments[0] == "generate":
+        arguments = [*arguments, "--prompts", str(captions), "--executor", "inline"]
+    result = run(*arguments)
+    assert result.exit_code == 1
+    assert result.output.splitlines()[-1].startswith("Error: ")
+    assert "Traceback" not in result.output

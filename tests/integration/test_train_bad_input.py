@@ -1,6 +1,8 @@
 """Whatever is wrong with a training is reported in one line, before anything is written."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
@@ -483,3 +485,48 @@ def test_exported_encoder_of_another_architecture(url: str, tmp_path: Path) -> N
         "evaluate", tmp_path / "run", "--on", f"imagefolder:{folder}", "--with", "knn",
         parts=("encoder.safetensors", "not the weights of synth_small_conv"),
     )  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "file", "link to itself"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("run.json", "metrics.jsonl", "encoder.json", "encoder.safetensors"),
+        *("checkpoints", "tensorboard", "checkpoints/step-000000002.pt"),
+    ],
+)
+def test_strange_things_in_the_folder_of_a_run(
+    name: str, kind: str, url: str, tmp_path: Path
+) -> None:
+    """A process that hangs or fills the memory fails here, too."""
+    out = tmp_path / "run"
+    arguments = ("train", url, "--out", out, *SMALL)
+    assert run(*arguments)[0] == 0
+    strange = out / name
+    if strange.is_dir():
+        shutil.rmtree(strange)
+    else:
+        strange.unlink()
+    if kind == "pipe":
+        os.mkfifo(strange)
+    elif kind == "folder":
+        strange.mkdir()
+    elif kind == "file":
+        strange.write_bytes(b"")
+    else:
+        strange.symlink_to(strange)
+    status, output = run(*arguments)
+    assert "Traceback" not in output
+    # What a run writes anew may be replaced, and folders are what two of the names stand for.
+    if status:
+        (line,) = [line for line in output.splitlines() if line.startswith("Error:")]
+        assert str(strange) in line or name == "run.json"
+
+
+def test_a_recipe_of_5000_characters_is_no_traceback(url: str, tmp_path: Path) -> None:
+    refused(
+        "train", url, "--out", tmp_path / "run", "--recipe", "x" * 5000, parts=("no such file",)
+    )
+    status, output = run("train", url, "--out", tmp_path / ("y" * 5000), *SMALL)
+    assert status == 1
+    assert output.startswith("Error: ")

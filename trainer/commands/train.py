@@ -58,6 +58,7 @@ def train(
     from trainer.loop import train as run_training
     from trainer.planning import make_plan
     from trainer.recipes import find_recipe
+    from trainer.runs import writing
 
     keys = {
         "objective.name": flags["objective"],
@@ -88,9 +89,10 @@ def train(
             if bar:
                 bar[0](1)
 
-        done = run_training(
-            plan, folder, device=device, fresh=fresh, on_begin=begin, on_step=advance
-        )
+        with writing(folder):
+            done = run_training(
+                plan, folder, device=device, fresh=fresh, on_begin=begin, on_step=advance
+            )
     if not done:
         if is_first:
             click.echo(

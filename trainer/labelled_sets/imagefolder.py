@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from manifests.foundation.files import local_path
+from manifests.foundation.files import local_path, read_regular
 from manifests.foundation.plugins import did_you_mean
 from trainer.errors import DataError
 from trainer.labelled_sets import SUFFIXES, LabelledImage, LabelledSet, OnBytes, Split, share
+
+MAX_IMAGE_BYTES = 256 << 20
+"""Largest picture that is read."""
 
 
 class ImageFolder:
@@ -84,7 +87,7 @@ class FolderSplit:
         """See Split."""
         for path, label in share(self.files, rank, world):
             try:
-                data = path.read_bytes()
+                data = read_regular(path, max_bytes=MAX_IMAGE_BYTES)
             except OSError as exc:
                 raise DataError(f"{path}: cannot be read ({exc.strerror})") from exc
             on_bytes(len(data) * world)  # the other ranks read as much in the same time

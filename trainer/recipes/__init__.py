@@ -5,11 +5,13 @@ working directory. A recipe that has `extends = "NAME"` at its top holds only wh
 other recipe.
 """
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from manifests.foundation.errors import ConfigError
+from manifests.foundation.messages import shortened
 from manifests.foundation.plugins import did_you_mean
 from manifests.foundation.settings import read_settings
 
@@ -30,12 +32,12 @@ def find_recipe(name: str) -> Path:
         ConfigError: Neither a file nor the name of a recipe of this package.
     """
     path = Path(name)
-    if path.suffix == ".toml" or path.is_file():
+    if path.suffix == ".toml" or os.path.isfile(path):
         return path
     shipped = {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
     if name not in shipped:
         raise ConfigError(
-            f"--recipe {name}: no such file, and the recipes of this package are "
+            f"--recipe {shortened(name)}: no such file, and the recipes of this package are "
             f"{', '.join(shipped)}"
             f"{did_you_mean(name, shipped)}"
         )
