@@ -356,8 +356,10 @@ def _drift(recorded: Mapping[str, Any]) -> list[str]:
     before = recorded.get("versions")
     if not isinstance(before, Mapping):
         return []
-    lines = []
-    for name, now in _versions().items():
+    lines, installed = [], _versions()
+    for name in sorted(before.keys() - installed.keys()):
+        lines.append(f"{name} is not installed, the set was begun with {before[name]}")
+    for name, now in installed.items():
         if name not in before:
             lines.append(f"{name} {now}, the version that the set was begun with is not recorded")
         elif now != before[name]:

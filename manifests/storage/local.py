@@ -38,7 +38,7 @@ class LocalStore(Store):
     lists_temporaries = True
 
     def __init__(self, url: str) -> None:
-        self._url = redact(url).rstrip("/")
+        self._url = redact(url).rstrip("/") or "/"
         scheme = next((prefix for prefix in _SCHEMES if url.startswith(prefix)), "")
         self._root = Path(os.path.abspath(os.path.expanduser(url.removeprefix(scheme))))
 

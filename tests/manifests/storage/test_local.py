@@ -218,3 +218,7 @@ def test_the_letters_of_a_scheme_may_be_large(tmp_path: Path) -> None:
 def test_a_file_system_that_makes_no_folders_is_refused_in_one_line() -> None:
     with refused(StoreError, "/proc/set/a: no folder can be made there"):
         open_store("/proc/set").create("a", b"")
+
+
+def test_the_root_of_the_file_system_has_a_name() -> None:
+    assert open_store("/").url == "/"
