@@ -9,8 +9,7 @@ from tests.labelled_sets import png
 from trainer.evaluations import Prediction
 from trainer.frozen_encoders import FrozenEncoder
 from trainer.labelled_sets import LabelledImage, LabelledSet
-from trainer.models.head import HeadConfig
-from trainer.objectives.contrastive import SimCLR
+from trainer.objectives import ObjectiveModule
 
 
 class NoSource:
@@ -18,14 +17,17 @@ class NoSource:
         pass
 
 
-class RaisingConfig(HeadConfig):
+class RaisingConfig(Table):
     name: str
 
 
-class RaisingObjective(SimCLR):
+class RaisingObjective(ObjectiveModule):
     Config = RaisingConfig
 
-    def __call__(self, towers: Any, batch: Any) -> Any:
+    def __init__(self, config: Any, towers: Any, classes: Any) -> None:
+        super().__init__()
+
+    def forward(self, towers: Any, batch: Any) -> Any:
         raise KeyError("temperature")
 
 

@@ -9,6 +9,7 @@ from manifests.foundation.plugins import Entry
 from tests.sets import refused
 from trainer.addresses import resolve
 from trainer.data.opening import open_source
+from trainer.data.sources import Demand, GroupStream
 from trainer.errors import TrainerError
 
 
@@ -84,6 +85,9 @@ class Gallery:
 
     def __init__(self, url: str) -> None:
         self.url, self.root = url, "0" * 64
+
+    def stream(self, demand: Demand) -> GroupStream:
+        raise NotImplementedError
 
 
 def test_sources_are_opened_by_kind_too() -> None:
