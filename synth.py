@@ -22,6 +22,7 @@ COMMANDS = {
     "train": "trainer.commands.train:train",
     "evaluate": "trainer.commands.evaluate:evaluate",
     "handwriting": "pipeline.commands.handwriting:handwriting",
+    "pictograms": "pipeline.commands.pictograms:pictograms",
     "demo": "pipeline.commands.demo:demo",
 }
 

@@ -459,6 +459,7 @@ def test_statistics_that_cannot_be_read_are_left_out(
         ["demo", "--out", "/dev/null"],
         ["demo", "--out", "/proc/x"],
         ["handwriting", "--out", "/proc/x"],
+        ["pictograms", "--out", "/proc/x"],
         ["handwriting", "--out", "x" * 300],
         ["generate", "--out", "/proc/x"],
     ],

@@ -71,6 +71,7 @@ COMMANDS: dict[str, Arguments] = {
     ),
     "generate --set URL": lambda url, folder: generate(folder, "--set", url),
     "handwriting": lambda url, folder: ["handwriting", "--out", url],
+    "pictograms": lambda url, folder: ["pictograms", "--out", url],
     "demo": lambda url, folder: ["demo", "--out", url],
     "train": lambda url, folder: ["train", url, "--out", f"{folder}/run"],
     "train wds": lambda url, folder: ["train", f"wds:{url}", "--out", f"{folder}/run"],

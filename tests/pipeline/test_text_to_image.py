@@ -116,6 +116,17 @@ def test_guidance_that_a_distilled_model_ignores_is_refused(sd: Path) -> None:
     renderer(sd, guidance=(0.0, 1.0)).check([])
 
 
+def test_words_that_the_model_does_not_know_are_named_once(
+    sd: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (sd / "words.txt").write_text("a\npenguin\n")
+    view_requests = requests(["a penguin", "a pengiun"], views_per_subject=2)
+    with caplog.at_level("WARNING"):
+        renderer(sd).check([request.subject for request in view_requests])
+    (record,) = caplog.records
+    assert "does not know 'pengiun' (nearest: penguin)" in record.getMessage()
+
+
 def test_non_finite_pixels_are_marked(sd: Path) -> None:
     path = sd / "unet" / "diffusion_pytorch_model.safetensors"
     weights = load_file(path)

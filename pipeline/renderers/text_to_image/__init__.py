@@ -17,6 +17,7 @@ from manifests.columns import DeclaredColumn, Value
 from manifests.foundation.messages import one_line
 from manifests.rows import SubjectRow
 from pipeline.batching import batches, fill_up
+from pipeline.embedded import vocabulary
 from pipeline.errors import ModelError, RenderError, RenderMemoryError
 from pipeline.models import find_model
 from pipeline.renderers import Renderer
@@ -66,10 +67,13 @@ class TextToImage(Renderer):
         return [{"guidance_scale": scale} for scale in self.config.guidance]
 
     def check(self, subjects: Sequence[SubjectRow]) -> None:
-        """Refuse what this model would ignore. Raises ConfigError."""
+        """Refuse what this model would ignore, warn of unknown words. Raises ConfigError."""
         of_subjects = any(subject.values["negative_prompt"] for subject in subjects)
         has_negative_prompts = of_subjects or bool(self.config.negative_prompt)
         self._architecture.check_guidance(self.config.guidance, has_negative_prompts)
+        unknown = vocabulary.warning(self.model.folder, (subject.text for subject in subjects))
+        if unknown:
+            log.warning("%s: %s", self.model.name, unknown)
 
     def frozen(self) -> TextToImageConfig:
         """The configuration with the device and dtype that `auto` stands for here."""

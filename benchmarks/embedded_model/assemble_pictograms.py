@@ -1,0 +1,35 @@
+"""Make a model folder from the states of training, with the averaged weights, in half precision.
+
+python -m benchmarks.embedded_model.assemble_pictograms STATE DECODER_STATE OUT
+"""
+
+import sys
+from pathlib import Path
+
+import torch
+
+from benchmarks.embedded_model.assemble import assemble
+from benchmarks.embedded_model.pictogram_parts import build_parts
+from pipeline.embedded.captions import words
+from pipeline.embedded.vocabulary import WORDS_FILE
+
+
+def main(state: Path, decoder: Path, out: Path) -> None:
+    """Write the folder; it may be there already."""
+    parts = build_parts()
+    reading = torch.load(state / "reading.pt", weights_only=True)
+    parts.text_encoder.load_state_dict(reading["text_encoder"])
+    saved = torch.load(state / "state.pt", weights_only=True)
+    with torch.no_grad():
+        for weight, average in zip(parts.unet.parameters(), saved["averages"], strict=True):
+            weight.copy_(average)
+    parts.vae.decoder.load_state_dict(torch.load(decoder / "decoder.pt", weights_only=True))
+    for module in (parts.unet, parts.vae, parts.text_encoder):
+        module.half()
+    assemble(parts, out)
+    (out / WORDS_FILE).write_text("".join(f"{word}\n" for word in sorted(words())))
+    print(f"{out}: step {saved['step']}")
+
+
+if __name__ == "__main__":
+    main(*(Path(argument) for argument in sys.argv[1:4]))
