@@ -69,7 +69,7 @@ def test_contributed_renderer_works_as_shown(tmp_path: Path) -> None:
         "--views-per-subject 2 --executor inline && synth verify set --sealed"
     )
     assert "all right: 4 views" in shell(generate, tmp_path, tmp_path)
-    assert "8 passed" in shell("python -m pytest -q test_gradient.py", tmp_path, tmp_path)
+    assert "9 passed" in shell("python -m pytest -q test_gradient.py", tmp_path, tmp_path)
 
 
 def test_contributed_objective_works_as_shown(tmp_path: Path) -> None:
