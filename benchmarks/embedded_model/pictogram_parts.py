@@ -17,7 +17,9 @@ from pipeline.embedded.captions import words
 
 TOKENS = 16
 TEXT_WIDTH = 96
-WIDTHS = (48, 128)
+WIDTHS = (64, 128)
+CODE_WIDTH = 512
+"""Of time embedding and pooled text: wide enough that each concept has a direction of its own."""
 LATENT_PX = 16
 LATENT_CHANNELS = 12
 LATENT_SCALE = 20.0
@@ -139,6 +141,7 @@ def build_parts() -> Parts:
         addition_embed_type="text",
         addition_embed_type_num_heads=4,
         resnet_time_scale_shift="scale_shift",
+        time_embedding_dim=CODE_WIDTH,
     )
     return Parts(
         tokenizer=tokenizer,
