@@ -18,8 +18,21 @@ PAPER_RATES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5)
 NORMAL_975 = 1.959963984540054
 """97.5 % point of the normal distribution: two of them make a 95 % interval."""
 
+NUM_RANKED = 5
+"""Classes of an image that a ranking holds: enough for top-5."""
+
 _BATCH_NORM_EPS = 1e-6
 _LOW_32_BITS = 0xFFFFFFFF
+
+
+def rank_classes(
+    scores: Float[Tensor, "images classes"],
+) -> Int[Tensor, "images ranks"]:
+    """The NUM_RANKED most likely classes, or all if there are fewer, the most likely first.
+
+    Of two classes with equal scores the lower one comes first.
+    """
+    return scores.sort(dim=1, descending=True, stable=True).indices[:, :NUM_RANKED]
 
 
 def predict_knn(
@@ -32,12 +45,13 @@ def predict_knn(
     temperature: float = 0.07,
     chunk_queries: int = 256,
     chunk_bank: int = 16_384,
-) -> Int[Tensor, " queries"]:
-    """Class of each query by a weighted vote of its nearest neighbours in the bank.
+) -> Int[Tensor, "queries ranks"]:
+    """Classes of each query by a weighted vote of its nearest neighbours in the bank.
 
     A neighbour of cosine similarity s votes with exp(s / temperature). If images of the bank are
-    equally near, the ones that come first in it are taken; if two classes have equal votes, the
-    lower one wins. No more than `chunk_queries` x `chunk_bank` similarities are in memory at once.
+    equally near, the ones that come first in it are taken. Classes are ranked by `rank_classes`;
+    those without a vote come last. No more than `chunk_queries` x `chunk_bank` similarities are in
+    memory at once.
 
     Source: Wu et al. 2018, arXiv:1805.01978, section 3.4; DINO's eval_knn.py, whose k is 20.
     """
@@ -50,8 +64,8 @@ def predict_knn(
         # In double precision: at a low temperature exp(1 / temperature) overflows float32.
         votes = (similarity.double() / temperature).exp()  # [queries, neighbours]
         one_hot = F.one_hot(bank_labels[rows], num_classes).double()
-        predicted.append((votes[:, None, :] @ one_hot).squeeze(1).argmax(dim=1))
-    return torch.cat(predicted) if predicted else bank_labels[:0]
+        predicted.append(rank_classes((votes[:, None, :] @ one_hot).squeeze(1)))
+    return torch.cat(predicted) if predicted else bank_labels.new_empty((0, 1))
 
 
 def _nearest(
@@ -114,9 +128,9 @@ class Probe:
 
     def predict(
         self, values: Float[Tensor, "images embed_dim"], *, chunk: int = 4096
-    ) -> Int[Tensor, "images heads"]:
-        """The most likely class according to every head."""
-        parts = [self.logits(part).argmax(dim=2) for part in torch.split(values, chunk)]
+    ) -> Int[Tensor, "images ranks"]:
+        """The most likely classes according to the first head, the most likely first."""
+        parts = [rank_classes(self.logits(part)[:, 0]) for part in torch.split(values, chunk)]
         return torch.cat(parts)
 
 

@@ -22,6 +22,7 @@ MAX_BYTES = 16 << 20
 class _ScoredSet(BaseModel):
     model_config = ConfigDict(strict=True)
     name: str
+    train_split: str
     test_split: str
     num_classes: int
     train: dict[str, Any] | None
@@ -43,19 +44,25 @@ class _Document(BaseModel):
     scores: list[_Score]
 
 
-def scores_path(run: Path | None, set_name: str, test_split: str) -> Path | None:
+def scores_path(
+    run: Path | None, set_name: str, *, train_split: str, test_split: str
+) -> Path | None:
     """Default path of the scores: inside the run, or None if the encoder is not from a run.
 
-    Example: run `r`, set `wds:s3://bucket/cars` and split `test` give `r/scores/cars-test.json`.
+    Example: run `r`, set `wds:s3://bucket/cars` and split `test` give `r/scores/cars-test.json`,
+    and `r/scores/cars-shot-test.json` if the classifiers learned from the split `shot`.
     """
     if run is None:
         return None
     # The last part of an address, with nothing in it that could leave the folder or hide the file.
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", re.split(r"[/:]", set_name)[-1]).strip("-.")
-    return run / "scores" / f"{name or 'set'}-{test_split}.json"
+    splits = test_split if train_split == "train" else f"{train_split}-{test_split}"
+    return run / "scores" / f"{name or 'set'}-{splits}.json"
 
 
-def read_scores(path: Path, *, set_name: str, test_split: str) -> dict[str, Any] | None:
+def read_scores(
+    path: Path, *, set_name: str, train_split: str, test_split: str
+) -> dict[str, Any] | None:
     """The scores in a file, or None if there is no such file.
 
     Raises:
@@ -68,10 +75,10 @@ def read_scores(path: Path, *, set_name: str, test_split: str) -> dict[str, Any]
         return None
     except (OSError, ValueError, RecursionError) as exc:
         raise ConfigError(f"{path}: not a file of scores; give another --out") from exc
-    if (scored.name, scored.test_split) != (set_name, test_split):
+    if (scored.name, scored.train_split, scored.test_split) != (set_name, train_split, test_split):
         raise ConfigError(
-            f"{path}: holds scores on {scored.name} ({scored.test_split}); give another --out for "
-            f"{set_name}"
+            f"{path}: holds scores on {scored.name} ({scored.train_split} to {scored.test_split}); "
+            f"give another --out for {set_name} ({train_split} to {test_split})"
         )
     return dict(document)
 
@@ -89,7 +96,12 @@ def write_scores(path: Path, document: Mapping[str, Any]) -> None:
         ConfigError: As `read_scores` raises it, or the file cannot be written.
     """
     scored = document["set"]
-    kept = read_scores(path, set_name=scored["name"], test_split=scored["test_split"])
+    kept = read_scores(
+        path,
+        set_name=scored["name"],
+        train_split=scored["train_split"],
+        test_split=scored["test_split"],
+    )
     scores = {score["name"]: score for score in document["scores"]}
     if kept is not None and _is_comparable(kept, document):
         scores = {score["name"]: score for score in kept["scores"]} | scores

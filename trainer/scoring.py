@@ -33,6 +33,9 @@ class Score:
     accuracy: float
     low: float
     high: float
+    top5: float | None
+    """Part of the images whose class is among the five most likely; None if the evaluation ranks
+    fewer, or if there are not more than five classes."""
     num_test: int
     details: dict[str, Any]
     """`mean_per_class`, the accuracy with each class counted alike, and the evaluation's own."""
@@ -56,7 +59,8 @@ def score(
     require_known_classes(train, test, classes)
     prediction = evaluation.predict(encoder, train, test.values, classes)
     _require_prediction(name, prediction, len(test.labels))
-    correct = prediction.labels.cpu() == test.labels
+    hit = prediction.ranking.cpu() == test.labels[:, None]
+    correct = hit[:, 0]
     interval = accuracy_interval(correct, test.group_ids())
     present = torch.bincount(test.labels, minlength=classes.num).double()
     hits = torch.bincount(test.labels[correct], minlength=classes.num).double()
@@ -66,19 +70,33 @@ def score(
         accuracy=interval.accuracy,
         low=interval.low,
         high=interval.high,
+        top5=_top5(hit, classes.num),
         num_test=len(correct),
         details={"mean_per_class": float(per_class.mean())} | dict(prediction.details),
     )
 
 
+def _top5(hit: Tensor, num_classes: int) -> float | None:
+    if hit.shape[1] < 5 or num_classes <= 5:
+        return None
+    return float(hit[:, :5].any(dim=1).double().mean())
+
+
 def _require_prediction(name: str, prediction: Prediction, num_images: int) -> None:
     """Refuse what no file of scores can hold. Raises PluginError."""
-    labels = getattr(prediction, "labels", None)
-    if not isinstance(labels, Tensor) or labels.dtype.is_floating_point or labels.dim() != 1:
-        raise PluginError(f"evaluation {name}: predicts {labels!r:.100}, expected whole numbers")
-    if len(labels) != num_images:
+    ranking = getattr(prediction, "ranking", None)
+    if (
+        not isinstance(ranking, Tensor)
+        or ranking.dtype.is_floating_point
+        or ranking.dim() != 2
+        or ranking.shape[1] < 1
+    ):
         raise PluginError(
-            f"evaluation {name}: {len(labels)} predictions for {num_images} test images"
+            f"evaluation {name}: predicts {ranking!r:.100}, expected whole numbers [images, ranks]"
+        )
+    if len(ranking) != num_images:
+        raise PluginError(
+            f"evaluation {name}: {len(ranking)} predictions for {num_images} test images"
         )
     try:
         json.dumps(dict(prediction.details), allow_nan=False)
@@ -112,6 +130,7 @@ def score_encoder(
     evaluations: Mapping[str, ChosenEvaluation],
     *,
     test_split: str,
+    train_split: str = "train",
     batch_size: int,
 ) -> dict[str, Any] | None:
     """Make features and scores.
@@ -124,8 +143,8 @@ def score_encoder(
     Raises:
         DataError: The set or one of its images cannot be evaluated on.
     """
-    if test_split == "train":
-        raise DataError(f"{labelled.name}: test on another split than train")
+    if test_split == train_split:
+        raise DataError(f"{labelled.name}: test on another split than {train_split}")
     known = Classes(num=len(labelled.classes), names=labelled.classes, templates=labelled.templates)
     for chosen in evaluations.values():
         chosen.evaluation.check(encoder, known)
@@ -137,11 +156,11 @@ def score_encoder(
             batch_size=batch_size,
             num_threads=max(1, min(MAX_THREADS, (os.cpu_count() or 1) // world_size())),
         )
-        for split in (["train", test_split] if needs_train else [test_split])
+        for split in ([train_split, test_split] if needs_train else [test_split])
     }
     if rank():
         return None
-    train, test = features.get("train"), features[test_split]
+    train, test = features.get(train_split), features[test_split]
     num_classes = known.num or 1 + max(int(split.labels.max()) for split in features.values())
     classes = Classes(num=num_classes, names=known.names, templates=known.templates)
     scores = []
@@ -154,6 +173,7 @@ def score_encoder(
         "encoder": dict(encoder.facts),
         "set": {
             "name": labelled.name,
+            "train_split": train_split,
             "test_split": test_split,
             "num_classes": num_classes,
             "train": None if train is None else _counts(train),

@@ -9,6 +9,7 @@ from torch import Tensor
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.settings import Table
 from tests.sets import refused
+from trainer.classifiers import rank_classes
 from trainer.errors import DataError
 from trainer.evaluations import (
     EVALUATIONS,
@@ -59,7 +60,7 @@ class NearestMean:
     ) -> Prediction:
         assert train is not None
         means = [train.values[train.labels == label].mean(0) for label in range(classes.num)]
-        return Prediction(labels=torch.cdist(test_values, torch.stack(means)).argmin(1))
+        return Prediction(ranking=rank_classes(-torch.cdist(test_values, torch.stack(means))))
 
 
 class TestDottedPath(EvaluationLaws):
@@ -77,7 +78,7 @@ class Peeking(NearestMean):
         classes: Classes,
     ) -> Prediction:
         prediction = super().predict(encoder, train, test_values, classes)
-        return Prediction(labels=prediction.labels.sort().values)
+        return Prediction(ranking=prediction.ranking.sort(0).values)
 
 
 def test_an_evaluation_that_breaks_a_law_fails() -> None:
@@ -137,4 +138,4 @@ def test_names_are_embedded_in_every_template() -> None:
     test = make_features(8, signal=12, seed=0)
     prediction = evaluation.predict(encoder, None, test.values, CLASSES)
     assert embedded[0] == ["a north", "the north {wind}"]
-    assert torch.equal(prediction.labels, test.labels)
+    assert torch.equal(prediction.ranking[:, 0], test.labels)

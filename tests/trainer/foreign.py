@@ -44,18 +44,18 @@ class _Evaluation:
 
 class Floats(_Evaluation):
     def predict(self, encoder: Any, train: Any, values: Any, classes: Any) -> Any:
-        return Prediction(labels=torch.zeros(len(values)))
+        return Prediction(ranking=torch.zeros(len(values), 1))
 
 
 class TooFew(_Evaluation):
     def predict(self, encoder: Any, train: Any, values: Any, classes: Any) -> Any:
-        return Prediction(labels=torch.zeros(1, dtype=torch.long))
+        return Prediction(ranking=torch.zeros(1, 1, dtype=torch.long))
 
 
 class NanDetails(_Evaluation):
     def predict(self, encoder: Any, train: Any, values: Any, classes: Any) -> Any:
         return Prediction(
-            labels=torch.zeros(len(values), dtype=torch.long), details={"k": float("nan")}
+            ranking=torch.zeros(len(values), 1, dtype=torch.long), details={"k": float("nan")}
         )
 
 

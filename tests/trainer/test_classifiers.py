@@ -18,6 +18,7 @@ from trainer.classifiers import (
     fit_probe,
     hold_out,
     predict_knn,
+    rank_classes,
 )
 
 QUICK = ProbeRecipe(epochs=20, batch_size=64)
@@ -62,7 +63,7 @@ def test_knn_equals_a_slow_loop_in_float64(k: int, chunk: int) -> None:
         chunk_queries=min(chunk, 33),
         chunk_bank=chunk,
     )
-    assert predicted.tolist() == slow_knn(queries, bank, labels, 5, k)
+    assert predicted[:, 0].tolist() == slow_knn(queries, bank, labels, 5, k)
 
 
 def test_knn_takes_the_first_of_equally_near_ones() -> None:
@@ -74,7 +75,7 @@ def test_knn_takes_the_first_of_equally_near_ones() -> None:
         predicted = predict_knn(
             query, bank, labels, num_classes=4, num_neighbours=3, chunk_bank=chunk
         )
-        assert predicted.tolist() == [first]
+        assert predicted[:, 0].tolist() == [first]
 
 
 def test_knn_orders_negative_similarities() -> None:
@@ -82,7 +83,13 @@ def test_knn_orders_negative_similarities() -> None:
     predicted = predict_knn(
         torch.tensor([[1.0, 0.0]]), bank, torch.arange(3), num_classes=3, num_neighbours=1
     )
-    assert predicted.tolist() == [1]
+    assert predicted[:, 0].tolist() == [1]
+
+
+def test_classes_are_ranked_by_score_and_then_by_number() -> None:
+    scores = torch.tensor([[0.1, 0.9, 0.5, 0.9, 0.0, 0.2, 0.3]])
+    assert rank_classes(scores).tolist() == [[1, 3, 2, 6, 5]]
+    assert rank_classes(scores[:, :2]).tolist() == [[1, 0]]
 
 
 def test_probe_is_perfect_on_separable_features() -> None:

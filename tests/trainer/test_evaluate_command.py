@@ -117,6 +117,27 @@ def test_untrained_encoder_has_weights_of_its_seed(on: str, trained: Path, tmp_p
     assert (documents[0]["encoder"]["seed"], documents[2]["encoder"]["seed"]) == (1, 2)
 
 
+def test_top5_and_another_split_to_learn_from(tmp_path: Path) -> None:
+    on = make_tars(tmp_path, train=[[0, 1]], shot=[[*range(7)]], test=[[*range(7)]])
+    out = tmp_path / "shot.json"
+    result = run(
+        "pixels:8", "--on", on, "--with", "knn", "--train-split", "shot", "--out", out,
+        "--set", "knn.neighbours=7", "--set", "knn.temperature=1",
+    )  # fmt: skip
+    assert result.exit_code == 0, result.output
+    document = read(out)
+    assert (document["set"]["train_split"], document["set"]["train"]["num_images"]) == ("shot", 7)
+    [score] = document["scores"]
+    assert score["accuracy"] <= score["top5"] <= 1
+    assert f"{100 * score['top5']:.1f}" in result.output
+    refused(run("pixels:8", "--on", on, "--train-split", "test"), "on another split than test")
+
+
+def test_few_classes_have_no_top5(on: str, tmp_path: Path) -> None:
+    assert run("pixels:8", "--on", on, "--out", tmp_path / "s.json", *QUICK).exit_code == 0
+    assert [score["top5"] for score in read(tmp_path / "s.json")["scores"]] == [None, None]
+
+
 def test_test_images_that_are_in_train_are_counted_in_a_note(tmp_path: Path) -> None:
     on = make_folder(tmp_path / "set", train={"x": 3, "y": 3}, val={"x": 1, "y": 1})
     result = run("pixels:8", "--on", on, "--with", "knn", *QUICK[:2])

@@ -45,7 +45,10 @@ def test_objective_that_raises(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("Floats", "evaluation Floats: predicts tensor([0., 0.]), expected whole numbers"),
+        (
+            "Floats",
+            "evaluation Floats: predicts tensor([[0.], [0.]]), expected whole numbers [images, ranks]",
+        ),
         ("TooFew", "evaluation TooFew: 1 predictions for 2 test images"),
         ("NanDetails", "evaluation NanDetails: its details are {'k': nan}"),
         ("Nothing", "evaluation Nothing: predicts None"),

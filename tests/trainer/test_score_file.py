@@ -17,6 +17,7 @@ DOCUMENT: dict[str, Any] = {
     "encoder": {"name": "run", "kind": "trained", "sha256": "ab"},
     "set": {
         "name": "wds:pictures",
+        "train_split": "train",
         "test_split": "test",
         "num_classes": 2,
         "train": {"num_images": 4},
@@ -119,18 +120,25 @@ def test_what_is_no_regular_file_is_refused(tmp_path: Path) -> None:
     os.truncate(tmp_path / "large", MAX_BYTES + 1)
     for path in (tmp_path / "pipe", tmp_path / "large", tmp_path, Path("/dev/zero")):
         with refused(ConfigError, f"{path}: not a file of scores; give another --out"):
-            read_scores(path, set_name="wds:pictures", test_split="test")
+            read_scores(path, set_name="wds:pictures", train_split="train", test_split="test")
 
 
 def test_scores_of_another_split_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
     write_scores(path, DOCUMENT)
-    with refused(ConfigError, "holds scores on wds:pictures (test); give another --out for x"):
-        read_scores(path, set_name="x", test_split="test")
+    held = "holds scores on wds:pictures (train to test); give another --out for "
+    with refused(ConfigError, f"{held}x (train to test)"):
+        read_scores(path, set_name="x", train_split="train", test_split="test")
+    with refused(ConfigError, f"{held}wds:pictures (shot to test)"):
+        read_scores(path, set_name="wds:pictures", train_split="shot", test_split="test")
 
 
 def test_scores_are_kept_in_the_run_under_the_name_of_the_set() -> None:
-    assert scores_path(None, "wds:x", "test") is None
-    run = Path("run")
-    assert scores_path(run, "wds:s3://bucket/some set", "val") == run / "scores/some-set-val.json"
-    assert scores_path(run, "wds:..", "test") == run / "scores/set-test.json"
+    def name(run: Path | None, set_name: str, *splits: str) -> Path | None:
+        return scores_path(run, set_name, train_split=splits[0], test_split=splits[1])
+
+    assert name(None, "wds:x", "train", "test") is None
+    run, scores = Path("run"), Path("run/scores")
+    assert name(run, "wds:s3://b/some set", "train", "val") == scores / "some-set-val.json"
+    assert name(run, "wds:x", "shot", "test") == scores / "x-shot-test.json"
+    assert name(run, "wds:..", "train", "test") == scores / "set-test.json"

@@ -28,6 +28,12 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     show_default=True,
     help="Evaluations, separated by commas: knn, linear, zero-shot.",
 )
+@click.option(
+    "--train-split",
+    default="train",
+    show_default=True,
+    help="Split of the labelled images that k-NN and the probe learn from.",
+)
 @click.option("--test-split", help="Split to test on.  [default: test, or val if there is no test]")
 @click.option("--out", help="File of the scores.  [default: RUN/scores/SET-SPLIT.json]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
@@ -44,6 +50,7 @@ def evaluate(
     encoder: str,
     on: str,
     names: list[str],
+    train_split: str,
     test_split: str | None,
     out: str | None,
     device: str,
@@ -77,12 +84,17 @@ def evaluate(
     labelled.split(split)  # raises if there is no such split
     torch_device = local_device(device)
     frozen = open_encoder(encoder, device=torch_device, seed=seed)
-    path = path or scores_path(frozen.run, labelled.name, split)
+    path = path or scores_path(frozen.run, labelled.name, train_split=train_split, test_split=split)
     if path is not None:  # a file of something else is refused now, not after hours of work
-        read_scores(path, set_name=labelled.name, test_split=split)
+        read_scores(path, set_name=labelled.name, train_split=train_split, test_split=split)
     with process_group(torch_device):
         document = score_encoder(
-            frozen, labelled, evaluations, test_split=split, batch_size=batch_size
+            frozen,
+            labelled,
+            evaluations,
+            train_split=train_split,
+            test_split=split,
+            batch_size=batch_size,
         )
     if document is None:  # on every rank but the first
         return
@@ -113,12 +125,14 @@ def _table(document: dict[str, Any]) -> Any:
     table.add_column("evaluation")
     table.add_column("accuracy %", justify="right")
     table.add_column("95 % interval", justify="right")
+    table.add_column("top-5 %", justify="right")
     table.add_column("mean per class %", justify="right")
     for score in document["scores"]:
         table.add_row(
             score["name"],
             f"{100 * score['accuracy']:.1f}",
             f"{100 * score['low']:.1f} to {100 * score['high']:.1f}",
+            "" if score.get("top5") is None else f"{100 * score['top5']:.1f}",
             f"{100 * score['details']['mean_per_class']:.1f}",
         )
     return table

@@ -43,7 +43,8 @@ class Classes:
 class Prediction:
     """What an evaluation says of the test images."""
 
-    labels: Int[Tensor, " images"]
+    ranking: Int[Tensor, "images ranks"]
+    """Classes of each image, the most likely first: one, or five if top-5 is to be known."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What was chosen on the way, as JSON."""
 
@@ -69,7 +70,7 @@ class Evaluation(Protocol):
         test_values: Float[Tensor, "images features"],
         classes: Classes,
     ) -> Prediction:
-        """Class of each test image.
+        """Most likely classes of each test image.
 
         Args:
             encoder: Made the features; its `device` is where classifiers compute.

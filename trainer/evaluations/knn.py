@@ -45,7 +45,7 @@ class Knn:
                 f"knn: train has {len(train.values)} images and knn.neighbours is {neighbours}; "
                 "set it lower"
             )
-        labels = predict_knn(
+        ranking = predict_knn(
             test_values.to(encoder.device),
             train.values.to(encoder.device),
             train.labels.to(encoder.device),
@@ -53,4 +53,4 @@ class Knn:
             num_neighbours=neighbours,
             temperature=self.config.temperature,
         )
-        return Prediction(labels=labels.cpu())
+        return Prediction(ranking=ranking.cpu())

@@ -88,5 +88,5 @@ class Linear:
                 recipe=recipe,
                 on_epoch=lambda: advance(1),
             )
-        predicted = probe.predict(test_values.to(encoder.device))[:, 0].cpu()  # of the only rate
-        return Prediction(labels=predicted, details={"rate": rate, **details})
+        ranking = probe.predict(test_values.to(encoder.device)).cpu()
+        return Prediction(ranking=ranking, details={"rate": rate, **details})

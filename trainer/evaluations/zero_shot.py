@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from manifests.foundation.settings import Table
+from trainer.classifiers import rank_classes
 from trainer.errors import DataError
 from trainer.evaluations import Classes, Prediction
 from trainer.features import Features
@@ -78,7 +79,7 @@ class ZeroShot:
             )
             unit_names = F.normalize(names.float(), dim=1)  # [classes, embed_dim]
             nearest = [
-                (embed_features(part.to(encoder.device)).float() @ unit_names.T).argmax(dim=1)
+                rank_classes(embed_features(part.to(encoder.device)).float() @ unit_names.T)
                 for part in torch.split(test_values, _CHUNK)
             ]
-        return Prediction(labels=torch.cat(nearest).cpu(), details={"templates": list(templates)})
+        return Prediction(ranking=torch.cat(nearest).cpu(), details={"templates": list(templates)})

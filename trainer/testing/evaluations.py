@@ -118,8 +118,8 @@ class EvaluationLaws:
         order = torch.randperm(202, generator=torch.Generator().manual_seed(2))
         prediction = self.predict(train, test)
         moved = self.predict(train, replace(test, values=test.values[order]))
-        assert prediction.labels.shape == (202,)
-        assert torch.equal(moved.labels, prediction.labels[order])
+        assert len(prediction.ranking) == 202
+        assert torch.equal(moved.ranking, prediction.ranking[order])
 
     def test_predict_is_given_no_test_label(self) -> None:
         parameters = inspect.signature(evaluation_class(self.name).predict).parameters
@@ -143,14 +143,14 @@ class EvaluationLaws:
         one = score(self.name, evaluation, ENCODER, train=train, test=test, classes=CLASSES)
         two = score(self.name, evaluation, ENCODER, train=train, test=other, classes=CLASSES)
         assert one.accuracy != two.accuracy
-        assert torch.equal(predictions[0].labels, predictions[1].labels)
+        assert torch.equal(predictions[0].ranking, predictions[1].ranking)
         assert predictions[0].details == predictions[1].details
 
     def test_same_arguments_give_the_same_and_leave_the_random_state(self) -> None:
         train, test = (make_features(200, signal=1, seed=seed) for seed in (0, 1))
         before = torch.get_rng_state()
         one, two = self.predict(train, test), self.predict(train, test)
-        assert torch.equal(one.labels, two.labels)
+        assert torch.equal(one.ranking, two.ranking)
         assert one.details == two.details
         assert torch.equal(torch.get_rng_state(), before)
 
