@@ -47,7 +47,7 @@ def test_objective_that_raises(tmp_path: Path) -> None:
     [
         (
             "Floats",
-            "evaluation Floats: predicts tensor([[0.], [0.]]), expected whole numbers [images, ranks]",
+            "evaluation Floats: predicts tensor([[0.], [0.]]), expected whole",
         ),
         ("TooFew", "evaluation TooFew: 1 predictions for 2 test images"),
         ("NanDetails", "evaluation NanDetails: its details are {'k': nan}"),
