@@ -124,6 +124,16 @@ def require_known_classes(train: Features | None, test: Features, classes: Class
         )
 
 
+def require_evaluable(
+    encoder: FrozenEncoder, labelled: LabelledSet, evaluations: Mapping[str, ChosenEvaluation]
+) -> Classes:
+    """What is known of the classes before features are made. Raises DataError: see Evaluation."""
+    known = Classes(num=len(labelled.classes), names=labelled.classes, templates=labelled.templates)
+    for chosen in evaluations.values():
+        chosen.evaluation.check(encoder, known)
+    return known
+
+
 def score_encoder(
     encoder: FrozenEncoder,
     labelled: LabelledSet,
@@ -145,9 +155,7 @@ def score_encoder(
     """
     if test_split == train_split:
         raise DataError(f"{labelled.name}: test on another split than {train_split}")
-    known = Classes(num=len(labelled.classes), names=labelled.classes, templates=labelled.templates)
-    for chosen in evaluations.values():
-        chosen.evaluation.check(encoder, known)
+    known = require_evaluable(encoder, labelled, evaluations)
     needs_train = any(chosen.evaluation.needs_train for chosen in evaluations.values())
     features = {
         split: extract(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,21 @@ def test_top5_and_another_split_to_learn_from(tmp_path: Path) -> None:
     assert score["accuracy"] <= score["top5"] <= 1
     assert f"{100 * score['top5']:.1f}" in result.output
     refused(run("pixels:8", "--on", on, "--train-split", "test"), "on another split than test")
+
+
+def test_several_encoders_are_compared_in_one_table(on: str, trained: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(trained, tmp_path / "run", ignore=shutil.ignore_patterns("scores"))
+    names = ["pixels:8", "pixels:4", str(copy)]
+    result = run(*names, "--on", on, *QUICK)
+    assert result.exit_code == 0, result.output
+    rows = [line for line in result.output.splitlines() if line.startswith(("│ knn", "│ linear"))]
+    assert ["knn" in row for row in rows] == [True] * 3 + [False] * 3
+    assert ["pixels:8" in row for row in rows] == [True, False, False] * 2
+    assert ["pixels:4" in row for row in rows] == [False, True, False] * 2
+    assert read(copy / "scores/pictures-test.json")["encoder"]["kind"] == "trained"
+    refused(run(*names, "--on", on, "--out", tmp_path / "x.json"), "--out is the file of one")
+    refused(run(*names, tmp_path / "none", "--on", on), "no exported")
+    refused(run(*names, "--on", on, "--with", "knn,zero-shot"), "pixels:8 was not trained with")
 
 
 def test_few_classes_have_no_top5(on: str, tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""`synth evaluate`: an encoder and a labelled set in, accuracies out."""
+"""`synth evaluate`: encoders and a labelled set in, accuracies out."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
 
 
 @click.command()
-@click.argument("encoder")
+@click.argument("encoders", nargs=-1, required=True, metavar="ENCODER...")
 @click.option(
     "--on",
     required=True,
@@ -35,7 +35,9 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     help="Split of the labelled images that k-NN and the probe learn from.",
 )
 @click.option("--test-split", help="Split to test on.  [default: test, or val if there is no test]")
-@click.option("--out", help="File of the scores.  [default: RUN/scores/SET-SPLIT.json]")
+@click.option(
+    "--out", help="File of the scores of one encoder.  [default: RUN/scores/SET-SPLIT.json]"
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
 @click.option("--seed", type=click.IntRange(0), help="Seed of the weights of untrained:RUN.")
@@ -47,7 +49,7 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     help="A setting of an evaluation, such as linear.epochs=9.",
 )
 def evaluate(
-    encoder: str,
+    encoders: tuple[str, ...],
     on: str,
     names: list[str],
     train_split: str,
@@ -58,7 +60,7 @@ def evaluate(
     seed: int | None,
     overrides: tuple[str, ...],
 ) -> None:
-    """Measure ENCODER on a labelled set.
+    """Measure one ENCODER or several on a labelled set.
 
     ENCODER is a run, the encoder.safetensors of one, untrained:RUN (the same tower with fresh
     weights), or pixels:PX (no encoder at all). Nothing is chosen by looking at the test split.
@@ -66,6 +68,7 @@ def evaluate(
     """
     from rich.console import Console
 
+    from manifests.foundation.errors import ConfigError
     from manifests.foundation.files import local_path
     from manifests.foundation.settings import read_settings
     from trainer.distributed import local_device, process_group
@@ -73,66 +76,72 @@ def evaluate(
     from trainer.frozen_encoders import open_encoder
     from trainer.labelled_sets import open_labelled
     from trainer.score_file import read_scores, scores_path, write_scores
-    from trainer.scoring import score_encoder
+    from trainer.scoring import require_evaluable, score_encoder
 
-    # Whatever can be refused is refused before the encoder is loaded and features are made.
-    path = None if out is None else local_path(out, option="--out")
+    # Whatever can be refused is refused before features are made.
+    if out is not None and len(encoders) > 1:
+        raise ConfigError("--out is the file of one encoder; leave it out, a run keeps its scores")
+    out_path = None if out is None else local_path(out, option="--out")
     settings = read_settings(recipe=None, overrides=overrides, flags={})
     evaluations = choose_evaluations(names, settings)
     labelled = open_labelled(on)
-    split = test_split or labelled.test_split()
-    labelled.split(split)  # raises if there is no such split
+    splits = {"train_split": train_split, "test_split": test_split or labelled.test_split()}
+    labelled.split(splits["test_split"])  # raises if there is no such split
     torch_device = local_device(device)
-    frozen = open_encoder(encoder, device=torch_device, seed=seed)
-    path = path or scores_path(frozen.run, labelled.name, train_split=train_split, test_split=split)
-    if path is not None:  # a file of something else is refused now, not after hours of work
-        read_scores(path, set_name=labelled.name, train_split=train_split, test_split=split)
+    opened = [open_encoder(address, device=torch_device, seed=seed) for address in encoders]
+    paths = [out_path or scores_path(each.run, labelled.name, **splits) for each in opened]
+    for encoder, path in zip(opened, paths, strict=True):
+        require_evaluable(encoder, labelled, evaluations)
+        if path is not None:  # a file of something else is refused now, not after hours of work
+            read_scores(path, set_name=labelled.name, **splits)
+    documents = []
     with process_group(torch_device):
-        document = score_encoder(
-            frozen,
-            labelled,
-            evaluations,
-            train_split=train_split,
-            test_split=split,
-            batch_size=batch_size,
-        )
-    if document is None:  # on every rank but the first
+        for encoder, path in zip(opened, paths, strict=True):
+            document = score_encoder(
+                encoder, labelled, evaluations, **splits, batch_size=batch_size
+            )
+            if document is None:  # on every rank but the first
+                continue
+            if path is not None:
+                write_scores(path, document)
+            documents.append(document)
+    if not documents:
         return
-    if path is not None:
-        write_scores(path, document)
-    Console().print(_table(document))
-    if count := document["set"]["num_test_in_train"]:
+    Console().print(_table(documents))
+    if count := documents[0]["set"]["num_test_in_train"]:
         click.echo(f"note: {count:,} test images are also in train, byte for byte", err=True)
-    if path is not None:
+    for path in filter(None, paths):
         click.echo(str(path))
 
 
-def _table(document: dict[str, Any]) -> Any:
-    """The scores of a document as a table of rich."""
+def _table(documents: list[dict[str, Any]]) -> Any:
+    """The scores as a table of rich: a section for each evaluation, a row for each encoder."""
     from rich.table import Table
     from rich.text import Text
 
     from manifests.foundation.messages import printable
 
-    scored, test = document["set"], document["set"]["test"]
+    scored, test = documents[0]["set"], documents[0]["set"]["test"]
+    learned = "" if scored["train_split"] == "train" else f"{scored['train_split']} to "
     table = Table(
         title=Text(  # plain text: brackets in the name of a set are not markup
-            printable(f"{document['encoder']['name']} on {scored['name']}, {scored['test_split']}"),
-            style="table.title",
+            printable(f"{scored['name']}, {learned}{scored['test_split']}"), style="table.title"
         ),
         caption=f"{test['num_images']:,} images of {test['num_groups']:,} groups",
     )
     table.add_column("evaluation")
-    table.add_column("accuracy %", justify="right")
-    table.add_column("95 % interval", justify="right")
-    table.add_column("top-5 %", justify="right")
-    table.add_column("mean per class %", justify="right")
-    for score in document["scores"]:
-        table.add_row(
-            score["name"],
-            f"{100 * score['accuracy']:.1f}",
-            f"{100 * score['low']:.1f} to {100 * score['high']:.1f}",
-            "" if score.get("top5") is None else f"{100 * score['top5']:.1f}",
-            f"{100 * score['details']['mean_per_class']:.1f}",
-        )
+    table.add_column("encoder", overflow="fold", ratio=1)
+    for name in ("top-1 %", "95 % interval", "top-5 %", "per class %"):
+        table.add_column(name, justify="right", min_width=6)
+    for scores in zip(*(document["scores"] for document in documents), strict=True):
+        for document, score in zip(documents, scores, strict=True):
+            table.add_row(
+                score["name"],
+                Text(printable(document["encoder"]["name"])),
+                f"{100 * score['accuracy']:.1f}",
+                f"{100 * score['low']:.1f}-{100 * score['high']:.1f}",
+                "" if score["top5"] is None else f"{100 * score['top5']:.1f}",
+                f"{100 * score['details']['mean_per_class']:.1f}",
+            )
+        table.add_section()
     return table
