@@ -21,7 +21,6 @@ COMMANDS = {
     "publish": "pipeline.commands.publish:publish",
     "train": "trainer.commands.train:train",
     "evaluate": "trainer.commands.evaluate:evaluate",
-    "handwriting": "pipeline.commands.handwriting:handwriting",
     "pictograms": "pipeline.commands.pictograms:pictograms",
     "demo": "pipeline.commands.demo:demo",
 }

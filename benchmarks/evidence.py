@@ -3,11 +3,11 @@
     python -m benchmarks.evidence --work DIR [--seeds 0,1,2] [--tables main,guidance,...]
 
 Every seed has sets that were rendered with it and runs that were trained with it. Encoders are
-scored on the `report` half of the real held-out handwriting, by k-NN (k = 20) and by the linear
-probe. Every training takes 250 steps of 128 crops on one core with one of the recipes `demo*`,
-unless the label of the cell says otherwise. Sets, runs and scores are kept in DIR, so the same
-command continues a benchmark that was stopped. Take another DIR for another version of the code:
-what is in DIR is not made again.
+scored on drawings of artists whom neither generator nor encoder has seen (PROTOCOLS says how), and
+on real pictures of other kinds. Every training takes 250 steps of 128 crops on one core with one of
+the recipes `demo*`, unless the label of the cell says otherwise. Sets, runs and scores are kept in
+DIR, so the same command continues a benchmark that was stopped. Take another DIR for another
+version of the code: what is in DIR is not made again.
 """
 
 import json
@@ -22,10 +22,11 @@ import numpy as np
 import torch
 
 from benchmarks import machine
+from benchmarks.transfer_sets import write_transfer_set
 from manifests.shard_set import ShardSet
 from pipeline.config import load_config as load_generation
-from pipeline.embedded import world
-from pipeline.embedded.paintings import NUM_NEIGHBOURS, write_paintings
+from pipeline.embedded.captions import draw_descriptions
+from pipeline.embedded.pictograms import NUM_NEIGHBOURS, write_pictograms
 from pipeline.generating import begin, finish, run
 from prompts.lists import EMBEDDED_LIST
 from trainer.config import load_config as load_training
@@ -39,13 +40,39 @@ from trainer.recipes import find_recipe
 from trainer.scoring import score_encoder
 
 RESULTS = Path(__file__).parent / "results" / "evidence.json"
-CROPS = 128
+CROPS, STEPS = 128, 5
 RECIPES = {
     "stablerep": "demo",
     "stablerep-plus": "demo-plus",
     "simclr": "demo-simclr",
     "clip": "demo-clip",
 }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protocol:
+    """How an encoder is scored."""
+
+    on: str
+    """Folder of the labelled set: `pictograms`, or a name of `benchmarks.transfer_sets`."""
+    learn: str
+    """Split that the classifier learns from."""
+    test: str
+    evaluation: str
+
+
+PROTOCOLS = {
+    "k-NN": Protocol(on="pictograms", learn="bank", test="test", evaluation="knn"),
+    "linear": Protocol(on="pictograms", learn="bank", test="test", evaluation="linear"),
+    "one-shot": Protocol(on="pictograms", learn="test-shot", test="test", evaluation="knn"),
+    "hard, k-NN": Protocol(on="pictograms", learn="bank", test="hard", evaluation="knn"),
+    "hard, one-shot": Protocol(on="pictograms", learn="hard-shot", test="hard", evaluation="knn"),
+    "digits": Protocol(on="digits", learn="train", test="test", evaluation="knn"),
+    "mnist": Protocol(on="mnist", learn="train", test="test", evaluation="knn"),
+    "photographs": Protocol(on="photographs", learn="train", test="test", evaluation="knn"),
+}
+"""The first three are in every table; all are in the table `main`."""
+NUM_SHORT = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,17 +83,16 @@ class Cell:
     label: str
     objective: str = "stablerep"
     captions: int = 0
-    """Number of captions: the first ones of a list of 768; 0 for the 96 of the embedded list."""
+    """Number of captions: the first ones of a list of 996; 0 for the 249 of the embedded list."""
     views: int = 8
-    guidance: float = 4.0
+    guidance: float = 3.0
     views_per_step: int = 8
     real: bool = False
-    """Whether it is trained on the real training images, 5,032 paintings of 1,258 glyphs."""
+    """Whether it is trained on the 5,976 real drawings of the training artists."""
     steps: int = 0
     """Steps of training; 0 for the 250 of the recipe."""
     encoder: str = ""
-    """An encoder that is not trained: `untrained`, or `pixels:8`, as the world is drawn at 8 px.
-    Empty for one that is trained."""
+    """An encoder that is not trained: `untrained`, or `pixels:32`. Empty for one that is."""
 
 
 CELLS = (
@@ -74,40 +100,42 @@ CELLS = (
     Cell(table="main", label="CLIP, the same views", objective="clip"),
     Cell(table="main", label="StableRep, 8 views"),
     Cell(table="main", label="SimCLR, the same views", objective="simclr"),
-    Cell(table="main", label="SimCLR, real training images", objective="simclr", real=True),
+    Cell(table="main", label="SimCLR, real training drawings", objective="simclr", real=True),
     Cell(table="main", label="random encoder", encoder="untrained"),
-    Cell(table="main", label="raw pixels", encoder="pixels:8"),
+    Cell(table="main", label="raw pixels", encoder="pixels:32"),
     *(Cell(table="guidance", label=f"{w:g}", guidance=w) for w in (1, 2, 3, 4, 6, 8)),
     *(Cell(table="views of a step", label=f"{m}", views_per_step=m) for m in (2, 4, 8)),
     *(
         Cell(table="images per caption", label=f"{views}", views=views, views_per_step=2)
-        for views in (2, 4, 8, 16)
+        for views in (2, 4, 8)
     ),
-    *(Cell(table="captions", label=f"{count}", captions=count) for count in (24, 48, 96, 192, 384)),
-    Cell(table="captions", label="384, four times the steps", captions=384, steps=1000),
+    *(
+        Cell(table="captions", label=f"{count}", captions=count)
+        for count in (62, 124, 249, 498, 996)
+    ),
+    Cell(table="captions", label="996, four times the steps", captions=996, steps=1000),
     *(
         Cell(
-            table="768 images",
-            label=f"{768 // views} captions x {views}",
-            captions=768 // views,
-            views=views,
-            views_per_step=min(views, 8),
-            objective="stablerep" if views > 1 else "simclr",  # one view has no other to pair with
+            table="1,992 images",
+            label=f"{captions} captions x {1992 // captions}",
+            captions=captions,
+            views=1992 // captions,
+            views_per_step=min(1992 // captions, 8),
         )
-        for views in (1, 2, 4, 8, 16)
+        for captions in (996, 498, 249, 124)
     ),
 )
 
 
 def captions_file(work: Path, count: int) -> Path:
-    """File of the embedded list for a count of 0, else of the first `count` of 768 other captions.
+    """File of the embedded list for a count of 0, else of the first `count` of 996 other captions.
 
     A short list is the beginning of a longer one: what is compared is the number of captions.
     """
     if count == 0:
         return Path(EMBEDDED_LIST)
     path = work / f"captions-{count}.txt"
-    drawn = world.draw_descriptions(np.random.default_rng(11), 768)[:count]
+    drawn = draw_descriptions(np.random.default_rng(11), 996)[:count]
     path.write_text("".join(f"{description.caption()}\n" for description in drawn))
     return path
 
@@ -120,9 +148,9 @@ def rendered(work: Path, cell: Cell, seed: int) -> str:
         "views.per_subject": cell.views,
         "renderer.guidance": (cell.guidance,),
         "views.seed": seed,
-        "renderer.steps": 8,
-        "renderer.batch_size": 48,
-        "shards.subjects": 48,
+        "renderer.steps": STEPS,
+        "renderer.batch_size": 64,
+        "shards.subjects": 62,
         "execution.executor": "inline",
     }
     if not (url / "dataset.json").exists():
@@ -144,7 +172,7 @@ def trained(work: Path, cell: Cell, seed: int) -> Path:
     name = "-".join(map(str, parts)) if not cell.real else "simclr-real"
     out = work / f"run-{name}-{seed}{f'-{cell.steps}' if cell.steps else ''}"
     is_simclr = cell.objective == "simclr"
-    url = f"wds:{work / 'handwriting' / 'train'}" if cell.real else rendered(work, cell, seed)
+    url = f"wds:{work / 'pictograms' / 'train'}" if cell.real else rendered(work, cell, seed)
     overrides = [f"run.seed={seed}"]
     if not is_simclr:
         overrides += [
@@ -161,8 +189,8 @@ def trained(work: Path, cell: Cell, seed: int) -> Path:
 
 
 def score(work: Path, cell: Cell, seed: int) -> dict[str, Any]:
-    """Accuracies on the `report` half in percent, by the name of the evaluation."""
-    if cell.encoder == "pixels:8":
+    """Top-1 and top-5 in percent by the name of the protocol."""
+    if cell.encoder.startswith("pixels"):
         name = cell.encoder
     elif cell.encoder:
         # `untrained:` takes the tower from a run; the run of the default cell is trained anyway.
@@ -172,43 +200,49 @@ def score(work: Path, cell: Cell, seed: int) -> dict[str, Any]:
     encoder = open_encoder(
         name, device=torch.device("cpu"), seed=seed if cell.encoder == "untrained" else None
     )
-    evaluations = choose_evaluations(["knn", "linear"], {"knn": {"neighbours": NUM_NEIGHBOURS}})
-    document = score_encoder(
-        encoder,
-        open_labelled(f"wds:{work / 'handwriting'}"),
-        evaluations,
-        test_split="report",
-        batch_size=256,
-    )
-    assert document is not None
-    return {entry["name"]: 100 * entry["accuracy"] for entry in document["scores"]}
+    settings = {"knn": {"neighbours": NUM_NEIGHBOURS}}
+    scores = {}
+    for label, protocol in PROTOCOLS.items():
+        chosen = protocol.evaluation
+        document = score_encoder(
+            encoder,
+            open_labelled(f"wds:{work / protocol.on}"),
+            choose_evaluations([chosen], settings if chosen == "knn" else {}),
+            train_split=protocol.learn,
+            test_split=protocol.test,
+            batch_size=256,
+        )
+        assert document is not None
+        (entry,) = document["scores"]
+        scores[label] = [100 * entry["accuracy"], 100 * (entry["top5"] or 0)]
+    return scores
 
 
 def show(cells: Sequence[Cell], scores: dict[str, dict[str, Any]], seeds: Sequence[int]) -> str:
-    """The tables as Markdown: mean ± standard deviation over the seeds that were scored."""
+    """The tables as Markdown: mean ± standard deviation over the seeds, then the mean top-5."""
     lines: list[str] = []
     for table in dict.fromkeys(cell.table for cell in cells):
-        lines += ["", f"| {table} | k-NN | linear |", "|---|---|---|"]
+        names = list(PROTOCOLS) if table == "main" else list(PROTOCOLS)[:NUM_SHORT]
+        lines += ["", f"| {' | '.join([table, *names])} |", f"|{'---|' * (1 + len(names))}"]
         for cell in (cell for cell in cells if cell.table == table):
             of_seeds = [scores[key] for seed in seeds if (key := _key(cell, seed)) in scores]
-            if not of_seeds:
-                continue
-            texts = [_spread([row[name] for row in of_seeds]) for name in ("knn", "linear")]
-            lines.append(f"| {cell.label} | {' | '.join(texts)} |")
+            if of_seeds:
+                texts = [_spread([row[name] for row in of_seeds]) for name in names]
+                lines.append(f"| {' | '.join([cell.label, *texts])} |")
     return "\n".join(lines)
 
 
-def _spread(values: Sequence[float]) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.1f}"
-    return f"{statistics.mean(values):.1f} ± {statistics.stdev(values):.1f}"
+def _spread(values: Sequence[Sequence[float]]) -> str:
+    first = [top1 for top1, _ in values]
+    spread = f" ± {statistics.stdev(first):.1f}" if len(first) > 1 else ""
+    return (
+        f"{statistics.mean(first):.1f}{spread}; {statistics.mean(five for _, five in values):.1f}"
+    )
 
 
 def _key(cell: Cell, seed: int) -> str:
     # Without table and label, so that equal cells of two tables are scored once.
     values = {key: value for key, value in asdict(cell).items() if key not in ("table", "label")}
-    if not cell.steps:
-        del values["steps"]  # scores that are kept from before the field have no such key
     return json.dumps([values, seed], sort_keys=True)
 
 
@@ -228,7 +262,9 @@ def main(work: Path, seeds: str, tables: str) -> None:
     print(described)
     work = work.absolute()
     work.mkdir(parents=True, exist_ok=True)
-    write_paintings(work / "handwriting")
+    write_pictograms(work / "pictograms")
+    for name in {protocol.on for protocol in PROTOCOLS.values()} - {"pictograms"}:
+        write_transfer_set(name, work / name)
     kept = work / "scores.json"
     scores: dict[str, dict[str, Any]] = json.loads(kept.read_text()) if kept.exists() else {}
     table_names = tables.split(",")

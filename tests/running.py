@@ -8,7 +8,9 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-CAPTIONS = [f"a {ink} {digit}" for digit in ("one", "two", "seven") for ink in ("red", "blue")]
+CAPTIONS = [
+    f"a {thing} on {ground}" for thing in ("penguin", "lemon", "car") for ground in ("red", "blue")
+]
 
 
 def write_captions(folder: Path, captions: Sequence[str] = CAPTIONS) -> Path:

@@ -6,7 +6,7 @@ from manifests.plan import ViewRequest
 from pipeline.renderers.text_to_image.config import COLUMNS
 from pipeline.testing.requests import requests_for
 
-CAPTIONS = ("a red seven", "a thin two on blue", "an eight, leaning left")
+CAPTIONS = ("a penguin", "a fruit, a lemon on blue", "an owl")
 
 
 def requests(

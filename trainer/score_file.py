@@ -5,7 +5,7 @@ Evaluations may be run on different days: what is written is merged with what th
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,29 @@ def scores_path(
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", re.split(r"[/:]", set_name)[-1]).strip("-.")
     splits = test_split if train_split == "train" else f"{train_split}-{test_split}"
     return run / "scores" / f"{name or 'set'}-{splits}.json"
+
+
+def files_in(folder: Path, encoders: Sequence[str]) -> list[Path | None]:
+    """Paths of the scores of several encoders in one folder.
+
+    Example: `runs/a`, `untrained:runs/a` and `pixels:32` give a.json, untrained-a.json and
+    pixels-32.json.
+
+    Raises:
+        ConfigError: Two encoders would share a file.
+    """
+    paths: dict[Path, str] = {}
+    for address in encoders:
+        kind, _, place = address.rpartition(":")
+        last = Path(place).name
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{kind}:{last}" if kind else last).strip("-.")
+        path = folder / f"{name or 'encoder'}.json"
+        if path in paths:
+            raise ConfigError(
+                f"{path}: of both {paths[path]} and {address}; evaluate one of them by itself"
+            )
+        paths[path] = address
+    return list(paths)
 
 
 def read_scores(

@@ -1,6 +1,6 @@
-"""Draw the contact sheet of the model card: captions in rows, guidance 1, 3 and 8 in columns.
+"""Draw the contact sheet of the pictogram model: its views, four a caption.
 
-python -m benchmarks.embedded_model.contact_sheet pipeline/embedded/contact_sheet.png
+python -m benchmarks.embedded_model.contact_sheet MODEL OUT.png [GUIDANCE]
 """
 
 import sys
@@ -8,35 +8,31 @@ import sys
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.embedded_model.gate import render
-from pipeline.embedded import world
+from benchmarks.embedded_model.gate import VIEWS, render
+from pipeline.embedded.captions import draw_descriptions
 
-SCALES = (1.0, 3.0, 8.0)
-ROWS, VIEWS, ENLARGE, GAP_PX, TEXT_PX = 20, 8, 2, 2, 230
-HEADING_PX = 20
+COLUMNS_OF_CAPTIONS, NUM_CAPTIONS, ENLARGE, GAP_PX, TEXT_PX = 4, 80, 2, 2, 14
 
 
-def main(path: str) -> None:
+def main(model: str, path: str, scale: float) -> None:
     """Write the sheet as a PNG file."""
-    descriptions = world.draw_descriptions(np.random.default_rng([11, 0]), ROWS)
-    captions = [description.caption() for description in descriptions]
-    size = world.IMAGE_PX * ENLARGE + GAP_PX
-    block = VIEWS * size + 4 * GAP_PX
-    sheet = Image.new("RGB", (TEXT_PX + len(SCALES) * block, HEADING_PX + ROWS * size), "white")
+    said = draw_descriptions(np.random.default_rng([11, 0]), NUM_CAPTIONS)
+    captions = [each.caption() for each in said]
+    views = render(model, captions, scale=scale, steps=8, seed=11)
+    side = views.shape[2] * ENLARGE
+    width, height = VIEWS * (side + GAP_PX) + 4 * GAP_PX, side + TEXT_PX + GAP_PX
+    rows = -(-NUM_CAPTIONS // COLUMNS_OF_CAPTIONS)
+    sheet = Image.new("RGB", (COLUMNS_OF_CAPTIONS * width, rows * height), "white")
     draw = ImageDraw.Draw(sheet)
-    for column, scale in enumerate(SCALES):
-        left = TEXT_PX + column * block
-        draw.text((left, 4), f"guidance {scale:g}", fill="black")
-        for row, views in enumerate(render(captions, scale, seed=11)):
-            for index, pixels in enumerate(views):
-                big = Image.fromarray(pixels).resize(
-                    (size - GAP_PX, size - GAP_PX), Image.Resampling.NEAREST
-                )
-                sheet.paste(big, (left + index * size, HEADING_PX + row * size))
-    for row, caption in enumerate(captions):
-        draw.text((4, HEADING_PX + row * size + size // 3), caption, fill="black")
+    for index, caption in enumerate(captions):
+        row, column = divmod(index, COLUMNS_OF_CAPTIONS)
+        left, top = column * width, row * height
+        draw.text((left, top), caption, fill="black")
+        for view, pixels in enumerate(views[index]):
+            enlarged = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
+            sheet.paste(enlarged, (left + view * (side + GAP_PX), top + TEXT_PX))
     sheet.save(path, optimize=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(sys.argv[1], sys.argv[2], float(sys.argv[3]) if len(sys.argv) > 3 else 4.0)

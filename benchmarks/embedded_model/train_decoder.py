@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.embedded_model.pictogram_parts import LATENT_SCALE, build_vae, to_latents
+from benchmarks.embedded_model.parts import LATENT_SCALE, build_vae, to_latents
 from benchmarks.embedded_model.training import Training
 from pipeline.embedded.scenes import draw_scenes, paint
 from pipeline.embedded.sprites import TRAINING_FAMILIES

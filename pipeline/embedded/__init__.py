@@ -1,5 +1,6 @@
-"""The embedded text-to-image model and the small world of handwriting it was trained on.
+"""The embedded text-to-image model and the world of pictograms that it was trained on.
 
-`world` is the real data (glyphs, splits, captions, paint) and `model/` the weights; see
-`MODEL_CARD.md` there. The renderer that loads the weights is the ordinary text-to-image one.
+`sprites`, `scenes` and `captions` are the world, `pictograms` makes labelled sets of it, and
+`model/` holds the weights; see `MODEL_CARD.md`. The renderer that loads the weights is the ordinary
+text-to-image one.
 """

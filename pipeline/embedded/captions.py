@@ -18,6 +18,7 @@ from pipeline.embedded.sprites import Concept, concepts
 SYNONYM_PROB = 0.25
 GROUP_PROB = 0.4
 GROUND_PROB = 0.25
+_VOWEL_SOUNDS = ("umbrella", "hourglass")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +44,8 @@ class Description:
 
 def with_article(noun: str) -> str:
     """`an owl`, `a penguin`."""
-    return f"{'an' if noun[0] in 'aeio' or noun == 'umbrella' else 'a'} {noun}"
+    is_vowel = noun[0] in "aeio" or noun in _VOWEL_SOUNDS
+    return f"{'an' if is_vowel else 'a'} {noun}"
 
 
 def describe(

@@ -70,7 +70,6 @@ COMMANDS: dict[str, Arguments] = {
         folder, "--set", f"audits.use={json.dumps(url)}"
     ),
     "generate --set URL": lambda url, folder: generate(folder, "--set", url),
-    "handwriting": lambda url, folder: ["handwriting", "--out", url],
     "pictograms": lambda url, folder: ["pictograms", "--out", url],
     "demo": lambda url, folder: ["demo", "--out", url],
     "train": lambda url, folder: ["train", url, "--out", f"{folder}/run"],

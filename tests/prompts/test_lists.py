@@ -1,14 +1,14 @@
-from prompts.lists import EMBEDDED_LIST, PICTOGRAM_LIST
+from prompts.lists import EMBEDDED_LIST
 from prompts.merging import merge_subjects
 from prompts.sources.file import CaptionFile, CaptionFileConfig
 
 
-def test_embedded_list_has_96_captions_with_their_licence() -> None:
+def test_embedded_list_has_a_caption_of_each_concept_with_its_licence() -> None:
     rows = merge_subjects(CaptionFile(CaptionFileConfig(file=str(EMBEDDED_LIST))).subjects(()))
-    assert [row.num_merged for row in rows] == [1] * 96
+    assert [row.num_merged for row in rows] == [1] * 249
     assert {row.licence for row in rows} == {"CC0-1.0"}
     assert all(row.label and row.source for row in rows)
-    assert len({row.label for row in rows}) == 10
+    assert len({row.label for row in rows}) == 249
 
 
 def test_the_readme_names_every_list() -> None:
@@ -20,10 +20,3 @@ def test_the_readme_names_every_list() -> None:
     ]
     assert EMBEDDED_LIST.name in lists
     assert [name for name in lists if f"`{name}`" not in readme] == []
-
-
-def test_pictogram_list_has_a_caption_of_each_concept() -> None:
-    rows = merge_subjects(CaptionFile(CaptionFileConfig(file=str(PICTOGRAM_LIST))).subjects(()))
-    assert [row.num_merged for row in rows] == [1] * 249
-    assert {row.licence for row in rows} == {"CC0-1.0"}
-    assert len({row.label for row in rows}) == 249

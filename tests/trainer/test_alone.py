@@ -14,7 +14,7 @@ from tests.running import environment
 
 pytestmark = pytest.mark.slow
 
-STRANGERS = ("ray", "diffusers", "transformers", "sklearn")
+STRANGERS = ("ray", "diffusers", "transformers")
 
 
 def test_no_module_of_the_trainer_loads_the_pipeline() -> None:

@@ -51,7 +51,7 @@ def test_encoder_comes_back_bit_for_bit_and_timm_loads_it_strictly(
     assert torch.equal(plain.eval()(images), encoder(images))
 
 
-@pytest.mark.parametrize(("name", "width"), [("vit", 24), ("resnet", 8), ("small", 384)])
+@pytest.mark.parametrize(("name", "width"), [("vit", 24), ("resnet", 8), ("small", 512)])
 def test_width_of_features_is_measured_and_the_mode_is_kept(name: str, width: int) -> None:
     encoder = build_encoder(SPECS[name]).train()
     assert num_features(encoder, SPECS[name]) == width

@@ -144,7 +144,12 @@ def test_several_encoders_are_compared_in_one_table(on: str, trained: Path, tmp_
     assert ["pixels:8" in row for row in rows] == [True, False, False] * 2
     assert ["pixels:4" in row for row in rows] == [False, True, False] * 2
     assert read(copy / "scores/pictures-test.json")["encoder"]["kind"] == "trained"
-    refused(run(*names, "--on", on, "--out", tmp_path / "x.json"), "--out is the file of one")
+    assert run(*names, "--on", on, "--out", tmp_path / "scores", *QUICK).exit_code == 0
+    files = {path.name for path in (tmp_path / "scores").iterdir()}
+    assert files == {"pixels-8.json", "pixels-4.json", "run.json"}
+    refused(
+        run("pixels:8", *names, "--on", on, "--out", tmp_path / "x"), "x/pixels-8.json: of both"
+    )
     refused(run(*names, tmp_path / "none", "--on", on), "no exported")
     refused(run(*names, "--on", on, "--with", "knn,zero-shot"), "pixels:8 was not trained with")
 

@@ -36,7 +36,9 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
 )
 @click.option("--test-split", help="Split to test on.  [default: test, or val if there is no test]")
 @click.option(
-    "--out", help="File of the scores of one encoder.  [default: RUN/scores/SET-SPLIT.json]"
+    "--out",
+    help="File of the scores; a folder of files, if there are several encoders.  [default: "
+    "RUN/scores/SET-SPLIT.json]",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
@@ -68,19 +70,16 @@ def evaluate(
     """
     from rich.console import Console
 
-    from manifests.foundation.errors import ConfigError
     from manifests.foundation.files import local_path
     from manifests.foundation.settings import read_settings
     from trainer.distributed import local_device, process_group
     from trainer.evaluations import choose_evaluations
     from trainer.frozen_encoders import open_encoder
     from trainer.labelled_sets import open_labelled
-    from trainer.score_file import read_scores, scores_path, write_scores
+    from trainer.score_file import files_in, read_scores, scores_path, write_scores
     from trainer.scoring import require_evaluable, score_encoder
 
     # Whatever can be refused is refused before features are made.
-    if out is not None and len(encoders) > 1:
-        raise ConfigError("--out is the file of one encoder; leave it out, a run keeps its scores")
     out_path = None if out is None else local_path(out, option="--out")
     settings = read_settings(recipe=None, overrides=overrides, flags={})
     evaluations = choose_evaluations(names, settings)
@@ -89,7 +88,10 @@ def evaluate(
     labelled.split(splits["test_split"])  # raises if there is no such split
     torch_device = local_device(device)
     opened = [open_encoder(address, device=torch_device, seed=seed) for address in encoders]
-    paths = [out_path or scores_path(each.run, labelled.name, **splits) for each in opened]
+    if out_path is not None and len(opened) > 1:
+        paths = files_in(out_path, [encoder.name for encoder in opened])
+    else:
+        paths = [out_path or scores_path(e.run, labelled.name, **splits) for e in opened]
     for encoder, path in zip(opened, paths, strict=True):
         require_evaluable(encoder, labelled, evaluations)
         if path is not None:  # a file of something else is refused now, not after hours of work

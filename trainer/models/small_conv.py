@@ -1,43 +1,68 @@
-"""The tower of the demo: a small one for pictures of 32 px, which learns in seconds on one core.
+"""The tower of the demo: a small residual one for pictures of 32 px, which learns in a minute.
 
-The small towers of timm halve a picture five times, and a shape of 8 px is lost on the way. This
-one halves it three times and averages features over a 2 x 2 grid. Importing this module registers
-it with timm.
+The small towers of timm halve a picture five times, and of 32 px one cell is left. This one halves
+it once for each of its stages and averages features over what is left. Importing this module
+registers it with timm.
 """
 
+from itertools import pairwise
 from typing import Any
 
+import torch
 from timm.models import register_model
 from torch import Tensor, nn
+
+
+class _Block(nn.Module):
+    """A convolution whose input is added to its output."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.body = _convolution(width, width, 3)
+
+    def forward(self, features: Tensor) -> Tensor:
+        added: Tensor = features + self.body(features)
+        return added
 
 
 class SmallConv(nn.Module):
     """Images [B, 3, 32, 32] to features [B, widths[-1] x grid x grid].
 
     Args:
-        widths: Channels of the convolutions. The picture is halved before each of them.
+        widths: Channels of the stages. Each stage begins with halving the picture.
+        depth: Residual convolutions of each stage but the first, after the one that widens it.
         grid: Cells along a side; features are averaged in each cell.
     """
 
-    def __init__(self, widths: tuple[int, ...] = (32, 64, 96), grid: int = 2) -> None:
+    def __init__(
+        self,
+        widths: tuple[int, ...] = (32, 64, 128),
+        depth: int = 1,
+        grid: int = 2,
+    ) -> None:
         super().__init__()
-        # Pixels are averaged before the first convolution; features are max-pooled after it.
-        layers: list[nn.Module] = [nn.AvgPool2d(2)]
-        for num_in, width in zip((3, *widths), widths, strict=False):
+        layers: list[nn.Module] = []
+        for num_in, width in pairwise((3, *widths)):
+            layers.append(_convolution(num_in, width, 4, stride=2))
             if num_in != 3:
-                layers.append(nn.MaxPool2d(2))
-            layers += [
-                nn.Conv2d(num_in, width, 3, padding=1, bias=False),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-            ]
+                layers += [_Block(width) for _ in range(depth)]
         self.body = nn.Sequential(*layers)
         self.pool = nn.AdaptiveAvgPool2d(grid)
         self.num_features = widths[-1] * grid * grid
 
     def forward(self, images: Tensor) -> Tensor:
+        # Convolutions of a CPU are a quarter faster in this order.
+        images = images.contiguous(memory_format=torch.channels_last)
         features: Tensor = self.pool(self.body(images)).flatten(1)
         return features
+
+
+def _convolution(num_in: int, num_out: int, side: int, *, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(num_in, num_out, side, stride, padding=1, bias=False),
+        nn.BatchNorm2d(num_out),
+        nn.ReLU(),
+    )
 
 
 _PASSED_BY_TIMM = {"num_classes", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}

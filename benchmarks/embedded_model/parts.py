@@ -4,15 +4,17 @@ Text reaches the U-Net as a pooled code that is added to the time embedding; the
 cross-attention, which did not learn a world of 200 things in the time of a demo's model.
 """
 
-from itertools import product
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise, product
 
 import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from tokenizers import pre_tokenizers
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from benchmarks.embedded_model.assemble import Parts, _merges
 from pipeline.embedded.captions import words
 
 TOKENS = 16
@@ -29,6 +31,17 @@ DECODER_WIDTH = 12
 NUM_TIMES = 1000
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """The parts that make a Stable Diffusion pipeline."""
+
+    tokenizer: CLIPTokenizer
+    text_encoder: CLIPTextModel
+    unet: UNet2DConditionModel
+    vae: AutoencoderTiny
+    scheduler: DDIMScheduler
+
+
 def to_latents(pictures: Tensor) -> Tensor:
     """Pictures [n, 3, 32, 32] from -1 to 1 as the U-Net's latents [n, 12, 16, 16].
 
@@ -41,25 +54,31 @@ def to_latents(pictures: Tensor) -> Tensor:
 def build_tokenizer() -> CLIPTokenizer:
     """CLIP's byte-pair tokenizer: the world's words are whole tokens, other text is bytes."""
     start, end = "<|startoftext|>", "<|endoftext|>"
-    model = Tokenizer(models.BPE(end_of_word_suffix="</w>"))
-    model.normalizer = normalizers.Lowercase()
-    model.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.WhitespaceSplit(),
-            pre_tokenizers.Punctuation(),
-            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
-        ]
-    )
-    model.decoder = decoders.BPEDecoder(suffix="</w>")
-    trainer = trainers.BpeTrainer(
-        vocab_size=8192, min_frequency=1, end_of_word_suffix="</w>", show_progress=False
-    )
-    model.train_from_iterator([*sorted(words()), ","], trainer)
-    merges = [tuple(pair) for pair in _merges(model)]
+    merges = _merges([*sorted(words()), ","])
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = alphabet + [byte + "</w>" for byte in alphabet] + ["".join(pair) for pair in merges]
     vocabulary = {token: index for index, token in enumerate(dict.fromkeys([*tokens, start, end]))}
     return CLIPTokenizer(vocab=vocabulary, merges=merges, model_max_length=TOKENS)
+
+
+def _merges(texts: Sequence[str]) -> list[tuple[str, str]]:
+    """Byte pairs to merge, the most frequent first, until each text is one token.
+
+    The trainer of the library breaks ties differently in every process, and a vocabulary that is
+    numbered anew would scramble the words of a text encoder that goes on being trained.
+    """
+    pieces = [[*text[:-1], f"{text[-1]}</w>"] for text in texts]
+    merges = []
+    while counts := Counter(pair for piece in pieces for pair in pairwise(piece)):
+        best = max(counts, key=lambda pair: (counts[pair], pair))
+        merges.append(best)
+        for piece in pieces:
+            index = 0
+            while index < len(piece) - 1:
+                if (piece[index], piece[index + 1]) == best:
+                    piece[index : index + 2] = ["".join(best)]
+                index += 1
+    return merges
 
 
 def build_vae() -> AutoencoderTiny:
