@@ -35,7 +35,7 @@ from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
 from pipeline.worker import ShardWorker
 from prompts.lists import EMBEDDED_LIST
 
-VIEWS, GUIDANCE, STEPS, BATCH = 8, 3.0, 8, 64
+VIEWS, GUIDANCE, STEPS, BATCH = 8, 3.0, 5, 64
 PROMPTS_PER_SHARD = 32
 
 

@@ -1,38 +1,45 @@
-"""Draw the contact sheet of the pictogram model: its views, four a caption.
+"""Draw the contact sheet of the embedded model: one view of each thing, its name below.
 
-python -m benchmarks.embedded_model.contact_sheet MODEL OUT.png [GUIDANCE]
+python -m benchmarks.embedded_model.contact_sheet MODEL OUT.png [GUIDANCE] [SEED]
 """
 
 import sys
 
-import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks.embedded_model.gate import VIEWS, render
-from pipeline.embedded.captions import draw_descriptions
+from benchmarks.embedded_model.gate import render
+from pipeline.embedded.captions import Description
+from pipeline.embedded.sprites import concepts
 
-COLUMNS_OF_CAPTIONS, NUM_CAPTIONS, ENLARGE, GAP_PX, TEXT_PX = 4, 80, 2, 2, 14
+COLUMNS, PICTURE_PX, GAP_PX, TEXT_PX, STEPS = 16, 80, 4, 13, 5
 
 
-def main(model: str, path: str, scale: float) -> None:
+def main(model: str, path: str, scale: float, seed: int) -> None:
     """Write the sheet as a PNG file."""
-    said = draw_descriptions(np.random.default_rng([11, 0]), NUM_CAPTIONS)
-    captions = [each.caption() for each in said]
-    views = render(model, captions, scale=scale, steps=8, seed=11)
-    side = views.shape[2] * ENLARGE
-    width, height = VIEWS * (side + GAP_PX) + 4 * GAP_PX, side + TEXT_PX + GAP_PX
-    rows = -(-NUM_CAPTIONS // COLUMNS_OF_CAPTIONS)
-    sheet = Image.new("RGB", (COLUMNS_OF_CAPTIONS * width, rows * height), "white")
-    draw = ImageDraw.Draw(sheet)
-    for index, caption in enumerate(captions):
-        row, column = divmod(index, COLUMNS_OF_CAPTIONS)
-        left, top = column * width, row * height
-        draw.text((left, top), caption, fill="black")
-        for view, pixels in enumerate(views[index]):
-            enlarged = Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
-            sheet.paste(enlarged, (left + view * (side + GAP_PX), top + TEXT_PX))
-    sheet.save(path, optimize=True)
+    captions = [
+        Description(concept=index, name=thing.name).caption()
+        for index, thing in enumerate(concepts())
+    ]
+    views = render(model, captions, scale=scale, steps=STEPS, seed=seed)
+    across, down = PICTURE_PX + GAP_PX, PICTURE_PX + TEXT_PX
+    rows = -(-len(captions) // COLUMNS)
+    sheet = Image.new("RGB", (COLUMNS * across, rows * down), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(10)
+    for index, thing in enumerate(concepts()):
+        row, column = divmod(index, COLUMNS)
+        left, top = column * across, row * down
+        picture = Image.fromarray(views[index, 0])
+        enlarged = picture.resize((PICTURE_PX, PICTURE_PX), Image.Resampling.BICUBIC)
+        sheet.paste(enlarged, (left, top))
+        middle = (left + PICTURE_PX // 2, top + PICTURE_PX)
+        draw.text(middle, thing.name, fill="black", anchor="ma", font=font)
+    sheet.quantize(256).save(path, optimize=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], float(sys.argv[3]) if len(sys.argv) > 3 else 4.0)
+    given = sys.argv[3:5]
+    main(
+        *sys.argv[1:3],
+        scale=float(given[0]) if given else 3.0,
+        seed=int(given[1]) if len(given) > 1 else 11,
+    )

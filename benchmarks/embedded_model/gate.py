@@ -7,6 +7,7 @@ concept and a ground that were never trained on together. Each seed has a judge,
 concepts and noise of its own; the spread over seeds stands after the mean.
 """
 
+import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,11 +17,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks import machine
 from benchmarks.embedded_model.judge import Judge, train_judge
 from benchmarks.embedded_model.train_decoder import to_tensor
 from pipeline.embedded.captions import Description
 from pipeline.embedded.scenes import held_out_ground
 from pipeline.embedded.sprites import concepts
+from pipeline.models import find_model
 from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
 from pipeline.renderers.text_to_image.config import COLUMNS
 from pipeline.testing.requests import requests_for
@@ -68,11 +71,17 @@ def score(
 @click.argument("model")
 @click.argument("judges", type=click.Path(path_type=Path))
 @click.option("--captions", default=249, show_default=True, help="A seed, each of 4 views.")
-@click.option("--steps", default=8, show_default=True)
+@click.option("--steps", default=5, show_default=True)
 @click.option("--scales", default="1,2,3,4,6,8", show_default=True)
 @click.option("--seeds", default=3, show_default=True)
-def main(model: str, judges: Path, captions: int, steps: int, scales: str, seeds: int) -> None:
+@click.option("--out", type=click.Path(path_type=Path), help="JSON file of the figures.")
+def main(
+    model: str, judges: Path, captions: int, steps: int, scales: str, seeds: int, out: Path | None
+) -> None:
     torch.set_num_threads(1)
+    described = machine.describe()
+    print(described)
+    figures: dict[str, list[list[float]]] = {}
     trained = [train_judge(judges / f"judge-{seed}", 0, seed) for seed in range(seeds)]
     print("| guidance | concept, top-1 | top-5 | ground | diversity | views/s |")
     print("|---|---|---|---|---|---|")
@@ -91,6 +100,11 @@ def main(model: str, judges: Path, captions: int, steps: int, scales: str, seeds
         mean, spread = np.mean(rows, axis=0), np.ptp(rows, axis=0)
         cells = [f"{m:.1f} ± {s / 2:.1f}" for m, s in zip(mean, spread, strict=True)]
         print(f"| {scale:g} | {' | '.join(cells)} | {speed:.0f} |", flush=True)
+        figures[f"{scale:g}"] = rows
+        if out is not None:
+            setting = {"model": find_model(model).revision, "steps": steps, "captions": captions}
+            document = {"machine": described, **setting, "views": VIEWS, "guidance": figures}
+            out.write_text(f"{json.dumps(document, indent=1)}\n")
 
 
 if __name__ == "__main__":
