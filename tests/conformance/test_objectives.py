@@ -21,6 +21,11 @@ class TestSimCLR(ObjectiveLaws):
     settings = HEAD
 
 
+class TestSupCon(ObjectiveLaws):
+    name = "supcon"
+    settings = HEAD | {"crops": 1}
+
+
 class TestClip(ObjectiveLaws):
     name = "clip"
     settings = TEXT

@@ -26,6 +26,7 @@ OBJECTIVES = {
     "stablerep": Entry("trainer.objectives.contrastive:StableRep", "trainer"),
     "stablerep-plus": Entry("trainer.objectives.stablerep_plus:StableRepPlus", "trainer"),
     "simclr": Entry("trainer.objectives.contrastive:SimCLR", "trainer"),
+    "supcon": Entry("trainer.objectives.contrastive:SupCon", "trainer"),
     "clip": Entry("trainer.objectives.clip:Clip", "trainer"),
     "byol": Entry("trainer.objectives.byol:Byol", "trainer"),
     "supervised": Entry("trainer.objectives.supervised:Supervised", "trainer"),

@@ -174,7 +174,7 @@ def make_batch(learner: Learner) -> LoadedBatch:
         colours=tuple(colours),
         boxes=tuple(boxes),
         ids=ids,
-        labels=ids % len(CLASSES),
+        labels=torch.tensor([0, 1, 2, 0, 1, 2]),
         captions=[f"thing {group}" for group in ids.tolist()],
         views=torch.arange(num_views).repeat(NUM_GROUPS, 1).numpy(),
         replaced=[],
