@@ -124,6 +124,7 @@ class Renderer(ABC):
 
 RENDERERS: Mapping[str, Entry] = {
     "text-to-image": Entry("pipeline.renderers.text_to_image:TextToImage", "pipeline"),
+    "image-programs": Entry("pipeline.renderers.image_programs:ImagePrograms", "pipeline"),
 }
 
 

@@ -19,7 +19,7 @@ _NOT_REPRODUCIBLE = "the renderer does not promise the same pixels again"
 class RendererLaws(ABC):
     """Subclass it as `class TestMine(RendererLaws)` and say how your renderer is made."""
 
-    texts: Sequence[str] = ("a red seven", "a thin two on blue", "an eight, leaning left")
+    texts: Sequence[str] = ("a penguin", "a fruit, a lemon on blue", "an owl")
     """Subjects that the renderer can depict, of its first kind."""
 
     @abstractmethod

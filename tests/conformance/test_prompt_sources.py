@@ -7,8 +7,9 @@ import pytest
 from pipeline.testing.prompt_sources import PromptSourceLaws
 from prompts.sources import PROMPT_SOURCES, PromptSource
 from prompts.sources.file import CaptionFile, CaptionFileConfig
+from prompts.sources.programs import Programs, ProgramsConfig
 
-TESTED = {"file"}
+TESTED = {"file", "programs"}
 """A new entry of the table has to be added here, with a class below."""
 
 
@@ -24,3 +25,18 @@ class TestCaptionFile(PromptSourceLaws):
 
     def make(self) -> PromptSource:
         return CaptionFile(CaptionFileConfig(file=str(self.path)))
+
+
+class TestPrograms(PromptSourceLaws):
+    def make(self) -> PromptSource:
+        return Programs(ProgramsConfig(count=5, first=2))
+
+
+class TestProgramsOfAFolder(PromptSourceLaws):
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path
+        (tmp_path / "sea.txt").write_text("f = fbm(p)\nc = ramp(f, 'ff0000 00ff00')\n")
+
+    def make(self) -> PromptSource:
+        return Programs(ProgramsConfig(folder=str(self.folder)))

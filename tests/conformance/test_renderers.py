@@ -5,16 +5,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from manifests.ids import canonical_text
 from pipeline.renderers import RENDERERS, Renderer
+from pipeline.renderers.image_programs import ImagePrograms, ImageProgramsConfig
 from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
 from pipeline.testing.renderers import RendererLaws
+from prompts.programs.accepted import program_text
 from tests.renderers import Faulty, FaultyConfig, Stripes, StripesConfig
 from tests.views_of import requests
 
 pytestmark = pytest.mark.slow
 
 BATCH = 4
-TESTED = {"text-to-image"}
+TESTED = {"text-to-image", "image-programs"}
 """A new entry of the table has to be added here, with a class below."""
 
 
@@ -73,6 +76,15 @@ class TestStableDiffusionXL(TextToImageLaws):
 
 class TestPixArt(TextToImageLaws):
     model = "pixart"
+
+
+class TestImagePrograms(RendererLaws):
+    texts = tuple(canonical_text(program_text(number)) for number in range(3))
+
+    def make(self) -> Renderer:
+        return ImagePrograms(
+            ImageProgramsConfig(size_px=16, mix=(1, 3), batch_size=8, device="cpu")
+        )
 
 
 class TestStripes(RendererLaws):
