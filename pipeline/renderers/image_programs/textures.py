@@ -5,6 +5,7 @@ whatever the field is, where adding octaves or searching neighbours for every pi
 """
 
 from functools import cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,6 +67,14 @@ def _ridges() -> NDArray[np.float64]:
     return veins
 
 
+def _around(x: float, y: float, radius: float) -> tuple[Any, NDArray[np.float64]]:
+    """Index of the pixels of a square around a place, and their distances from it."""
+    place = np.arange(SIDE) * PERIOD / SIDE
+    across, down = (np.abs((place - at + PERIOD / 2) % PERIOD - PERIOD / 2) for at in (x, y))
+    rows, columns = (np.flatnonzero(distance <= radius) for distance in (down, across))
+    return np.ix_(rows, columns), np.hypot(down[rows][:, None], across[columns][None])
+
+
 @cache
 def _voronoi() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Distances to the nearest and the second nearest of scattered points, and whose it is."""
@@ -73,16 +82,14 @@ def _voronoi() -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.flo
     count = (2 * PERIOD) ** 2
     corner = np.stack(np.meshgrid(range(2 * PERIOD), range(2 * PERIOD)), -1).reshape(-1, 2)
     points = (corner + rng.random((count, 2))) / 2
-    place = np.arange(SIDE) * PERIOD / SIDE
     first = np.full((SIDE, SIDE), np.inf)
     second, owner = first.copy(), np.zeros((SIDE, SIDE))
     for (x, y), value in zip(points, rng.permutation(count) / count, strict=True):
-        across, down = (np.abs((place - at + PERIOD / 2) % PERIOD - PERIOD / 2) for at in (x, y))
-        distance = np.hypot(down[:, None], across[None])
-        nearer = distance < first
-        second = np.where(nearer, first, np.minimum(second, distance))
-        owner = np.where(nearer, value, owner)
-        first = np.minimum(first, distance)
+        near, distance = _around(x, y, 1.0)  # no second nearest point is farther
+        nearer = distance < first[near]
+        second[near] = np.where(nearer, first[near], np.minimum(second[near], distance))
+        owner[near] = np.where(nearer, value, owner[near])
+        first[near] = np.minimum(first[near], distance)
     return first, second, owner
 
 
@@ -92,13 +99,12 @@ def _leaves() -> NDArray[np.float64]:
     Source: Lee, Mumford and Huang, Occlusion models for natural images, IJCV 2001.
     """
     rng = np.random.default_rng([_SEED, 4])
-    place = np.arange(SIDE) * PERIOD / SIDE
     values = np.zeros((SIDE, SIDE))
     for _ in range(1500):
         x, y = rng.uniform(0, PERIOD, 2)
         radius = 0.12 / (1 - rng.random() * 0.99) ** 0.5
-        across, down = (np.abs((place - at + PERIOD / 2) % PERIOD - PERIOD / 2) for at in (x, y))
-        values[np.hypot(down[:, None], across[None]) < radius] = rng.random()
+        near, distance = _around(x, y, radius)
+        values[near] = np.where(distance < radius, rng.random(), values[near])
     return values
 
 
