@@ -22,6 +22,7 @@ NUM_RANKED = 5
 """Classes of an image that a ranking holds: enough for top-5."""
 
 _BATCH_NORM_EPS = 1e-6
+_SMALLEST_SLOPE = 1e-30
 _LOW_32_BITS = 0xFFFFFFFF
 
 
@@ -265,6 +266,8 @@ def fit_probe(
         slope = logits.softmax(dim=2)
         slope[torch.arange(len(rows), device=device), :, labels[rows]] -= 1
         slope /= len(rows)
+        # Numbers below 1e-38 would make a CPU many times slower, and move no weight.
+        slope[slope.abs() < _SMALLEST_SLOPE] = 0
         weight_grad = (standard.T @ slope.flatten(1)).view_as(weight)
         weight_step = recipe.momentum * weight_step + weight_grad
         bias_step = recipe.momentum * bias_step + slope.sum(dim=0)

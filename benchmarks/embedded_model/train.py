@@ -31,7 +31,6 @@ from pipeline.embedded.scenes import GROUNDS, Scenes, draw_scenes, paint
 from pipeline.embedded.sprites import TRAINING_FAMILIES, concepts
 
 BATCH = 64
-LEARNING_RATE = 1e-3
 COOL_DOWN = 0.4
 DROP_CAPTION_PROB = 0.1
 GROUND_PROB = 0.6
@@ -195,8 +194,9 @@ class Denoising:
 @click.option("--state", type=click.Path(path_type=Path), required=True)
 @click.option("--images", default=600_000, show_default=True, help="Training images in all.")
 @click.option("--start", type=click.Path(path_type=Path, exists=True), help="Model to begin with.")
+@click.option("--learning-rate", default=1e-3, show_default=True)
 @click.option("--seed", default=0, show_default=True)
-def main(state: Path, images: int, start: Path | None, seed: int) -> None:
+def main(state: Path, images: int, start: Path | None, learning_rate: float, seed: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(seed)
     parts = build_parts()
@@ -222,7 +222,7 @@ def main(state: Path, images: int, start: Path | None, seed: int) -> None:
     parts.text_encoder.requires_grad_(False).eval()
     parts.unet.train().to(memory_format=torch.channels_last)
     training = Training(
-        state, [parts.unet], learning_rate=LEARNING_RATE, cool_down=COOL_DOWN, ema_decay=0.9995
+        state, [parts.unet], learning_rate=learning_rate, cool_down=COOL_DOWN, ema_decay=0.9995
     )
     denoising = Denoising(parts, reader, seed)
 
