@@ -58,7 +58,7 @@ def test_objective_is_given_captions_labels_and_draws_if_it_reads_them() -> None
     batch = batch_of(Arrangement(reads=frozenset({"captions", "labels", "draws"})))
     assert batch.captions[1] == "thing 5"
     assert batch.labels is not None
-    assert batch.labels.tolist() == [2, 2, 2, 2, 2, 1]
+    assert batch.labels.tolist() == [0, 1, 2, 0, 1, 2]
     draws = batch.crops[0].draws
     assert draws is not None
     assert draws.shape == (24, 4 + 9)
