@@ -103,7 +103,7 @@ BAD_OPTIONS = {
     "unknown scheduler": (["--set", "renderer.scheduler=DDIMSchedular"], "'DDIMScheduler'"),
     "scheduler that does not fit": (
         ["--set", "renderer.scheduler=FlowMatchEulerDiscreteScheduler"],
-        "does not fit a model made for DDIMScheduler",
+        "does not fit a model made for UniPCMultistepScheduler",
     ),
     "unknown key": (["--set", "renderer.stepz=3"], "unknown key renderer.stepz; did you mean"),
     "unknown table": (["--set", "view.seed=3"], "unknown key view; did you mean 'views'"),
