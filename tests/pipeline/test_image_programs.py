@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from manifests.ids import canonical_text
+from pipeline.renderers.image_programs import ImagePrograms, ImageProgramsConfig
 from pipeline.renderers.image_programs.drawing import Viewport, draw, read_program
 from pipeline.renderers.image_programs.functions import FUNCTIONS, SIGNATURES
 from pipeline.renderers.image_programs.language import (
@@ -20,6 +21,7 @@ from pipeline.renderers.image_programs.language import (
     parse,
 )
 from pipeline.renderers.image_programs.textures import NAMES, texture
+from prompts.programs.accepted import ACCEPTED_FILE
 from prompts.programs.grammar import write_program
 from tests.sets import refused
 
@@ -72,7 +74,11 @@ def test_one_line_and_many_are_one_program() -> None:
         "c = fbm()": "fbm takes point, and is given nothing",
         "c = p * p": "multiply does not take point and point",
         "c = p + 1": "add does not take point and number",
-        "c = 1e9": "1e+09 is beyond 10000",
+        "c = 1e9": "a number is beyond 10000",
+        "c = 1e999": "a number is beyond 10000",
+        "c = 1" + "0" * 400: "a number is beyond 10000",
+        "c = add(t)": "no function add",
+        "c = " + "-" * 200 + "x(p)": "more than 50 calls inside each other",
         "c = True": "True is no number",
         "c = 'ff0000'": "1 colours, expected 2 to 16",
         "c = ramp(t, 'red blue')": "'red' is no colour",
@@ -162,6 +168,16 @@ def test_textures_repeat_and_fill_their_range(name: str) -> None:
     assert torch.equal(values[:, 0], values[:, -1])
     assert (float(values.min()), float(values.max())) == (0, 1)
     assert 0.1 < float(values.std()) < 0.4
+
+
+def test_mixed_views_are_of_the_programs_that_are_carried() -> None:
+    """Another list of programs mixes other ones in, so it is another identity."""
+    alone, mixed = (
+        ImagePrograms(ImageProgramsConfig(mix=mix, device="cpu")).identity()
+        for mix in ((1,), (1, 6))
+    )
+    assert "others" not in alone
+    assert mixed["others"]["accepted"] == sha256(ACCEPTED_FILE.read_bytes()).hexdigest()
 
 
 def test_non_finite_views_are_marked() -> None:

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
+from manifests.canonical import hash_file
 from manifests.columns import DeclaredColumn, Value
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.settings import Table
@@ -25,7 +26,8 @@ from pipeline.renderers.image_programs import language
 from pipeline.renderers.image_programs.drawing import Viewport, draw, read_program
 from pipeline.renderers.image_programs.language import ProgramError
 from pipeline.views import Provenance, RenderedView, Resources, ViewRequest
-from prompts.programs.accepted import program_text
+from prompts.programs import grammar
+from prompts.programs.accepted import ACCEPTED_FILE, program_text
 
 MIN_TIME, MAX_TIME = 0.1, 10.0
 """Seconds; the paper's range."""
@@ -109,10 +111,13 @@ class ImagePrograms(Renderer):
         return ()
 
     def identity(self) -> Mapping[str, Any]:
+        """Language, size and device; and if views are mixed, the programs they are mixed with."""
+        others = {"grammar": grammar.VERSION, "accepted": hash_file(ACCEPTED_FILE)}
         return {
             "language": language.VERSION,
             "size_px": self.config.size_px,
             "device_type": self.device,
+            **({"others": others} if max(self.config.mix) > 1 else {}),
         }
 
     def provenance(self) -> Provenance:

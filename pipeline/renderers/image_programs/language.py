@@ -14,7 +14,6 @@ text; every node that is not named here is refused, so a program can neither loo
 """
 
 import ast
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -23,7 +22,7 @@ from pipeline.errors import PipelineError
 
 VERSION = 1
 """Of language and functions: the same text draws the same picture as long as it is the same."""
-MAX_CHARACTERS, MAX_STATEMENTS, MAX_NODES = 4000, 40, 1000
+MAX_CHARACTERS, MAX_STATEMENTS, MAX_NODES, MAX_DEPTH = 4000, 40, 1000, 50
 MAX_NUMBER = 1e4
 
 Type = Literal["number", "point", "colour", "colours"]
@@ -124,6 +123,7 @@ class _Reader:
         self.signatures = signatures
         self.types: dict[str, Type] = dict(INPUTS)
         self.statements: list[tuple[str, Expression]] = []
+        self.depth = 0
 
     def read(self, statement: ast.stmt) -> None:
         """Add one statement. Raises ProgramError."""
@@ -145,8 +145,8 @@ class _Reader:
             case ast.Constant(value=bool() | None):
                 raise _error(node, f"{node.value!r} is no number")
             case ast.Constant(value=int() | float() as value):
-                if not math.isfinite(value) or abs(value) > MAX_NUMBER:
-                    raise _error(node, f"{value:.6g} is beyond {MAX_NUMBER:g}")
+                if abs(value) > MAX_NUMBER:
+                    raise _error(node, f"a number is beyond {MAX_NUMBER:g}")
                 return Number(float(value)), "number"
             case ast.Constant(value=str() as value):
                 return Colours(_colours(node, value)), "colours"
@@ -159,12 +159,19 @@ class _Reader:
             case ast.BinOp(left=left, op=operator, right=right) if type(operator) in _OPERATORS:
                 return self.call(node, _OPERATORS[type(operator)], [left, right])
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
+                if name not in self.signatures:
+                    raise _error(node, f"no function {name}")
                 return self.call(node, name, arguments)
         raise _error(node, f"{type(node).__name__} is not of this language")
 
     def call(self, node: ast.expr, name: str, nodes: list[ast.expr]) -> tuple[Expression, Type]:
         """A call whose arguments have the right number and types. Raises ProgramError."""
+        # Counted, because Python's own limit would be met in some callers and not in others.
+        self.depth += 1
+        if self.depth > MAX_DEPTH:
+            raise _error(node, f"more than {MAX_DEPTH} calls inside each other")
         values = [self.expression(argument) for argument in nodes]
+        self.depth -= 1
         kinds = tuple(kind for _, kind in values)
         arguments = tuple(value for value, _ in values)
         if name in _OPERATORS.values():
@@ -172,9 +179,7 @@ class _Reader:
             if gives is None:
                 raise _error(node, f"{name} does not take {' and '.join(kinds)}")
             return Call(name, arguments), gives
-        signature = self.signatures.get(name)
-        if signature is None:
-            raise _error(node, f"no function {name}")
+        signature = self.signatures[name]
         if kinds != signature.takes:
             raise _error(
                 node,
