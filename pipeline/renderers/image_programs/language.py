@@ -2,7 +2,7 @@
 
 A program is a few statements `name = expression`, each on its own line or behind a semicolon; the
 last one is the colour of each pixel. Expressions are numbers, names, `+ - *`, and calls of the
-functions of `functions.py`. A value is a number at each pixel, a point of the plane, or a colour;
+functions in `functions`. A value is a number at each pixel, a point of the plane, or a colour;
 the types are checked before anything is drawn.
 
     q = tile(rotate(p, 0.4 * t), 1.5)
