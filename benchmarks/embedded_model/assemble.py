@@ -35,7 +35,7 @@ def main(state: Path, decoder: Path, out: Path) -> None:
         text_encoder=parts.text_encoder,
         tokenizer=parts.tokenizer,
         unet=parts.unet,
-        # Of second order: as right in 4 steps as DDIM in 6.
+        # Of second order: docs/adr/0008 has what it gains over DDIM.
         scheduler=UniPCMultistepScheduler.from_config(parts.scheduler.config),
         requires_safety_checker=False,
         **optional,

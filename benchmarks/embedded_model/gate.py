@@ -1,10 +1,10 @@
-"""Judge the pictogram model: whether it draws what captions say, and how varied.
+"""Judge the embedded model: whether it draws what captions say, and how varied.
 
     python -m benchmarks.embedded_model.gate MODEL JUDGES [--captions N] [--steps N]
 
-JUDGES holds a folder `judge-SEED` for each seed, as `judge` leaves them. Captions name a
-concept and a ground that were never trained on together. Each seed has a judge, an order of
-concepts and noise of its own; the spread over seeds stands after the mean.
+JUDGES holds a folder `judge-SEED` for each seed, as `benchmarks.embedded_model.judge` leaves them.
+Captions name a concept and a ground that were never trained on together. Each seed has a judge, an
+order of concepts and noise of its own; half of the range over the seeds stands after the mean.
 """
 
 import json

@@ -1,12 +1,12 @@
-"""Train the pictogram model: first how captions are read, then how pictures are denoised.
+"""Train the embedded model: first how captions are read, then how pictures are denoised.
 
     python -m benchmarks.embedded_model.train --state STATE [--images N]
 
 One thread is enough: OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE. The state is written every five
 minutes and at the end, and the same command continues from it. `--images` may be changed between
 two such runs, but not in the last 40 % of the images, over which the learning rate falls to zero.
-`assemble` makes a model of any state. `--start MODEL` begins a new state with weights
-of such a model, so that training can go on where only the model was kept.
+`assemble` makes a model of any state. `--start MODEL` begins a new state with weights of such a
+model, so that training can go on where only the model was kept. torch.compile needs a C++ compiler.
 
 Text encoder and pooling are taught first, in a minute, to tell concepts and grounds of captions
 apart; then the text encoder stays as it is. Learned by denoising alone, captions meant colours.
@@ -182,11 +182,9 @@ class Denoising:
         return "; ".join(lines)
 
     def _mean_loss(self, clean: Tensor, captions: list[str], time: float, noise: Tensor) -> float:
-        losses = [
-            self.loss(clean[first:][:BATCH], captions[first:][:BATCH], times, noise[first:][:BATCH])
-            for times in [np.full(BATCH, time)]
-            for first in range(0, len(captions), BATCH)
-        ]
+        times = np.full(BATCH, time)
+        batches = [slice(first, first + BATCH) for first in range(0, len(captions), BATCH)]
+        losses = [self.loss(clean[b], captions[b], times, noise[b]) for b in batches]
         return float(torch.stack(losses).mean())
 
 

@@ -120,7 +120,7 @@ def _run_side_by_side(commands: Sequence[str]) -> None:
     def run(command: str) -> int:
         process = _start(command, threads=1)
         assert process.stdout is not None
-        name = Path(shlex.split(command)[3]).name
+        name = Path(shlex.split(command)[3]).name  # of the run: train URL --out RUN
         for line in process.stdout:
             click.echo(f"{name}: {line}", nl=False)
         return process.wait()

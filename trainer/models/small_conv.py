@@ -51,7 +51,7 @@ class SmallConv(nn.Module):
         self.num_features = widths[-1] * grid * grid
 
     def forward(self, images: Tensor) -> Tensor:
-        # Convolutions of a CPU are a quarter faster in this order.
+        # Convolutions of a CPU are faster in this order.
         images = images.contiguous(memory_format=torch.channels_last)
         features: Tensor = self.pool(self.body(images)).flatten(1)
         return features
