@@ -36,13 +36,15 @@ from pipeline.worker import ShardWorker
 from prompts.lists import EMBEDDED_LIST
 
 VIEWS, GUIDANCE, STEPS, BATCH = 8, 3.0, 5, 64
-PROMPTS_PER_SHARD = 32
+PROMPTS, PROMPTS_PER_SHARD = 96, 32
 
 
 def new_set(folder: Path) -> Generation:
     """A set that is begun, with all of its shards still to be made."""
+    captions = Path(f"{folder}{EMBEDDED_LIST.suffix}")
+    captions.write_text("\n".join(EMBEDDED_LIST.read_text().splitlines()[:PROMPTS]))
     flags = {
-        "prompts.file": str(EMBEDDED_LIST),
+        "prompts.file": str(captions),
         "views.per_subject": VIEWS,
         "renderer.guidance": (GUIDANCE,),
         "renderer.steps": STEPS,

@@ -1,6 +1,6 @@
 """Judge the embedded model: whether it draws what captions say, and how varied.
 
-    python -m benchmarks.embedded_model.gate MODEL JUDGES [--captions N] [--steps N]
+    python -m benchmarks.embedded_model.gate MODEL JUDGES [--captions N] [--steps N] [--dtype D]
 
 JUDGES holds a folder `judge-SEED` for each seed, as `benchmarks.embedded_model.judge` leaves them.
 Captions name a concept and a ground that were never trained on together. Each seed has a judge, an
@@ -33,7 +33,7 @@ BATCH = 50
 
 
 def render(
-    model: str, captions: Sequence[str], *, scale: float, steps: int, seed: int
+    model: str, captions: Sequence[str], *, scale: float, steps: int, dtype: str, seed: int
 ) -> NDArray[np.uint8]:
     """Views of all captions at one guidance scale, uint8 [captions, views, 32, 32, 3]."""
     requests = requests_for(
@@ -43,7 +43,8 @@ def render(
         views_per_subject=VIEWS,
         seed=seed,
     )
-    config = TextToImageConfig(model=model, steps=steps, batch_size=BATCH, threads=1)
+    values = {"model": model, "steps": steps, "dtype": dtype, "batch_size": BATCH, "threads": 1}
+    config = TextToImageConfig.model_validate(values)
     pixels = [view.pixels for view in TextToImage(config).render(requests)]
     return np.stack(pixels).reshape(len(captions), VIEWS, *pixels[0].shape)
 
@@ -72,11 +73,19 @@ def score(
 @click.argument("judges", type=click.Path(path_type=Path))
 @click.option("--captions", default=249, show_default=True, help="A seed, each of 4 views.")
 @click.option("--steps", default=5, show_default=True)
+@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32")
 @click.option("--scales", default="1,2,3,4,6,8", show_default=True)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file of the figures.")
 def main(
-    model: str, judges: Path, captions: int, steps: int, scales: str, seeds: int, out: Path | None
+    model: str,
+    judges: Path,
+    captions: int,
+    steps: int,
+    dtype: str,
+    scales: str,
+    seeds: int,
+    out: Path | None,
 ) -> None:
     torch.set_num_threads(1)
     described = machine.describe()
@@ -94,7 +103,7 @@ def main(
                 Description(concept=int(c), name=concepts()[c].name, ground=int(g)).caption()
                 for c, g in zip(concept, ground, strict=True)
             ]
-            views = render(model, said, scale=scale, steps=steps, seed=seed)
+            views = render(model, said, scale=scale, steps=steps, dtype=dtype, seed=seed)
             rows.append(score(judge, views, concept, ground))
         speed = seeds * captions * VIEWS / (time.process_time() - started)
         mean, spread = np.mean(rows, axis=0), np.ptp(rows, axis=0)
@@ -102,8 +111,9 @@ def main(
         print(f"| {scale:g} | {' | '.join(cells)} | {speed:.0f} |", flush=True)
         figures[f"{scale:g}"] = rows
         if out is not None:
-            setting = {"model": find_model(model).revision, "steps": steps, "captions": captions}
-            document = {"machine": described, **setting, "views": VIEWS, "guidance": figures}
+            setting = {"model": find_model(model).revision, "steps": steps, "dtype": dtype}
+            document = {"machine": described, **setting, "captions": captions}
+            document |= {"views": VIEWS, "guidance": figures}
             out.write_text(f"{json.dumps(document, indent=1)}\n")
 
 
