@@ -1,6 +1,8 @@
 """The laws of pipeline.renderers, for every entry of the table and every family of models."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -8,16 +10,19 @@ import pytest
 from manifests.ids import canonical_text
 from pipeline.renderers import RENDERERS, Renderer
 from pipeline.renderers.image_programs import ImagePrograms, ImageProgramsConfig
+from pipeline.renderers.latent_neighbourhood import LatentNeighbourhood
+from pipeline.renderers.latent_neighbourhood.config import LatentNeighbourhoodConfig
 from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
 from pipeline.testing.renderers import RendererLaws
 from prompts.programs.accepted import program_text
+from tests import tiny_generators
 from tests.renderers import Faulty, FaultyConfig, Stripes, StripesConfig
 from tests.views_of import requests
 
 pytestmark = pytest.mark.slow
 
 BATCH = 4
-TESTED = {"text-to-image", "image-programs"}
+TESTED = {"text-to-image", "image-programs", "latent-neighbourhood"}
 """A new entry of the table has to be added here, with a class below."""
 
 
@@ -85,6 +90,39 @@ class TestImagePrograms(RendererLaws):
         return ImagePrograms(
             ImageProgramsConfig(size_px=16, mix=(1, 3), batch_size=8, device="cpu")
         )
+
+
+class LatentLaws(RendererLaws):
+    texts = ("anchor 0 of seed 0, class 0", "anchor 1 of seed 0, class 0", "anchor 0 of seed 1")
+    keys: ClassVar[Mapping[str, Any]] = {}
+
+    @pytest.fixture(autouse=True)
+    def _generator(self, tmp_path: Path) -> None:
+        self.path = tiny_generators.export(tmp_path / "tiny.pt2", tiny_generators.Tiny())
+
+    def make(self) -> Renderer:
+        table = {"generator": str(self.path), "batch_size": BATCH, "device": "cpu", **self.keys}
+        return LatentNeighbourhood(LatentNeighbourhoodConfig.model_validate(table))
+
+
+class TestGaussianLatents(LatentLaws):
+    keys: ClassVar = {**tiny_generators.STATED, "sigma": (0.2, 1.0), "keep_latents": True}
+
+
+class TestAngularLatents(LatentLaws):
+    keys: ClassVar = {**tiny_generators.STATED, "neighbourhood": "angular", "angle": (20.0, 60.0)}
+
+
+class TestIndependentLatents(LatentLaws):
+    keys: ClassVar = {**tiny_generators.STATED, "neighbourhood": "independent", "truncation": 2.0}
+
+
+class TestDiffusionLatents(LatentLaws):
+    keys: ClassVar = {"sigma": (0.3,), "steps": 2}
+
+    @pytest.fixture(autouse=True)
+    def _generator(self, tmp_path: Path) -> None:
+        self.path = tiny_generators.ddim(tmp_path / "ddim", num_classes=2)
 
 
 class TestStripes(RendererLaws):

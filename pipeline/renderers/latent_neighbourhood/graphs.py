@@ -1,0 +1,167 @@
+"""Generators in one file: graphs of torch.export, TorchScript and ONNX.
+
+A pickled module is refused: to read a pickle is to run whatever program is in it. `archives` looks
+into the others before they are read; ONNX holds no code.
+"""
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from manifests.foundation.messages import one_line
+from pipeline.errors import ModelError, RenderError
+from pipeline.renderers.latent_neighbourhood.archives import (
+    require_harmless_export,
+    require_harmless_torchscript,
+)
+from pipeline.renderers.latent_neighbourhood.generators import Facts
+
+_EXPORT = "write it with torch.export.save(torch.export.export(G, inputs), 'NAME.pt2')"
+TOLERANCE = 0.01
+"""How far a value may be beyond the stated range: what a float of 16 bits rounds to."""
+
+
+class GraphGenerator:
+    """A generator read from a file. See `generators.Generator`."""
+
+    keeps_variance = False
+
+    def __init__(self, path: Path, facts: Facts, *, batch_size: int, device: str) -> None:
+        """Load and try it out once, with a batch of zeros.
+
+        Raises:
+            ModelError: The file is none of the three, or not the generator that is stated.
+        """
+        self.path, self.device = path, torch.device(device)
+        self.is_differentiable = path.suffix.lower() != ".onnx"
+        self.call, read = _load(path, device)
+        latent_dim = facts.latent_dim or read.latent_dim
+        if latent_dim is None:
+            raise ModelError(
+                f"{path}: does not say how many numbers a latent has; give renderer.latent_dim"
+            )
+        self.latent_dim = latent_dim
+        classes = facts.classes if facts.classes is not None else read.classes
+        if classes is None:
+            raise ModelError(
+                f"{path}: does not say how many classes it knows; give renderer.classes, 0 for none"
+            )
+        self.num_classes = classes
+        if facts.values is None:
+            raise ModelError(
+                f"{path}: does not say the range of its pixels; give renderer.values '-1 to 1' or "
+                "'0 to 1'"
+            )
+        self.is_signed = facts.values == "-1 to 1"
+        self.size_px = self._try(batch_size)
+
+    def _try(self, batch_size: int) -> int:
+        """Side of the pictures. Raises ModelError."""
+        latents = torch.zeros(batch_size, self.latent_dim, device=self.device)
+        classes = None
+        if self.num_classes:
+            classes = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
+        try:
+            with torch.inference_mode():
+                given = self.call(latents, classes)
+        except Exception as exc:  # a foreign graph can raise anything
+            raise ModelError(
+                f"{self.path}: fails on latents [{batch_size}, {self.latent_dim}]"
+                f"{' and classes' if self.num_classes else ''} ({one_line(exc)}); check "
+                "renderer.latent_dim, renderer.classes and --batch-size"
+            ) from exc
+        if not isinstance(given, Tensor) or not given.is_floating_point():
+            kind = given.dtype if isinstance(given, Tensor) else type(given).__name__
+            raise ModelError(f"{self.path}: gives {kind}, expected floating-point pixels")
+        shape = list(given.shape)
+        if len(shape) != 4 or shape[:2] != [batch_size, 3] or shape[2] != shape[3]:
+            raise ModelError(f"{self.path}: gives {shape}, expected [{batch_size}, 3, side, side]")
+        return shape[2]
+
+    def __call__(self, latents: Tensor, classes: Tensor | None) -> Tensor:
+        """Pictures from 0 to 1. Raises RenderError where they are beyond the stated range."""
+        pictures: Tensor = self.call(latents, classes).float()
+        low = -1.0 if self.is_signed else 0.0
+        beyond = torch.stack([low - pictures.amin(), pictures.amax() - 1]).amax()
+        if beyond > TOLERANCE:  # never true of NaN, which is a fault of single views
+            raise RenderError(
+                f"{self.path}: pixels from {float(pictures.amin()):.3g} to "
+                f"{float(pictures.amax()):.3g}, expected {low:g} to 1; check renderer.values"
+            )
+        return (pictures + 1) / 2 if self.is_signed else pictures
+
+
+def load_exported(path: Path, device: str) -> torch.nn.Module:
+    """The module of a file of torch.export. Raises ModelError."""
+    require_harmless_export(path)
+    try:
+        module: torch.nn.Module = torch.export.load(path).module()
+        return module.to(device)
+    except Exception as exc:  # a damaged file can make torch raise anything
+        raise ModelError(f"{path}: no graph of torch.export ({one_line(exc)})") from exc
+
+
+def load_torchscript(path: Path, device: str) -> torch.nn.Module:
+    """The module of a TorchScript file. Raises ModelError."""
+    require_harmless_torchscript(path)
+    try:
+        with warnings.catch_warnings():  # of torch, that new files should not be written so
+            warnings.simplefilter("ignore", FutureWarning)
+            load: Any = torch.jit.load
+            module: torch.nn.Module = load(path, map_location=device)
+        return module.eval()
+    except Exception as exc:
+        raise ModelError(f"{path}: no TorchScript file ({one_line(exc)})") from exc
+
+
+def _load(path: Path, device: str) -> tuple[Callable[[Tensor, Tensor | None], Any], Facts]:
+    """A callable G(z, classes or None), and what its file says. Raises ModelError."""
+    suffix = path.suffix.lower()
+    if suffix == ".onnx":
+        return _load_onnx(path, device)
+    with path.open("rb") as file:
+        if file.read(1) == b"\x80":
+            raise ModelError(f"{path}: is a pickle, which can run any code; {_EXPORT}")
+    # Names such as .pt and .ts: TorchScript, or a pickle of torch.save, which is refused.
+    load = load_exported if suffix == ".pt2" else load_torchscript
+    module, facts = load(path, device), Facts()
+    if suffix == ".pt2":
+        shapes = [node.meta["val"].shape for node in _inputs(module)]
+        if shapes and len(shapes[0]) == 2 and isinstance(shapes[0][1], int):
+            facts = Facts(latent_dim=shapes[0][1], classes=None if len(shapes) > 1 else 0)
+    return (lambda z, classes: module(z) if classes is None else module(z, classes)), facts
+
+
+def _inputs(module: Any) -> list[Any]:
+    return [node for node in module.graph.nodes if node.op == "placeholder" and "val" in node.meta]
+
+
+def _load_onnx(path: Path, device: str) -> tuple[Callable[[Tensor, Tensor | None], Any], Facts]:
+    try:
+        import onnxruntime
+    except ImportError as exc:
+        raise ModelError(f"{path}: ONNX needs onnxruntime; pip install 'synth-rep[onnx]'") from exc
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    wanted = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}[device]
+    if wanted not in onnxruntime.get_available_providers():
+        raise ModelError(f"{path}: onnxruntime here has no {wanted}; give renderer.device cpu")
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
+    except Exception as exc:
+        raise ModelError(f"{path}: no ONNX graph ({one_line(exc)})") from exc
+    inputs = session.get_inputs()
+
+    def call(z: Tensor, classes: Tensor | None) -> Tensor:
+        values = [z] if classes is None else [z, classes]
+        named = {i.name: v.cpu().numpy() for i, v in zip(inputs, values, strict=True)}
+        (given,) = session.run(None, named)
+        return torch.from_numpy(given).to(z.device)
+
+    shape = inputs[0].shape
+    dim = shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
+    return call, Facts(latent_dim=dim, classes=None if len(inputs) > 1 else 0)
