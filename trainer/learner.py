@@ -74,8 +74,14 @@ class Learner(nn.Module):
             crops=tuple(crops),
             ids=loaded.ids,
             captions=loaded.captions if "captions" in reads else (),
-            labels=loaded.labels if "labels" in reads else None,
+            labels=loaded.labels if reads & {"labels", "group_labels"} else None,
+            latents=self._latents(loaded) if "latents" in reads else None,
         )
+
+    def _latents(self, loaded: LoadedBatch) -> Tensor:
+        """The latent of each crop's view, for the first crop set."""
+        count = self.arrangement.crops[0].count
+        return loaded.latents.repeat_interleave(count, dim=0)
 
     def after_step(self, step: int, num_steps: int) -> None:
         """Let the objective follow a step that the optimizer took; see `Objective.after_step`."""

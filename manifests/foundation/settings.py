@@ -156,7 +156,7 @@ def _explain(exc: ValidationError, model: type[BaseModel], origin: str, table: s
         known = getattr(annotation, "model_fields", {})
     # A branch of a union such as `literal['auto']` is no key that a user could look for.
     path += [str(step) for step in error["loc"] if not str(step).startswith("literal[")]
-    key = shortened(".".join(path))
+    key = shortened(".".join(path)) if error["loc"] else ""
     if error["type"] == "extra_forbidden":
         name = str(error["loc"][-1])
         return f"{origin}: unknown key {key}{did_you_mean(name, known)}; known: {', '.join(known)}"

@@ -1,11 +1,13 @@
 """The laws of objectives, for every entry of the table, and what is particular to each."""
 
+from typing import ClassVar
+
 import pytest
 
 from trainer.learner import Learner
 from trainer.models.text import ImageText
 from trainer.objectives import OBJECTIVES
-from trainer.testing.objectives import ObjectiveLaws, make_batch, make_learner
+from trainer.testing.objectives import LATENT_DIM, ObjectiveLaws, make_batch, make_learner
 
 HEAD = {"head_hidden": 12, "head_out": 8}
 TEXT = {"text": {"context_length": 12, "width": 16, "heads": 2, "layers": 1, "embed_dim": 8}}
@@ -41,8 +43,13 @@ class TestByol(ObjectiveLaws):
     settings = HEAD
 
 
-class TestSupervised(ObjectiveLaws):
-    name = "supervised"
+class TestCrossEntropy(ObjectiveLaws):
+    name = "cross-entropy"
+
+
+class TestInverter(ObjectiveLaws):
+    name = "inverter"
+    settings: ClassVar = {"latent_dim": LATENT_DIM, "hidden": 12, "class_weight": 0.5}
 
 
 def test_every_objective_of_the_table_is_tested() -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from manifests.foundation.errors import SynthError
 from manifests.plan import ViewRequest
-from pipeline.errors import ModelError, RenderError
+from pipeline.errors import ModelError
 from pipeline.renderers.latent_neighbourhood import LatentNeighbourhood, latents
 from pipeline.renderers.latent_neighbourhood.config import LatentNeighbourhoodConfig
 from pipeline.renderers.latent_neighbourhood.generators import Facts
@@ -395,9 +395,3 @@ def _rewritten(source: Path, folder: Path, change: Any) -> Path:
         for info in old.infolist():
             new.writestr(info.filename, change(info.filename, old.read(info.filename)))
     return path
-
-
-def test_values_beyond_the_range_are_an_error_of_the_view(exported: Path) -> None:
-    renderer = make(exported, values="0 to 1")
-    with pytest.raises(RenderError, match="pixels from -"):
-        renderer.render(requests(renderer))

@@ -3,12 +3,13 @@
 import dataclasses
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from manifests.seal_writer import seal_set
 from tests.picture_sets import picture
 from tests.sets import begin, commit, refused, scales, views_of
-from trainer.data.groups import class_indices
+from trainer.data.groups import GroupTable, class_indices
 from trainer.data.shard_sets import ShardSetSource
 from trainer.data.sources import Demand
 from trainer.errors import DataError
@@ -62,3 +63,31 @@ def test_set_without_labels_is_refused(tmp_path: Path, splits_groups: bool) -> N
     )
     with refused(DataError, "has no labels", "label column"):
         source.stream(demand)
+
+
+def test_each_group_can_be_a_class_of_its_own(tmp_path: Path) -> None:
+    source = labelled_set(tmp_path / "set", ["pear", "", "fig"])
+    demand = Demand(seed=0, num_groups=3, views_per_group=1, reads=frozenset({"group_labels"}))
+    stream = source.stream(demand)
+    assert (stream.num_groups, stream.num_left_out, len(stream.classes)) == (3, 0, 3)
+    groups = stream.groups(0, rank=0, world=1)
+    assert [stream.classes[group.label] for group in groups] == [str(group.id) for group in groups]
+
+
+def test_groups_of_one_id_are_one_class() -> None:
+    """A subject that comes twice, as in a joined set, is never two classes."""
+    labels = np.full(3, -1, dtype=np.int32)
+    zeros = np.zeros(3, dtype=np.int32)
+    table = GroupTable(
+        url="set",
+        classes=(),
+        ids=np.array([9, 5, 9]),
+        shards=zeros,
+        first_rows=zeros,
+        num_views=zeros + 1,
+        only_views=zeros - 1,
+        has_caption=zeros > 0,
+        labels=labels,
+    ).with_ids_as_labels()
+    assert table.classes == ("5", "9")
+    assert table.labels.tolist() == [1, 0, 1]

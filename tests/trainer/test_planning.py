@@ -35,7 +35,7 @@ def plan_of(objective: str, **flags: Any) -> Plan:
 
 
 def test_step_of_one_group_is_enough_where_the_objective_says_so() -> None:
-    plan = plan_of("supervised", **{"batch.groups": 1, "batch.views_per_group": 4})
+    plan = plan_of("cross-entropy", **{"batch.groups": 1, "batch.views_per_group": 4})
     assert (plan.demand.num_groups, plan.crops_per_step) == (1, 4)
 
 

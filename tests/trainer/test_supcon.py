@@ -1,5 +1,6 @@
-"""SupCon against its definition, in float64."""
+"""SupCon, and SimCLR over pairs of views, against their definitions, in float64."""
 
+import dataclasses
 import math
 
 import pytest
@@ -45,3 +46,29 @@ def test_groups_of_one_class_are_never_negatives() -> None:
     counts = torch.bincount(batch.labels.repeat_interleave(8))
     floor = sum(math.log(int(count) - 1) * int(count) for count in counts) / int(counts.sum())
     assert learner(batch).total.item() == pytest.approx(floor, abs=0.1)
+
+
+def test_simclr_over_views_is_nt_xent_of_pairs() -> None:
+    """Equation 1 of arXiv:2002.05709, whose two positives are two views of one group."""
+    learner = make_learner("simclr", SETTINGS | {"pairs": "views"})
+    assert learner.arrangement.min_views == 2
+    whole = make_batch(learner)
+    pairs = torch.arange(24).view(6, 4)[:, :2].flatten()  # two views of each group
+    batch = dataclasses.replace(
+        whole,
+        images=(whole.images[0][pairs],),
+        colours=(whole.colours[0][pairs],),
+        boxes=(whole.boxes[0][pairs],),
+        ids=torch.arange(6),
+    )
+    (head,) = [module for module in learner.modules() if isinstance(module, ProjectionHead)]
+    embeddings: list[torch.Tensor] = []
+    head.register_forward_hook(lambda module, inputs, output: embeddings.append(output.detach()))
+    loss = learner(batch).total.item()
+    unit = torch.nn.functional.normalize(embeddings[0].double(), dim=1)
+    total = 0.0
+    for row in range(12):
+        logits = [float(unit[row] @ unit[k]) / 0.2 for k in range(12) if k != row]
+        positive = float(unit[row] @ unit[row ^ 1]) / 0.2
+        total -= positive - math.log(sum(map(math.exp, logits)))
+    assert loss == pytest.approx(total / 12, abs=1e-6)

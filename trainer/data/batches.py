@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader, Dataset
 from manifests.foundation.errors import SynthError
 from trainer.data.crops import AugmentConfig, cut, draw_crop
 from trainer.data.draws import generator
-from trainer.data.sources import GroupStream, UnreadableGroup
+from trainer.data.sources import GroupStream, UnreadableGroup, View
+from trainer.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +49,8 @@ class LoadedBatch:
     """int64 [groups]; NO_LABEL where labels are not read."""
     captions: list[str]
     """One for each group; empty texts where captions are not read."""
+    latents: Tensor
+    """float32 [views of all groups, dimensions]; no dimension where latents are not read."""
     views: NDArray[np.int64]
     """Number of each view in its group, [groups, views]."""
     replaced: list[UnreadableGroup]
@@ -124,9 +127,19 @@ class Batches(Dataset[LoadedBatch | Exception]):
             ids=torch.tensor([group.id for group in groups]),
             labels=torch.tensor([group.label for group in groups]),
             captions=[group.caption for group in groups],
+            latents=_latents([view for group in groups for view in group.views]),
             views=np.array([[view.index for view in group.views] for group in groups]),
             replaced=[unreadable for group in groups for unreadable in group.replaced],
         )
+
+
+def _latents(views: Sequence[View]) -> Tensor:
+    latents = [view.latent for view in views if view.latent is not None]
+    if not latents:
+        return torch.zeros(len(views), 0)
+    if len({len(latent) for latent in latents}) > 1 or len(latents) < len(views):
+        raise DataError("latents of one batch differ in their length; render the set anew")
+    return torch.from_numpy(np.stack(latents))
 
 
 def load(

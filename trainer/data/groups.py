@@ -81,6 +81,11 @@ class GroupTable:
             )
         return kept
 
+    def with_ids_as_labels(self) -> "GroupTable":
+        """The groups with their ids for labels: groups of one id are one class."""
+        ids, labels = np.unique(self.ids, return_inverse=True)
+        return replace(self, classes=tuple(map(str, ids.tolist())), labels=labels.astype(np.int32))
+
     def split(self) -> "GroupTable":
         """Each good view as a group of its own, with an id of its own.
 

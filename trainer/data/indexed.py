@@ -7,12 +7,14 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.errors import ContractError
+from manifests.latents import decode_latent
 from trainer.data.decoding import decode
 from trainer.data.draws import generator
 from trainer.data.groups import GroupTable
 from trainer.data.order import GroupOrder, Turn
 from trainer.data.sources import NO_LABEL, Demand, Group, UnreadableGroup, View
-from trainer.errors import CorruptViewError
+from trainer.errors import CorruptViewError, DataError
 
 MAX_SUBSTITUTES = 100
 """Groups that are tried in place of one that cannot be read."""
@@ -28,10 +30,16 @@ class StoredView:
     size_px: tuple[int, int] | None
     """Width and height that its manifest promises, if there is one."""
     view_index: int
+    latent: str = ""
+    """As its row keeps it; empty if there is none."""
 
 
 class GroupReader(Protocol):
     """Reads the groups of an index. A group is named by its shard and its first row there."""
+
+    @property
+    def has_latents(self) -> bool:
+        """Whether the stored views have latents."""
 
     def read(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:
         """The chosen views of a group, by number among its good ones. Raises CorruptViewError."""
@@ -60,11 +68,19 @@ class IndexedStream:
             table = table.with_captions()
         if "labels" in demand.reads:
             table = table.with_labels()
+        if "group_labels" in demand.reads:
+            table = table.with_ids_as_labels()
+        if "latents" in demand.reads and not reader.has_latents:
+            raise DataError(
+                f"{all_groups.url}: its rows keep no latents to learn from; generate it with "
+                "--renderer latent-neighbourhood --set renderer.keep_latents=true"
+            )
         table = table.with_views(demand.views_per_group)
         self.num_left_out = len(all_groups) - len(table)  # in groups: counted before the split
         self._table = table.split() if demand.splits_groups else table
         self.num_groups = len(self._table)
-        self.classes = self._table.classes if "labels" in demand.reads else ()
+        self._has_labels = bool(demand.reads & {"labels", "group_labels"})
+        self.classes = self._table.classes if self._has_labels else ()
         self._reader = reader
         self._demand = demand
         self._order = GroupOrder(
@@ -100,9 +116,9 @@ class IndexedStream:
         return Group(
             id=int(table.ids[entry]),
             turn=turn.numbers(),
-            views=[View(pixels=_pixels(view), index=view.view_index) for view in stored],
+            views=[_view(view, with_latent="latents" in reads) for view in stored],
             caption=self._reader.caption(shard, first_row) if "captions" in reads else "",
-            label=int(table.labels[entry]) if "labels" in reads else NO_LABEL,
+            label=int(table.labels[entry]) if self._has_labels else NO_LABEL,
             replaced=tuple(replaced),
         )
 
@@ -115,6 +131,14 @@ class IndexedStream:
         order = rng.permutation(int(table.num_views[entry]))
         chosen: list[int] = order[: self._demand.views_per_group].tolist()
         return chosen
+
+
+def _view(view: StoredView, *, with_latent: bool) -> View:
+    try:
+        latent = decode_latent(view.latent) if with_latent else None
+    except ContractError as exc:
+        raise CorruptViewError(f"{view.where}: {exc}; run `synth verify`") from exc
+    return View(pixels=_pixels(view), index=view.view_index, latent=latent)
 
 
 def _pixels(view: StoredView) -> NDArray[np.uint8]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from manifests.canonical import sha256_hex
 from manifests.errors import CorruptError
+from manifests.latents import LATENT
 from manifests.schema import CORE_SCHEMA
 from manifests.seal import ShardSummary
 from manifests.shard_set import ShardSet
@@ -98,6 +99,10 @@ class ShardSetSource:
             has_caption=np.concatenate([part.has_caption for part in parts]),
         )
 
+    @property
+    def has_latents(self) -> bool:
+        return LATENT in self._shards.recipe.identity.columns
+
     def _columns(self, sealed: ShardSummary, names: Sequence[str]) -> pa.Table:
         path = self._shards.layout.manifest(sealed.shard)
         where = self._shards.store.at(path)
@@ -107,7 +112,8 @@ class ShardSetSource:
             raise CorruptError(f"{where}: is gone; restore it from a copy") from exc
         if sha256_hex(data) != sealed.manifest_sha256:
             raise CorruptError(f"{where}: not the manifest that was sealed; restore it from a copy")
-        schema = pa.schema([CORE_SCHEMA.field(name) for name in names])
+        fields = [LATENT.field() if n == LATENT.name else CORE_SCHEMA.field(n) for n in names]
+        schema = pa.schema(fields)
         return read_table(data, schema, where=where)[0]
 
     def _index(self, sealed: ShardSummary) -> "_Index":
@@ -130,7 +136,9 @@ class ShardSetSource:
         if shard not in self._cache:
             if len(self._cache) >= CACHED_SHARDS:
                 self._cache.popitem(last=False)
-            self._cache[shard] = _Views(self._columns(self._sealed[shard], _VIEW_COLUMNS))
+            latent = (LATENT.name,) if self.has_latents else ()
+            table = self._columns(self._sealed[shard], (*_VIEW_COLUMNS, *latent))
+            self._cache[shard] = _Views(table)
         self._cache.move_to_end(shard)
         return self._cache[shard]
 
@@ -160,6 +168,7 @@ class ShardSetSource:
                     where=f"{where}, {views.key[row]}",
                     size_px=(int(views.width_px[row]), int(views.height_px[row])),
                     view_index=int(views.view_index[row]),
+                    latent=views.latent[row].as_py() if views.latent is not None else "",
                 )
             )
         return stored
@@ -206,6 +215,7 @@ class _Views:
         self.key = table["key"]
         self.text = table["text"]
         self.sha256 = table["sha256"]
+        self.latent = table[LATENT.name] if LATENT.name in table.column_names else None
         self._is_good = table["status"].to_numpy(zero_copy_only=False) == "ok"
 
     def good_rows(self, first_row: int) -> NDArray[np.int64]:

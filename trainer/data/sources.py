@@ -32,7 +32,8 @@ class Demand:
     splits_groups: bool = False
     """Each view is a group of its own, with an id of its own."""
     reads: frozenset[str] = frozenset()
-    """Of `captions` and `labels`: groups that lack one of these are left out."""
+    """Of `captions`, `labels`, `group_labels` and `latents`. Groups that lack a caption or label
+    that is read are left out; `group_labels` makes each distinct id a label."""
     replaces_unreadable: bool = False
     """Give another group in place of one that cannot be read, instead of raising."""
 
@@ -45,6 +46,8 @@ class View:
     """RGB, [height, width, 3]."""
     index: int
     """Number of the view in its group; crops are drawn from it."""
+    latent: NDArray[np.float32] | None = None
+    """What a generator made it from, [dimensions]; None unless the demand reads latents."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,7 +71,7 @@ class Group:
     caption: str = ""
     """Empty unless the demand reads captions."""
     label: int = NO_LABEL
-    """Index into `GroupStream.classes`; NO_LABEL unless the demand reads labels."""
+    """Index into `GroupStream.classes`; NO_LABEL unless the demand reads labels of a kind."""
     replaced: Sequence[UnreadableGroup] = ()
     """Groups that were tried before this one."""
 
@@ -86,7 +89,7 @@ class GroupStream(Protocol):
 
     @property
     def classes(self) -> Sequence[str]:
-        """Distinct labels in alphabetical order; empty unless the demand reads labels."""
+        """Distinct labels in order; empty unless the demand reads labels of a kind."""
 
     def groups(self, step: int, *, rank: int, world: int) -> list[Group]:
         """The groups of one rank in a step that is counted from 0; `world` divides the step.

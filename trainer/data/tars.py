@@ -89,6 +89,8 @@ class TarSource:
     def read(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:
         return [self._views[first_row]]
 
+    has_latents = False
+
     def caption(self, shard: int, first_row: int) -> str:
         return self._captions[first_row]
 

@@ -29,11 +29,13 @@ OBJECTIVES = {
     "supcon": Entry("trainer.objectives.contrastive:SupCon", "trainer"),
     "clip": Entry("trainer.objectives.clip:Clip", "trainer"),
     "byol": Entry("trainer.objectives.byol:Byol", "trainer"),
-    "supervised": Entry("trainer.objectives.supervised:Supervised", "trainer"),
+    "cross-entropy": Entry("trainer.objectives.cross_entropy:CrossEntropy", "trainer"),
+    "inverter": Entry("trainer.objectives.inverter:Inverter", "trainer"),
 }
 
-READABLE = frozenset({"captions", "labels", "draws"})
-"""What an objective may read of a batch besides images and group ids."""
+READABLE = frozenset({"captions", "labels", "group_labels", "latents", "draws"})
+"""What an objective may read of a batch besides images and group ids. `group_labels` are labels
+that make each group a class of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +99,8 @@ class Batch:
     """One for each group, if the objective reads captions."""
     labels: Int[Tensor, " groups"] | None = None
     """Index into the classes that the objective was built with, if it reads labels."""
+    latents: Float[Tensor, "crops dimensions"] | None = None
+    """Of each row of the first crop set, if the objective reads latents."""
 
     def row_ids(self, crops: Crops) -> Int[Tensor, " crops"]:
         """Group id of each row of one set of crops.
@@ -129,7 +133,7 @@ class Objective(Protocol):
 
     It is built with `Objective(config, towers, classes)`: an instance of its `Config`, the towers,
     which it may copy but must not keep as a submodule, and the names of the classes that labels
-    are indices into (empty if it does not read labels).
+    are indices into (empty if it reads none).
     """
 
     Config: ClassVar[type[BaseModel]]

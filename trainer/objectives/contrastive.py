@@ -19,6 +19,8 @@ class SimCLRConfig(HeadConfig):
     """Table [objective]; head and temperature as for StableRep, so that the two compare."""
 
     name: Literal["simclr"] = "simclr"
+    pairs: Literal["crops", "views"] = "crops"
+    """Two crops of one view, or one crop each of two views of a group, as in GenRep."""
 
 
 class SupConConfig(HeadConfig):
@@ -63,13 +65,17 @@ class StableRep(_Contrastive):
 class SimCLR(_Contrastive):
     """Two crops of one view are positives of each other; every other view is a negative.
 
-    Source: NT-Xent of SimCLR, arXiv:2002.05709, equation 1.
+    With `pairs = "views"` the two positives are views of one group, and with more than two of them
+    in a step the loss is StableRep's. Source: NT-Xent of SimCLR, arXiv:2002.05709, equation 1; of
+    pairs of views: GenRep, arXiv:2106.05258, section 3.3.
     """
 
     Config: ClassVar[type[SimCLRConfig]] = SimCLRConfig
 
     @classmethod
     def arrangement(cls, config: SimCLRConfig) -> Arrangement:
+        if config.pairs == "views":
+            return Arrangement(min_views=2)
         return Arrangement(crops=(CropSpec(count=2),), splits_groups=True)
 
 

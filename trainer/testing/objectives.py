@@ -20,7 +20,7 @@ from trainer.testing.ranks import run_ranks
 
 NUM_GROUPS, NUM_VIEWS, INPUT_PX = 6, 4, 16
 CLASSES = ("blue", "green", "red")
-NUM_STEPS = 4
+NUM_STEPS, LATENT_DIM = 4, 5
 
 TOWER = {"model": "synth_small_conv", "args": {"widths": (4, 6)}, "input_px": INPUT_PX}
 
@@ -176,6 +176,7 @@ def make_batch(learner: Learner) -> LoadedBatch:
         ids=ids,
         labels=torch.tensor([0, 1, 2, 0, 1, 2]),
         captions=[f"thing {group}" for group in ids.tolist()],
+        latents=torch.randn(NUM_GROUPS * num_views, LATENT_DIM, generator=rng),
         views=torch.arange(num_views).repeat(NUM_GROUPS, 1).numpy(),
         replaced=[],
     )
@@ -195,6 +196,7 @@ def _take(batch: LoadedBatch, groups: Tensor) -> LoadedBatch:
         ids=batch.ids[groups],
         labels=batch.labels[groups],
         captions=[batch.captions[group] for group in groups.tolist()],
+        latents=rows(batch.latents),
         views=batch.views[groups.numpy()],
         replaced=[],
     )

@@ -5,7 +5,6 @@ decides; its views are near it. `latents` has the steps, `generators` and its ne
 a generator.
 """
 
-import base64
 from collections.abc import Hashable, Mapping, Sequence
 from functools import cached_property
 from hashlib import sha256
@@ -20,6 +19,7 @@ from manifests.columns import DeclaredColumn, Value
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import one_line
 from manifests.ids import NUM_SEEDS, group_id
+from manifests.latents import encode_latent
 from manifests.rows import SubjectRow
 from pipeline.batching import batches, fill_up
 from pipeline.errors import ModelError, RenderError, RenderMemoryError
@@ -243,7 +243,7 @@ class LatentNeighbourhood(Renderer):
         views = []
         for index, (_, values) in enumerate(drawn):
             if self.config.keep_latents:
-                values = {**values, "latent": base64.b64encode(z[index].tobytes()).decode()}
+                values = {**values, "latent": encode_latent(z[index])}
             picture = np.ascontiguousarray(levels[index].transpose(1, 2, 0))
             views.append(RenderedView(pixels=picture, is_finite=bool(finite[index]), values=values))
         return views

@@ -7,14 +7,12 @@ from pydantic import Field, field_validator, model_validator
 
 from manifests.columns import DeclaredColumn
 from manifests.foundation.settings import Table
+from manifests.latents import LATENT
 
 Neighbourhood = Literal["gaussian", "angular", "independent", "steering"]
 
 CLASS_INDEX = DeclaredColumn(
     "class_index", "int64", "class that the generator is given; -1 for none", scope="subject"
-)
-LATENT = DeclaredColumn(
-    "latent", "string", "the view's latent: base64 of little-endian 32-bit floats", scope="view"
 )
 _SET = (
     DeclaredColumn("neighbourhood", "string", "how views leave their anchor", scope="set"),

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from manifests.foundation.messages import one_line
-from pipeline.errors import ModelError, RenderError
+from pipeline.errors import ModelError
 from pipeline.renderers.latent_neighbourhood.archives import (
     require_harmless_export,
     require_harmless_torchscript,
@@ -31,7 +31,7 @@ class GraphGenerator:
     keeps_variance = False
 
     def __init__(self, path: Path, facts: Facts, *, batch_size: int, device: str) -> None:
-        """Load and try it out once, with a batch of zeros.
+        """Load and try it out once, with a batch of latents.
 
         Raises:
             ModelError: The file is none of the three, or not the generator that is stated.
@@ -61,7 +61,8 @@ class GraphGenerator:
 
     def _try(self, batch_size: int) -> int:
         """Side of the pictures. Raises ModelError."""
-        latents = torch.zeros(batch_size, self.latent_dim, device=self.device)
+        rng = torch.Generator().manual_seed(0)
+        latents = torch.randn(batch_size, self.latent_dim, generator=rng).to(self.device)
         classes = None
         if self.num_classes:
             classes = torch.zeros(batch_size, dtype=torch.int64, device=self.device)
@@ -80,19 +81,23 @@ class GraphGenerator:
         shape = list(given.shape)
         if len(shape) != 4 or shape[:2] != [batch_size, 3] or shape[2] != shape[3]:
             raise ModelError(f"{self.path}: gives {shape}, expected [{batch_size}, 3, side, side]")
+        self._require_range(given)
         return shape[2]
 
     def __call__(self, latents: Tensor, classes: Tensor | None) -> Tensor:
-        """Pictures from 0 to 1. Raises RenderError where they are beyond the stated range."""
+        """Pictures from 0 to 1. Raises ModelError where they are beyond the stated range."""
         pictures: Tensor = self.call(latents, classes).float()
+        self._require_range(pictures)
+        return (pictures + 1) / 2 if self.is_signed else pictures
+
+    def _require_range(self, pictures: Tensor) -> None:
         low = -1.0 if self.is_signed else 0.0
         beyond = torch.stack([low - pictures.amin(), pictures.amax() - 1]).amax()
         if beyond > TOLERANCE:  # never true of NaN, which is a fault of single views
-            raise RenderError(
+            raise ModelError(
                 f"{self.path}: pixels from {float(pictures.amin()):.3g} to "
                 f"{float(pictures.amax()):.3g}, expected {low:g} to 1; check renderer.values"
             )
-        return (pictures + 1) / 2 if self.is_signed else pictures
 
 
 def load_exported(path: Path, device: str) -> torch.nn.Module:

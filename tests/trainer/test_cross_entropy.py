@@ -1,4 +1,4 @@
-"""The supervised objective against its definition, in float64."""
+"""The objective cross-entropy against its definition, in float64."""
 
 import dataclasses
 
@@ -14,7 +14,7 @@ from trainer.testing.objectives import make_batch, make_learner
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_loss_is_the_smoothed_cross_entropy(smoothing: float) -> None:
-    learner = make_learner("supervised", {"label_smoothing": smoothing})
+    learner = make_learner("cross-entropy", {"label_smoothing": smoothing})
     batch = make_batch(learner)
     logits: list[torch.Tensor] = []
     classifier = learner.objective.classifier  # type: ignore[attr-defined]
@@ -31,7 +31,7 @@ def test_loss_is_the_smoothed_cross_entropy(smoothing: float) -> None:
 
 
 def test_one_group_is_enough_for_a_loss_and_a_gradient() -> None:
-    learner = make_learner("supervised", {})
+    learner = make_learner("cross-entropy", {})
     batch = make_batch(learner)
     alone = dataclasses.replace(
         batch,
@@ -51,6 +51,6 @@ def test_one_group_is_enough_for_a_loss_and_a_gradient() -> None:
 
 
 def test_one_class_is_refused() -> None:
-    kind = objective_class("supervised")
-    with refused(DataError, "1 class", "at least two"):
+    kind = objective_class("cross-entropy")
+    with refused(DataError, "are 1 classes", "expected 2 to"):
         kind(kind.Config(), Towers(image=torch.nn.Identity(), num_features=4), ("red",))

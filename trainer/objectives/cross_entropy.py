@@ -1,4 +1,4 @@
-"""Supervised: softmax cross-entropy on the labels of the groups."""
+"""Softmax cross-entropy: the label of a group is predicted, or which group it is."""
 
 from collections.abc import Sequence
 from typing import ClassVar, Literal
@@ -11,37 +11,44 @@ from manifests.foundation.settings import Table
 from trainer.errors import DataError
 from trainer.objectives import Arrangement, Batch, LossTerms, ObjectiveModule, Towers
 
+MAX_CLASSES = 1_000_000
+"""Weights of the classifier grow with its classes."""
 
-class SupervisedConfig(Table):
+
+class CrossEntropyConfig(Table):
     """Table [objective]."""
 
-    name: Literal["supervised"] = "supervised"
+    name: Literal["cross-entropy"] = "cross-entropy"
+    classes: Literal["labels", "groups"] = "labels"
+    """`groups`: each group is a class of its own, as programs are in Shaders21k."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Part of the target that is spread evenly over all classes."""
 
 
-class Supervised(ObjectiveModule):
+class CrossEntropy(ObjectiveModule):
     """A linear classifier on the features, learned together with the tower; then dropped.
 
-    Source of the smoothing: Szegedy et al., arXiv:1512.00567, section 7.
+    Source of the smoothing: Szegedy et al., arXiv:1512.00567, section 7; of groups as classes:
+    Baradad et al., arXiv:2211.16412, section 4.1.
     """
 
-    Config: ClassVar[type[SupervisedConfig]] = SupervisedConfig
+    Config: ClassVar[type[CrossEntropyConfig]] = CrossEntropyConfig
     uses_ids: ClassVar[bool] = False
 
-    def __init__(self, config: SupervisedConfig, towers: Towers, classes: Sequence[str]) -> None:
+    def __init__(self, config: CrossEntropyConfig, towers: Towers, classes: Sequence[str]) -> None:
         super().__init__()
-        if len(classes) < 2:
+        if not 2 <= len(classes) <= MAX_CLASSES:
             raise DataError(
-                f"supervised: the labels name {len(classes)} class, expected at least two; choose "
-                "an objective that reads no labels, such as stablerep"
+                f"cross-entropy: the {config.classes} are {len(classes):,} classes, expected 2 to "
+                f"{MAX_CLASSES:,}; choose an objective without classes, such as stablerep"
             )
         self.label_smoothing = config.label_smoothing
         self.classifier = nn.Linear(towers.num_features, len(classes))
 
     @classmethod
-    def arrangement(cls, config: SupervisedConfig) -> Arrangement:
-        return Arrangement(min_groups=1, reads=frozenset({"labels"}))
+    def arrangement(cls, config: CrossEntropyConfig) -> Arrangement:
+        labels = "labels" if config.classes == "labels" else "group_labels"
+        return Arrangement(min_groups=1, reads=frozenset({labels}))
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         (crops,) = batch.crops
