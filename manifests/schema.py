@@ -17,8 +17,11 @@ Status = Literal["ok", "failed"]
 STATUSES: tuple[Status, ...] = ("ok", "failed")
 
 RENDER_ERROR = "render-error"
-"""`reason` of a view whose rendering raised for this very request, tried alone. Every other reason
-is the name of an audit in the recipe."""
+"""`reason` of a view whose rendering raised for this very request, tried alone."""
+
+NOT_DRAWN = "not-drawn"
+"""`reason` of a view of which the renderer says that there is no picture. Every other reason is the
+name of an audit in the recipe."""
 
 NO_OFFSET = -1
 """`offset` of a view that has no image; its `length` is 0 and its `sha256` is empty."""

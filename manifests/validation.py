@@ -14,7 +14,7 @@ from manifests.manifest import Manifest
 from manifests.plan import ViewRequest, hash_subjects
 from manifests.recipe import Identity
 from manifests.rows import SubjectRow, ViewRow
-from manifests.schema import NO_OFFSET, RENDER_ERROR, STATUSES
+from manifests.schema import NO_OFFSET, NOT_DRAWN, RENDER_ERROR, STATUSES
 from manifests.seal import Seal, ShardSummary
 from manifests.shard_set import ShardSet
 from manifests.tars import walk_tar
@@ -177,7 +177,12 @@ def _expected_values(identity: Identity, request: ViewRequest) -> Mapping[str, V
 
 
 def _check_status(where: str, row: ViewRow, identity: Identity) -> Iterator[Problem]:
-    if row.status not in STATUSES or row.reason not in ("", RENDER_ERROR, *identity.reasons):
+    if row.status not in STATUSES or row.reason not in (
+        "",
+        RENDER_ERROR,
+        NOT_DRAWN,
+        *identity.reasons,
+    ):
         message = f"status {row.status!r} with reason {row.reason!r} is in no list"
         yield Problem(where=where, kind="status", message=message)
     elif row.is_ok != (row.reason == ""):

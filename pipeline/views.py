@@ -19,6 +19,9 @@ class RenderedView:
     """RGB, [height, width, 3]."""
     is_finite: bool = True
     """False if the renderer computed NaN or infinity for this view: its pixels mean nothing."""
+    is_drawn: bool = True
+    """False if there is no picture for this very request, and none if it is tried again: its row
+    fails as `not-drawn`. A declared column can say why."""
     values: Mapping[str, Value] = field(default_factory=dict)
     """Values of the declared columns of scope `view`."""
 

@@ -27,7 +27,7 @@ from manifests.foundation.errors import PluginError, SynthError
 from manifests.foundation.messages import one_line
 from manifests.manifest import Manifest
 from manifests.rows import ViewRow
-from manifests.schema import RENDER_ERROR
+from manifests.schema import NOT_DRAWN, RENDER_ERROR
 from manifests.shard_set import ShardSet
 from manifests.storage.errors import StoreError
 from manifests.tars import View, write_tar
@@ -246,7 +246,10 @@ class ShardWorker:
         return [self._to_view(request, view) for request, view in zip(batch, rendered, strict=True)]
 
     def _to_view(self, request: ViewRequest, rendered: RenderedView | None) -> View:
-        reason = RENDER_ERROR if rendered is None else self._audit(request, rendered)
+        if rendered is None:
+            reason = RENDER_ERROR
+        else:
+            reason = self._audit(request, rendered) if rendered.is_drawn else NOT_DRAWN
         image = None
         if rendered is not None and not reason:
             image = self._encoder.encode(rendered.pixels)

@@ -125,6 +125,7 @@ class Renderer(ABC):
 RENDERERS: Mapping[str, Entry] = {
     "text-to-image": Entry("pipeline.renderers.text_to_image:TextToImage", "pipeline"),
     "image-programs": Entry("pipeline.renderers.image_programs:ImagePrograms", "pipeline"),
+    "shaders": Entry("pipeline.renderers.shaders:Shaders", "shaders"),
     "latent-neighbourhood": Entry(
         "pipeline.renderers.latent_neighbourhood:LatentNeighbourhood", "pipeline"
     ),

@@ -40,6 +40,7 @@ class PromptSource(Protocol):
 PROMPT_SOURCES: Mapping[str, Entry] = {
     "file": Entry("prompts.sources.file:CaptionFile", ""),
     "programs": Entry("prompts.sources.programs:Programs", ""),
+    "shaders": Entry("prompts.sources.shaders:Shaders", ""),
     "anchors": Entry("prompts.sources.anchors:Anchors", ""),
 }
 

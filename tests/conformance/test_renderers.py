@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 
 from manifests.ids import canonical_text
+from pipeline.errors import PipelineError
 from pipeline.renderers import RENDERERS, Renderer
 from pipeline.renderers.image_programs import ImagePrograms, ImageProgramsConfig
 from pipeline.renderers.latent_neighbourhood import LatentNeighbourhood
 from pipeline.renderers.latent_neighbourhood.config import LatentNeighbourhoodConfig
+from pipeline.renderers.shaders import Shaders, ShadersConfig
 from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
 from pipeline.testing.renderers import RendererLaws
 from prompts.programs.accepted import program_text
+from prompts.shaders.dialects import shader_of, to_text
 from tests import tiny_generators
 from tests.renderers import Faulty, FaultyConfig, Stripes, StripesConfig
 from tests.views_of import requests
@@ -22,7 +25,7 @@ from tests.views_of import requests
 pytestmark = pytest.mark.slow
 
 BATCH = 4
-TESTED = {"text-to-image", "image-programs", "latent-neighbourhood"}
+TESTED = {"text-to-image", "image-programs", "latent-neighbourhood", "shaders"}
 """A new entry of the table has to be added here, with a class below."""
 
 
@@ -90,6 +93,21 @@ class TestImagePrograms(RendererLaws):
         return ImagePrograms(
             ImageProgramsConfig(size_px=16, mix=(1, 3), batch_size=8, device="cpu")
         )
+
+
+class TestShaders(RendererLaws):
+    texts = tuple(to_text(shader_of(f"o=vec4(fract(FC.xy/r*{n}.+t),.{n},1);")) for n in range(1, 4))
+
+    @pytest.fixture(autouse=True)
+    def _opengl(self) -> None:
+        pytest.importorskip("moderngl")
+        try:
+            self.make().identity()
+        except PipelineError as exc:
+            pytest.skip(str(exc))
+
+    def make(self) -> Renderer:
+        return Shaders(ShadersConfig(size_px=16, shift=0.2, zoom=1.5, batch_size=4))
 
 
 class LatentLaws(RendererLaws):
