@@ -86,6 +86,15 @@ class TestPixArt(TextToImageLaws):
     model = "pixart"
 
 
+class TestMixedNoise(RendererLaws):
+    """Views around one latent of each caption."""
+
+    def make(self) -> Renderer:
+        return TextToImage(
+            TextToImageConfig(steps=2, batch_size=BATCH, device="cpu", sigma=(0.3, 1.0))
+        )
+
+
 class TestImagePrograms(RendererLaws):
     texts = tuple(canonical_text(program_text(number)) for number in range(3))
 

@@ -7,6 +7,7 @@ on any device. A safety checker is never run: it would replace pictures silently
 
 import logging
 from collections.abc import Hashable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 import torch
 
 from manifests.columns import DeclaredColumn, Value
+from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import one_line
+from manifests.ids import NUM_SEEDS
 from manifests.rows import SubjectRow
 from pipeline.batching import batches, fill_up
 from pipeline.embedded import vocabulary
@@ -23,8 +26,9 @@ from pipeline.models import find_model
 from pipeline.renderers import Renderer
 from pipeline.renderers.text_to_image.architecture import Architecture
 from pipeline.renderers.text_to_image.batch_size import find_batch_size
-from pipeline.renderers.text_to_image.config import COLUMNS, TextToImageConfig
+from pipeline.renderers.text_to_image.config import COLUMNS, SIGMA, TextToImageConfig
 from pipeline.renderers.text_to_image.loading import keep_random_state, load_pipeline
+from pipeline.renderers.text_to_image.neighbourhood import can_mix, mixed_noise
 from pipeline.views import Provenance, RenderedView, Resources, ViewRequest
 
 log = logging.getLogger(__name__)
@@ -60,16 +64,24 @@ class TextToImage(Renderer):
 
     def columns(self) -> Sequence[DeclaredColumn]:
         """Columns of a diffusion pipeline, in the rows after those that every set has."""
-        return COLUMNS
+        return (*COLUMNS, SIGMA) if self.config.sigma else COLUMNS
 
     def variations(self) -> Sequence[Mapping[str, Value]]:
-        """The guidance scales."""
-        return [{"guidance_scale": scale} for scale in self.config.guidance]
+        """The guidance scales, each with each sigma."""
+        scales: list[Mapping[str, Value]] = [{"guidance_scale": w} for w in self.config.guidance]
+        if not self.config.sigma:
+            return scales
+        return [{**scale, "sigma": sigma} for scale in scales for sigma in self.config.sigma]
 
     def check(self, subjects: Sequence[SubjectRow]) -> None:
         """Refuse what this model would ignore, warn of unknown words. Raises ConfigError."""
         of_subjects = any(subject.values["negative_prompt"] for subject in subjects)
         has_negative_prompts = of_subjects or bool(self.config.negative_prompt)
+        if self.config.sigma and not can_mix(self._architecture.pipeline_class):
+            raise ConfigError(
+                f"renderer.sigma: {self._architecture.pipeline_name} draws its noise where it "
+                "cannot be mixed; leave sigma out"
+            )
         self._architecture.check_guidance(self.config.guidance, has_negative_prompts)
         unknown = vocabulary.warning(self.model.folder, (subject.text for subject in subjects))
         if unknown:
@@ -80,13 +92,17 @@ class TextToImage(Renderer):
         return self.config.model_copy(update={"device": self.device, "dtype": self.dtype})
 
     def batch_key(self, request: ViewRequest) -> Hashable:
-        """Guidance scale, and whether the caption has a negative prompt of its own.
+        """Guidance scale, sigma, and whether the caption has a negative prompt of its own.
 
         A call takes one guidance scale. And some models treat no negative prompt and an empty one
         differently, so a caption without one must not be in a call with captions that have one:
         a view must not depend on its neighbours.
         """
-        return request.variation["guidance_scale"], bool(request.subject.values["negative_prompt"])
+        return (
+            request.variation["guidance_scale"],
+            request.variation.get("sigma"),
+            bool(request.subject.values["negative_prompt"]),
+        )
 
     def identity(self) -> Mapping[str, Any]:
         """All that decides the pixels besides the requests."""
@@ -96,6 +112,7 @@ class TextToImage(Renderer):
             "batch_size": self.batch_size,
             "safety_checker": "not run",
             "call": self._architecture.switched_off,
+            **({"noise": "mixed"} if self.config.sigma else {}),
             # On a GPU the threads of the CPU compute no float of a picture.
             **({"threads": self.config.threads} if self.device == "cpu" else {}),
         }
@@ -194,14 +211,21 @@ class TextToImage(Renderer):
         # depend on it.
         if self.device == "cpu" and torch.get_num_threads() != self.config.threads:
             torch.set_num_threads(self.config.threads)
-        with keep_random_state(), torch.inference_mode():
+        generators = [torch.Generator().manual_seed(request.seed) for request in batch]
+        sigma = batch[0].variation.get("sigma")
+        mixing: AbstractContextManager[None] = nullcontext()
+        if isinstance(sigma, float):
+            # Of the caption alone, so that its anchor is the same in every set.
+            anchors = [request.subject.group_id % NUM_SEEDS for request in batch]
+            mixing = mixed_noise(pipe, generators, anchors, sigma)
+        with keep_random_state(), torch.inference_mode(), mixing:
             images = pipe(
                 prompt=captions,
                 height=self.size_px,
                 width=self.size_px,
                 num_inference_steps=self.steps,
                 guidance_scale=scale,
-                generator=[torch.Generator().manual_seed(request.seed) for request in batch],
+                generator=generators,
                 output_type="np",
                 **arguments,
             ).images

@@ -41,6 +41,14 @@ COLUMNS = (
     ),
 )
 
+SIGMA = DeclaredColumn(
+    "sigma",
+    "double",
+    "share of the view's own noise; the rest is the caption's, and 1 is an independent view",
+    scope="variation",
+)
+"""Of sets with views around a latent alone."""
+
 
 class TextToImageConfig(Table):
     """Table [renderer] of a recipe."""
@@ -50,6 +58,9 @@ class TextToImageConfig(Table):
     """`embedded`, the folder of a diffusers pipeline, or a hub id with an optional @revision."""
     guidance: tuple[float, ...] = Field(default=(2.0,), min_length=1)
     """Scales that are dealt over the views of each caption in turn; each is 0, or 1 and above."""
+    sigma: tuple[float, ...] = ()
+    """Views around one latent of each caption: shares of a view's own noise, from 0 to 1, dealt
+    with the guidance scales; empty for views with noise of their own."""
     steps: int | None = Field(default=None, ge=1, le=1000)
     """Denoising steps; the pipeline's own default if not given."""
     scheduler: str | None = None
@@ -69,10 +80,10 @@ class TextToImageConfig(Table):
     """Threads of one worker on the CPU. Floats change with it as well, so it is part of the
     identity; to use more cores, start more workers."""
 
-    @field_validator("guidance", mode="before")
+    @field_validator("guidance", "sigma", mode="before")
     @classmethod
     def _one_scale(cls, value: Any) -> Any:
-        """A single number means a list of one scale."""
+        """A single number means a list of one."""
         return (value,) if isinstance(value, int | float) else value
 
     @field_validator("guidance")
@@ -87,6 +98,14 @@ class TextToImageConfig(Table):
                     "give 1 for none"
                 )
         return scales
+
+    @field_validator("sigma")
+    @classmethod
+    def _shares(cls, sigmas: tuple[float, ...]) -> tuple[float, ...]:
+        for sigma in sigmas:
+            if not 0 <= sigma <= 1:
+                raise ValueError(f"a sigma of {sigma:g}; expected 0 to 1, and 1 is independent")
+        return sigmas
 
     @field_validator("batch_size")
     @classmethod
