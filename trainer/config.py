@@ -31,24 +31,31 @@ class DataTable(Table):
 
 
 class OptimizerTable(Table):
-    """Table [optimizer]: AdamW. Defaults of StableRep."""
+    """Table [optimizer]. Defaults of StableRep."""
 
+    name: Literal["adamw", "sgd"] = "adamw"
     lr_per_256: float = Field(default=1e-4, gt=0)
     """Learning rate for 256 crops a step; it grows in proportion to the crops of a step."""
     betas: tuple[_Beta, _Beta] = (0.9, 0.98)
+    """Of adamw."""
+    momentum: _Beta = 0.9
+    """Of sgd."""
     weight_decay: float = Field(default=0.1, ge=0)
-    """Applied to neither biases nor norms."""
+    decay_all: bool = False
+    """Biases and norms decay as well."""
     clip_norm: float | None = Field(default=None, gt=0)
 
 
 class ScheduleTable(Table):
-    """Table [schedule]: linear warm-up, then half a cosine to zero."""
+    """Table [schedule]: linear warm-up, then half a cosine down to `final`."""
 
     steps: int | None = Field(default=None, ge=1)
     epochs: float | None = Field(default=None, gt=0)
     """Passes over the groups; give this or steps."""
     warmup_steps: int | None = Field(default=None, ge=0)
     warmup_epochs: float | None = Field(default=None, ge=0)
+    final: float = Field(default=0.0, ge=0, le=1)
+    """Rate at the end, as a part of the peak."""
 
     @model_validator(mode="after")
     def _one_way(self) -> "ScheduleTable":

@@ -1,23 +1,26 @@
-"""AdamW and its learning rate, as in StableRep."""
+"""The optimizer and its learning rate."""
 
 from math import cos, pi
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW, Optimizer
 
 from trainer.config import OptimizerTable
 
 
-def learning_rate(step: int, *, peak: float, warmup_steps: int, num_steps: int) -> float:
-    """Linear warm-up from 0 to the peak, then half a cosine down to 0.
+def learning_rate(
+    step: int, *, peak: float, warmup_steps: int, num_steps: int, final: float = 0.0
+) -> float:
+    """Linear warm-up from 0 to the peak, then half a cosine down to a part of the peak.
 
     Args:
         step: Counted from 0.
         peak: Rate at the end of the warm-up.
         warmup_steps: Steps of the warm-up.
         num_steps: Steps of the whole run.
+        final: Part of the peak that is left at the end.
 
     Source: util/lr_sched.py of google-research/syn-rep-learn.
     Example: learning_rate(5, peak=1.0, warmup_steps=10, num_steps=110) == 0.5.
@@ -26,26 +29,29 @@ def learning_rate(step: int, *, peak: float, warmup_steps: int, num_steps: int) 
         return peak * step / warmup_steps
     # The bounds serve a run that is all warm-up, and steps after the last one.
     done = (step - warmup_steps) / max(num_steps - warmup_steps, 1)
-    return peak * 0.5 * (1 + cos(pi * min(done, 1.0)))
+    low = final * peak
+    return low + (peak - low) * 0.5 * (1 + cos(pi * min(done, 1.0)))
 
 
-def make_optimizer(module: nn.Module, config: OptimizerTable) -> AdamW:
-    """AdamW over the parameters that require a gradient; biases, norms and scalars do not decay.
+def make_optimizer(module: nn.Module, config: OptimizerTable) -> Optimizer:
+    """The optimizer of the parameters that require a gradient.
 
-    The position embedding and the class token of a ViT are decayed, as in the reference.
+    Biases, norms and scalars do not decay unless `decay_all` says so. The position embedding and
+    the class token of a ViT are decayed, as in the reference.
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
         {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in parameters if p.ndim <= 1]},
     ]
-    return AdamW(
-        [group for group in groups if group["params"]],
-        lr=0.0,  # `set_learning_rate` sets it before every step
-        betas=config.betas,
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
+    if not config.decay_all:
+        groups[1]["weight_decay"] = 0.0
+    kept = [group for group in groups if group["params"]]
+    # The rate is set before every step by `set_learning_rate`.
+    decay = config.weight_decay
+    if config.name == "sgd":
+        return SGD(kept, lr=0.0, momentum=config.momentum, weight_decay=decay)
+    return AdamW(kept, lr=0.0, betas=config.betas, weight_decay=decay, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

@@ -110,7 +110,11 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
             "augment": augment.model_dump(mode="json"),
             "batch": {"groups": demand.num_groups, "views_per_group": demand.views_per_group},
             "optimizer": config.optimizer.model_dump(mode="json"),
-            "schedule": {"steps": steps, "warmup_steps": warmup},
+            "schedule": {
+                "steps": steps,
+                "warmup_steps": warmup,
+                "final": config.schedule.final,
+            },
             "run": {"seed": config.run.seed, "precision": config.run.precision},
         },
     )

@@ -63,7 +63,11 @@ class Stepper:
         """
         plan, state = self._plan, self._state
         rate = learning_rate(
-            step, peak=plan.peak_rate, warmup_steps=plan.warmup_steps, num_steps=plan.num_steps
+            step,
+            peak=plan.peak_rate,
+            warmup_steps=plan.warmup_steps,
+            num_steps=plan.num_steps,
+            final=plan.config.schedule.final,
         )
         set_learning_rate(state.optimizer, rate)
         # Dropout and stochastic depth draw from torch's global generator. Seeding it with the step

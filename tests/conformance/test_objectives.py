@@ -47,6 +47,18 @@ class TestCrossEntropy(ObjectiveLaws):
     name = "cross-entropy"
 
 
+class TestMoco(ObjectiveLaws):
+    name = "moco"
+    settings: ClassVar = HEAD | {"queue": 20, "momentum": 0.9}
+
+
+class TestPlainHead(ObjectiveLaws):
+    """The head of GenRep and SupCon, without batch norms."""
+
+    name = "stablerep"
+    settings = HEAD | {"head": "plain"}
+
+
 class TestInverter(ObjectiveLaws):
     name = "inverter"
     settings: ClassVar = {"latent_dim": LATENT_DIM, "hidden": 12, "class_weight": 0.5}
@@ -68,7 +80,7 @@ def test_order_of_crops_does_not_matter_if_all_groups_change_it_alike(name: str)
 
 
 def learner_of(name: str, **settings: object) -> Learner:
-    (laws,) = [laws for laws in ObjectiveLaws.__subclasses__() if laws.name == name]
+    laws = next(laws for laws in ObjectiveLaws.__subclasses__() if laws.name == name)
     return make_learner(name, {**laws.settings, **settings})
 
 

@@ -16,6 +16,33 @@ def test_rate_rises_in_a_line_and_falls_in_half_a_cosine(step: int, expected: fl
     assert rate == pytest.approx(expected, abs=1e-12)
 
 
+def test_rate_ends_at_a_part_of_the_peak() -> None:
+    rates = [
+        learning_rate(step, peak=2.0, warmup_steps=0, num_steps=10, final=0.1)
+        for step in (0, 5, 10)
+    ]
+    assert rates == pytest.approx([2.0, 1.1, 0.2])
+
+
+def test_sgd_is_that_of_the_papers_with_contrast() -> None:
+    """Momentum and decay of everything, as one step of torch's own optimizer takes it."""
+    ours, theirs = (torch.nn.Linear(3, 2) for _ in range(2))
+    theirs.load_state_dict(ours.state_dict())
+    table = OptimizerTable(name="sgd", momentum=0.8, weight_decay=0.1, decay_all=True)
+    optimizer = make_optimizer(ours, table)
+    reference = torch.optim.SGD(theirs.parameters(), lr=0.5, momentum=0.8, weight_decay=0.1)
+    for step in range(3):
+        for model, stepper in ((ours, optimizer), (theirs, reference)):
+            stepper.zero_grad()
+            model(torch.ones(1, 3) * (step + 1)).square().sum().backward()
+        for group in optimizer.param_groups:
+            group["lr"] = 0.5
+        optimizer.step()
+        reference.step()
+    for mine, their in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine, their)
+
+
 def test_rate_without_warm_up_begins_at_the_peak() -> None:
     assert learning_rate(0, peak=3.0, warmup_steps=0, num_steps=10) == 3.0
 

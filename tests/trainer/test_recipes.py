@@ -3,12 +3,14 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.settings import check
 from tests.sets import refused
 from trainer.config import load_config
 from trainer.data.crops import AugmentConfig
+from trainer.learner import Learner
 from trainer.models.encoder import EncoderSpec
 from trainer.objectives import objective_class
 from trainer.recipes import FOLDER, find_recipe
@@ -93,3 +95,60 @@ def test_circle_of_two_recipes_is_named(tmp_path: Path) -> None:
     path = write(tmp_path, "two", 'extends = "one.toml"')
     with refused(ConfigError, "two -> one -> two"):
         load_config(recipe=path, overrides=[], flags={})
+
+
+PUBLISHED = {
+    "stablerep-cc12m": 107,
+    "stablerep-plus-cc12m": 171,
+    "genrep-bigbigan": 28,
+    "genrep-biggan-supcon": 28,
+    "shaders21k-moco": 56,
+    "shaders21k-small-simclr": 75,
+    "shaders21k-small-supcon": 75,
+    "shaders21k-small-ce": 144,
+}
+"""Millions of parameters of tower and objective, those of a teacher included, rounded."""
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_recipe_builds_its_full_model(name: str) -> None:
+    config = load_config(recipe=find_recipe(name), overrides=[], flags={})
+    objective = objective_class(config.objective["name"])
+    objective_config = check(objective.Config, config.objective, origin=name, table="objective")
+    spec = check(EncoderSpec, config.model, origin=name, table="model")
+    classes = [f"program {index}" for index in range(21_000)]
+    with torch.device("meta"):  # no memory is taken
+        learner = Learner(spec, objective, objective_config, classes=classes)
+    count = sum(parameter.numel() for parameter in learner.parameters())
+    assert round(count / 1e6) == PUBLISHED[name]
+
+
+@pytest.mark.parametrize(
+    ("name", "rate", "crops"),
+    [
+        ("genrep-bigbigan", 0.03 / 0.7, 512),
+        ("genrep-biggan-supcon", 0.03 / 0.7, 512),
+        ("shaders21k-moco", 0.015, 512),
+        ("shaders21k-small-simclr", 0.015, 512),
+        ("shaders21k-small-supcon", 0.015, 512),
+        ("shaders21k-small-ce", 0.015, 512),
+    ],
+)
+def test_recipes_of_genrep_and_shaders21k_have_the_published_values(
+    name: str, rate: float, crops: int
+) -> None:
+    config = load_config(recipe=find_recipe(name), overrides=[], flags={})
+    objective = objective_class(config.objective["name"])
+    arrangement = objective.arrangement(
+        check(objective.Config, config.objective, origin=name, table="objective")
+    )
+    per_group = arrangement.crops_per_view * (config.batch.views_per_group or 1)
+    assert config.batch.groups * per_group == crops
+    assert config.optimizer.lr_per_256 * crops / 256 == pytest.approx(rate)
+    assert (config.optimizer.name, config.optimizer.momentum) == ("sgd", 0.9)
+    # In the update, rate and decay are multiplied; GenRep's loss is 1 / 0.7 times as large.
+    published = 0.03 if name.startswith("genrep") else 0.015
+    assert config.optimizer.weight_decay * rate == pytest.approx(1e-4 * published)
+    header = Path(find_recipe(name)).read_text().partition("\n\n")[0]
+    assert "Published" in header
+    assert "has not been run to its end" in header

@@ -17,7 +17,7 @@ from manifests.foundation.messages import one_line
 from manifests.foundation.plugins import did_you_mean
 from manifests.foundation.settings import Table, check
 from trainer.errors import CheckpointError
-from trainer.models import small_conv  # noqa: F401 (makes its tower known to timm)
+from trainer.models import small_alexnet, small_conv  # noqa: F401 (makes them known to timm)
 from trainer.models.weights import read_weights, write_weights
 
 WEIGHTS = "encoder.safetensors"

@@ -1,5 +1,7 @@
 """The projection head of StableRep, and the contrastive loss of what it projects."""
 
+from typing import Literal
+
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
@@ -18,6 +20,19 @@ class HeadConfig(Table):
     temperature: float = Field(default=0.1, gt=0)
     head_hidden: int = Field(default=4096, ge=1)
     head_out: int = Field(default=256, ge=1)
+    head: Literal["normed", "plain"] = "normed"
+    """`normed`: three layers with batch norms, StableRep's. `plain`: two without, as in SupCon and
+    GenRep."""
+
+
+class PlainHead(nn.Sequential):
+    """Linear, ReLU, Linear.
+
+    Source: the heads of MoCo v2, arXiv:2003.04297, and of HobbitLong/SupContrast.
+    """
+
+    def __init__(self, num_features: int, hidden: int, out: int) -> None:
+        super().__init__(nn.Linear(num_features, hidden), nn.ReLU(), nn.Linear(hidden, out))
 
 
 class ProjectionHead(nn.Module):
@@ -51,7 +66,8 @@ class ContrastiveHead(nn.Module):
     def __init__(self, config: HeadConfig, num_features: int) -> None:
         super().__init__()
         self.temperature = config.temperature
-        self.head = ProjectionHead(num_features, config.head_hidden, config.head_out)
+        kind = ProjectionHead if config.head == "normed" else PlainHead
+        self.head: nn.Module = kind(num_features, config.head_hidden, config.head_out)
 
     def forward(
         self,
@@ -60,7 +76,9 @@ class ContrastiveHead(nn.Module):
         num_positions: int,
     ) -> Float[Tensor, ""]:
         """Mean loss over this rank's rows against the rows of all ranks."""
-        anchors = unit(self.head(features, num_positions))
+        has_norms = isinstance(self.head, ProjectionHead)
+        projected = self.head(features, num_positions) if has_norms else self.head(features)
+        anchors = unit(projected)
         return multi_positive_loss(
             anchors,
             gather(anchors),

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from manifests.foundation.settings import Table
 from trainer.errors import DataError
-from trainer.objectives import Arrangement, Batch, LossTerms, ObjectiveModule, Towers
+from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
 
 MAX_CLASSES = 1_000_000
 """Weights of the classifier grow with its classes."""
@@ -21,6 +21,8 @@ class CrossEntropyConfig(Table):
     name: Literal["cross-entropy"] = "cross-entropy"
     classes: Literal["labels", "groups"] = "labels"
     """`groups`: each group is a class of its own, as programs are in Shaders21k."""
+    crops: int = Field(default=1, ge=1)
+    """Crops of each view."""
     label_smoothing: float = Field(default=0.0, ge=0, lt=1)
     """Part of the target that is spread evenly over all classes."""
 
@@ -48,7 +50,8 @@ class CrossEntropy(ObjectiveModule):
     @classmethod
     def arrangement(cls, config: CrossEntropyConfig) -> Arrangement:
         labels = "labels" if config.classes == "labels" else "group_labels"
-        return Arrangement(min_groups=1, reads=frozenset({labels}))
+        crops = (CropSpec(count=config.crops),)
+        return Arrangement(crops=crops, min_groups=1, reads=frozenset({labels}))
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         (crops,) = batch.crops
