@@ -44,10 +44,11 @@ class Anchors:
         """Anchors in the order of their numbers. The text decides the latent."""
         values = {column.name: column.zero() for column in columns}
         config = self.config
-        if CLASS_COLUMN not in values:
+        has_classes = CLASS_COLUMN in values
+        if config.classes and not has_classes:
             raise BadPromptError(
-                "anchors are depicted by a renderer that knows classes of latents, such as "
-                "latent-neighbourhood; give --renderer latent-neighbourhood"
+                "prompts.classes: the renderer takes no classes of latents; give --renderer "
+                "latent-neighbourhood"
             )
         names = self._names()
         for number in range(config.first, config.first + config.count):
@@ -62,7 +63,7 @@ class Anchors:
                 text=text,
                 label=label,
                 source="synth anchors",
-                values={**values, CLASS_COLUMN: index},
+                values={**values, CLASS_COLUMN: index} if has_classes else values,
                 where=f"anchor {number}",
             )
 

@@ -6,10 +6,12 @@ import pytest
 
 from pipeline.testing.prompt_sources import PromptSourceLaws
 from prompts.sources import PROMPT_SOURCES, PromptSource
+from prompts.sources.anchors import Anchors, AnchorsConfig
 from prompts.sources.file import CaptionFile, CaptionFileConfig
 from prompts.sources.programs import Programs, ProgramsConfig
+from prompts.sources.shaders import Shaders, ShadersConfig
 
-TESTED = {"file", "programs"}
+TESTED = {"file", "programs", "shaders", "anchors"}
 """A new entry of the table has to be added here, with a class below."""
 
 
@@ -30,6 +32,16 @@ class TestCaptionFile(PromptSourceLaws):
 class TestPrograms(PromptSourceLaws):
     def make(self) -> PromptSource:
         return Programs(ProgramsConfig(count=5, first=2))
+
+
+class TestShaders(PromptSourceLaws):
+    def make(self) -> PromptSource:
+        return Shaders(ShadersConfig())
+
+
+class TestAnchors(PromptSourceLaws):
+    def make(self) -> PromptSource:
+        return Anchors(AnchorsConfig(count=5))
 
 
 class TestProgramsOfAFolder(PromptSourceLaws):

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from manifests.canonical import canonical_json
-from manifests.errors import CorruptError
+from manifests.errors import ContractError, CorruptError
 from manifests.rows import ViewRow
-from manifests.tars import TRAILER, View, WalkedTar, walk_tar, write_tar
+from manifests.tars import TRAILER, View, WalkedTar, header_of, walk_tar, write_tar
 from tests.sets import COLUMNS, begin, png, refused, views_of
 
 RECIPE = "ab" * 32
@@ -342,3 +342,19 @@ def test_a_hostile_tar_is_refused_or_read_as_a_whole_and_raises_nothing_else(
         hostile = packed_members([members[0], (members[1][0], text), *members[2:]])
     with suppress(CorruptError):
         assert len(walk(hostile).rows) == 4
+
+
+@given(
+    st.text(alphabet="ab0_.\u00e9", min_size=1, max_size=50).filter(lambda name: name[0] != "."),
+    st.integers(min_value=0, max_value=8**11 - 1),
+)
+def test_a_header_is_the_one_that_tarfile_writes(name: str, size: int) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = size
+    assert header_of(name, size) == member.tobuf(tarfile.USTAR_FORMAT)
+
+
+@pytest.mark.parametrize(("name", "size"), [("x" * 101, 1), ("x", 8**11)])
+def test_members_that_a_header_cannot_hold(name: str, size: int) -> None:
+    with refused(ContractError, "no name and size of a member"):
+        header_of(name, size)

@@ -47,7 +47,7 @@ def test_classes_come_in_turn_and_are_labels(tmp_path: Path) -> None:
 
 def test_a_renderer_that_knows_no_latents_is_refused() -> None:
     with refused(BadPromptError, "give --renderer latent-neighbourhood"):
-        next(Anchors(AnchorsConfig()).subjects(()))
+        next(Anchors(AnchorsConfig(classes=2)).subjects(()))
 
 
 @pytest.mark.parametrize("keys", [{"count": 0}, {"first": -1}, {"classes": -1}])
