@@ -100,14 +100,19 @@ def parse(text: str, signatures: Mapping[str, Signature]) -> Program:
         tree = ast.parse(text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
         what = getattr(exc, "msg", None) or exc
-        raise ProgramError(f"program: {what}{_near(exc)}") from exc
+        raise ProgramError(f"program{_near(exc, text)}: {what}") from exc
     if not 1 <= len(tree.body) <= MAX_STATEMENTS:
         raise ProgramError(f"program: {len(tree.body)} statements, expected 1 to {MAX_STATEMENTS}")
     if (num_nodes := sum(1 for _ in ast.walk(tree))) > MAX_NODES:
         raise ProgramError(f"program: {num_nodes} parts, at most {MAX_NODES}")
     reader = _Reader(signatures)
-    for statement in tree.body:
-        reader.read(statement)
+    for number, statement in enumerate(tree.body, 1):
+        try:
+            reader.read(statement)
+        except _PartError as fault:
+            # A constant that the reader made itself has no place of its own.
+            column = max(getattr(fault.node, "col_offset", 0) - statement.col_offset, 0) + 1
+            raise ProgramError(f"program, statement {number}, column {column}: {fault}") from None
     name, _ = reader.statements[-1]
     if reader.types[name] != "colour":
         raise ProgramError(
@@ -126,33 +131,33 @@ class _Reader:
         self.depth = 0
 
     def read(self, statement: ast.stmt) -> None:
-        """Add one statement. Raises ProgramError."""
+        """Add one statement. Raises _PartError."""
         match statement:
             case ast.Assign(targets=[ast.Name(id=name)], value=value):
                 if name in INPUTS or name in self.signatures:
-                    raise _error(statement, f"{name} is taken; give the value another name")
+                    raise _PartError(statement, f"{name} is taken; give the value another name")
                 expression, kind = self.expression(value)
                 if kind == "colours":
-                    raise _error(statement, "a text of colours belongs into a call of ramp")
+                    raise _PartError(statement, "a text of colours belongs into a call of ramp")
                 self.types[name] = kind
                 self.statements.append((name, expression))
             case _:
-                raise _error(statement, "expected NAME = EXPRESSION")
+                raise _PartError(statement, "expected NAME = EXPRESSION")
 
     def expression(self, node: ast.expr) -> tuple[Expression, Type]:
-        """A part of a statement and its type. Raises ProgramError."""
+        """A part of a statement and its type. Raises _PartError."""
         match node:
             case ast.Constant(value=bool() | None):
-                raise _error(node, f"{node.value!r} is no number")
+                raise _PartError(node, f"{node.value!r} is no number")
             case ast.Constant(value=int() | float() as value):
                 if abs(value) > MAX_NUMBER:
-                    raise _error(node, f"a number is beyond {MAX_NUMBER:g}")
+                    raise _PartError(node, f"a number is beyond {MAX_NUMBER:g}")
                 return Number(float(value)), "number"
             case ast.Constant(value=str() as value):
                 return Colours(_colours(node, value)), "colours"
             case ast.Name(id=name):
                 if name not in self.types:
-                    raise _error(node, f"{name} has no value yet")
+                    raise _PartError(node, f"{name} has no value yet")
                 return Name(name), self.types[name]
             case ast.UnaryOp(op=ast.USub(), operand=operand):
                 return self.call(node, "multiply", [ast.Constant(-1.0), operand])
@@ -160,16 +165,16 @@ class _Reader:
                 return self.call(node, _OPERATORS[type(operator)], [left, right])
             case ast.Call(func=ast.Name(id=name), args=arguments, keywords=[]):
                 if name not in self.signatures:
-                    raise _error(node, f"no function {name}")
+                    raise _PartError(node, f"no function {name}")
                 return self.call(node, name, arguments)
-        raise _error(node, f"{type(node).__name__} is not of this language")
+        raise _PartError(node, f"{type(node).__name__} is not of this language")
 
     def call(self, node: ast.expr, name: str, nodes: list[ast.expr]) -> tuple[Expression, Type]:
-        """A call whose arguments have the right number and types. Raises ProgramError."""
+        """A call whose arguments have the right number and types. Raises _PartError."""
         # Counted, because Python's own limit would be met in some callers and not in others.
         self.depth += 1
         if self.depth > MAX_DEPTH:
-            raise _error(node, f"more than {MAX_DEPTH} calls inside each other")
+            raise _PartError(node, f"more than {MAX_DEPTH} calls inside each other")
         values = [self.expression(argument) for argument in nodes]
         self.depth -= 1
         kinds = tuple(kind for _, kind in values)
@@ -177,11 +182,11 @@ class _Reader:
         if name in _OPERATORS.values():
             gives = _operator_type(name, kinds)
             if gives is None:
-                raise _error(node, f"{name} does not take {' and '.join(kinds)}")
+                raise _PartError(node, f"{name} does not take {' and '.join(kinds)}")
             return Call(name, arguments), gives
         signature = self.signatures[name]
         if kinds != signature.takes:
-            raise _error(
+            raise _PartError(
                 node,
                 f"{name} takes {', '.join(signature.takes)}, and is given "
                 f"{', '.join(kinds) or 'nothing'}",
@@ -204,21 +209,26 @@ def _colours(node: ast.expr, text: str) -> tuple[tuple[float, float, float], ...
     rows = []
     for word in text.split():
         if len(word) != 6 or not set(word) <= set("0123456789abcdef"):
-            raise _error(node, f"{word!r:.40} is no colour, expected six digits such as ff8800")
+            raise _PartError(node, f"{word!r:.40} is no colour, expected six digits such as ff8800")
         red, green, blue = (int(word[at : at + 2], 16) / 255 for at in (0, 2, 4))
         rows.append((red, green, blue))
     if not 2 <= len(rows) <= 16:
-        raise _error(node, f"{len(rows)} colours, expected 2 to 16")
+        raise _PartError(node, f"{len(rows)} colours, expected 2 to 16")
     return tuple(rows)
 
 
-def _error(node: ast.expr | ast.stmt, what: str) -> ProgramError:
-    # A constant that the reader made itself has no place of its own.
-    line, column = getattr(node, "lineno", 1), getattr(node, "col_offset", 0)
-    return ProgramError(f"program, {line}:{column + 1}: {what}")
+class _PartError(Exception):
+    """What is wrong with a part of a statement."""
+
+    def __init__(self, node: ast.expr | ast.stmt, what: str) -> None:
+        super().__init__(what)
+        self.node = node
 
 
-def _near(exc: Exception) -> str:
-    """Where the parser stopped, as far as it says so."""
-    line, column = getattr(exc, "lineno", None), getattr(exc, "offset", None)
-    return f" at {line}:{column}" if line and column else ""
+def _near(exc: Exception, text: str) -> str:
+    """The statement in which the parser stopped, as far as it says so."""
+    line, offset = getattr(exc, "lineno", None), getattr(exc, "offset", None)
+    if not line or not offset:
+        return ""
+    before = "\n".join([*text.splitlines()[: line - 1], text.splitlines()[line - 1][: offset - 1]])
+    return f", statement {before.count(';') + before.count(chr(10)) + 1}"
