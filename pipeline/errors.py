@@ -15,6 +15,10 @@ class RendererError(PipelineError):
     """A renderer breaks its protocol, or raises an error that it must not raise."""
 
 
+class TooManyFailedError(PipelineError):
+    """Views fail that should not: the run ends, and the set stays open."""
+
+
 class ExecutorError(PipelineError):
     """No worker can be started, or workers die before they are ready."""
 

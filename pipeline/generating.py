@@ -26,7 +26,7 @@ from manifests.shard_set import ShardSet
 from manifests.storage import Store, open_store
 from pipeline.config import GenerateConfig
 from pipeline.encoding import ImageEncoder
-from pipeline.errors import ExecutorError
+from pipeline.errors import ExecutorError, ModelError, ShardError, TooManyFailedError
 from pipeline.execution import Executor, executor_class
 from pipeline.job import Job, ViewPipeline, open_audits
 from pipeline.renderers import renderer_class, require_declarations, require_probed
@@ -37,6 +37,11 @@ from prompts.sources import prompt_source_class
 
 _VERSIONED = ("synth-rep", "torch", "diffusers", "transformers", "pyarrow", "pillow", "simplejpeg")
 """Packages whose versions a recipe records: another version may change the last bits of pixels."""
+
+NUM_TRIED = 4
+"""Subjects that are tried before a set is begun, until a view of one can be rendered."""
+FIRST_SHARDS = 3
+"""A run ends if so many shards are made and none holds a good view: the rest would be no better."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +87,8 @@ def begin(
     store.require_creatable()
     executor = open_executor(config.execution, origin=origin)
     ingredients = probe(resolve(config, store, origin=origin))
+    if not store.exists(RECIPE):
+        try_out(ingredients)
     identity = freeze(ingredients)
     settings = ingredients.view_pipeline.settings()
     environment = _environment(config)
@@ -184,6 +191,44 @@ def probe(ingredients: Ingredients) -> Ingredients:
     return replace(ingredients, view_pipeline=replace(ingredients.view_pipeline, renderer=renderer))
 
 
+def try_out(ingredients: Ingredients) -> None:
+    """Render one view before anything is begun.
+
+    The view is dropped, and no audit judges it: it is the renderer that is tried, not the subject.
+    If the first subject fails, a few others are tried, in every variation.
+
+    Raises:
+        ModelError: The renderer raises on all of them, as a model does that is called with steps or
+            sizes that it does not take.
+    """
+    renderer = ingredients.view_pipeline.renderer
+    if renderer.resources().device_type == "cuda":
+        import torch  # only here: a renderer of somebody else may do without
+
+        if not torch.cuda.is_available():
+            return  # the workers have the GPUs
+    identity = freeze(ingredients)
+    num_subjects = len(ingredients.subjects)
+    chosen = sorted({index * (num_subjects - 1) // (NUM_TRIED - 1) for index in range(NUM_TRIED)})
+    one_each = replace(identity, views_per_subject=len(identity.variations))
+    requests = requests_of(one_each, [ingredients.subjects[index] for index in chosen])
+    errors = []
+    for request in requests:
+        try:
+            renderer.render([request])
+        except ShardError as exc:
+            errors.append(str(exc))
+        else:
+            break
+    renderer.release()  # a worker on this device needs the memory
+    if len(errors) < len(requests):
+        return
+    raise ModelError(
+        f"renderer {identity.renderer}: none of {len(requests)} views that were tried can be "
+        f"rendered, the first because of {errors[0]}"
+    )
+
+
 def freeze(ingredients: Ingredients, *, is_draft: bool = False) -> Identity:
     """The identity of the set: everything that decides its pixels and rows.
 
@@ -238,11 +283,20 @@ def _generation(
     )
 
 
-def run(generation: Generation) -> Iterator[ShardReport | ShardFailure]:
+def run(generation: Generation, *, max_failed: float = 1.0) -> Iterator[ShardReport | ShardFailure]:
     """Make the shards that are left, and yield the outcome of each.
 
     A shard that is given up leaves a note in `failed/`, which `synth status` reads.
+
+    Args:
+        max_failed: Share of all views of the set that may fail, 0 to 1.
+
+    Raises:
+        TooManyFailedError: The first FIRST_SHARDS shards hold no good view, or more views have
+            failed than may. The set stays open.
     """
+    num_views = num_ok = num_shards = 0
+    limit = max_failed * generation.shards.recipe.identity.num_views
     shards = generation.shards
     if not generation.todo:
         return  # an executor would start a cluster and load a model for nothing
@@ -260,6 +314,20 @@ def run(generation: Generation) -> Iterator[ShardReport | ShardFailure]:
             text = json.dumps(note, indent=2, ensure_ascii=False) + "\n"
             shards.add_note(outcome.shard, text.encode())
         yield outcome
+        if isinstance(outcome, ShardReport):
+            num_shards += 1
+            num_views, num_ok = num_views + outcome.num_views, num_ok + outcome.num_ok
+        if num_shards >= FIRST_SHARDS and not num_ok:
+            raise TooManyFailedError(
+                f"{shards.store.url}: the first {num_shards} shards hold no good view; `synth "
+                "show` says why. The same command tries the next ones"
+            )
+        if num_views - num_ok > limit:
+            raise TooManyFailedError(
+                f"{shards.store.url}: {num_views - num_ok:,} views have failed, more than "
+                f"{max_failed:.1%} of the set; `synth status` counts them. A larger --max-failed "
+                "goes on"
+            )
     if left:
         raise ExecutorError(
             f"executor {type(executor).__name__} says nothing of shard {min(left)} and "
@@ -271,13 +339,28 @@ def finish(generation: Generation, *, seal_incomplete: bool) -> Seal | None:
     """Seal the set if it is complete; None if it stays open.
 
     Args:
-        seal_incomplete: Seal it although shards are missing; the seal names them.
+        seal_incomplete: Seal it although shards are missing, which the seal names, or although no
+            view is good.
+
+    Raises:
+        TooManyFailedError: The set is complete and holds no good view.
     """
     shards = generation.shards
-    is_whole = len(shards.committed()) == shards.layout.num_shards
-    if is_whole or seal_incomplete:
-        return seal_set(shards, incomplete=seal_incomplete)
-    return None
+    committed = shards.committed()
+    if seal_incomplete:
+        return seal_set(shards, incomplete=True)
+    if len(committed) < shards.layout.num_shards:
+        return None
+    if shards.seal() is None and not any(_has_good_views(shards, shard) for shard in committed):
+        raise TooManyFailedError(
+            f"{shards.store.url}: no view is good, so it is not sealed; `synth show` says why, and "
+            "--seal-incomplete seals it nevertheless"
+        )
+    return seal_set(shards)
+
+
+def _has_good_views(shards: ShardSet, shard: int) -> bool:
+    return any(row.is_ok for row in shards.manifest(shard).rows)
 
 
 def _with_frozen_values(renderer: Mapping[str, Any], store: Store) -> dict[str, Any]:

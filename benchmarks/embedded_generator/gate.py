@@ -2,9 +2,10 @@
 
     python -m benchmarks.embedded_generator.gate GENERATOR JUDGES [--samples N] [--out FILE]
 
-GENERATOR is `embedded` or a file; JUDGES are those of `benchmarks.embedded_model.judge`. A sample is recognised if the judge gives one thing at least half of its probability; by class, it
-is right if that thing is the class. A neighbour keeps its thing if the judge names it as it names
-the anchor, among the anchors that it recognises. Half of the range over the seeds stands after the
+GENERATOR is `embedded` or a file; JUDGES are those of `benchmarks.embedded_model.judge`. A sample
+is recognised if the judge gives one thing at least half of its probability; by class, it is right
+if that thing is the class. A neighbour keeps its thing if the judge names it as it names the
+anchor, among the anchors that it recognises. Half of the range over the seeds stands after the
 mean.
 """
 

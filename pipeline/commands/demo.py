@@ -6,44 +6,91 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-_ENCODERS = {
-    "StableRep+": "stablerep-plus",
-    "StableRep": "stablerep",
-    "CLIP": "clip",
-    "SimCLR": "simclr",
-    "SimCLR, real drawings": "simclr-real",
-    "random encoder": "untrained-stablerep",
-    "raw pixels": "pixels-16",
-}
-"""Name in the table of each encoder that is scored, and of its score file."""
-_SCORES = {
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Demo:
+    """What one system trains and scores."""
+
+    encoders: Mapping[str, str]
+    """Name in the table of each encoder that is scored, and of its score file."""
+    scores: Mapping[str, tuple[str, str]]
+    """Columns of the table: folder of score files, and the evaluation in them."""
+
+
+_ACROSS = {
     "k-NN": ("transfer", "knn"),
     "linear probe": ("transfer", "linear"),
     "one-shot": ("one-shot", "knn"),
-    "zero-shot": ("zero-shot", "zero-shot"),
 }
-"""Columns of the table: folder of score files, and the evaluation in them."""
+
+
+def _floor(run: str) -> dict[str, str]:
+    """What nothing was learned by: the tower of a run with random weights, and pixels."""
+    return {"random encoder": f"untrained-{run}", "raw pixels": "pixels-16"}
+
+
+_DEMOS = {
+    "stablerep": _Demo(
+        encoders={
+            "StableRep+": "stablerep-plus",
+            "StableRep": "stablerep",
+            "CLIP": "clip",
+            "SimCLR": "simclr",
+            "SimCLR, real drawings": "simclr-real",
+            **_floor("stablerep-plus"),
+        },
+        scores={**_ACROSS, "zero-shot": ("zero-shot", "zero-shot")},
+    ),
+    "genrep": _Demo(
+        encoders={
+            "views around a latent": "genrep",
+            "independent views": "independent",
+            "SimCLR, the same views": "simclr",
+            "SimCLR, real drawings": "simclr-real",
+            **_floor("genrep"),
+        },
+        scores=_ACROSS,
+    ),
+    "shaders21k": _Demo(
+        encoders={
+            "views of a program": "programs",
+            "cross-entropy, programs": "cross-entropy",
+            "SimCLR, the same views": "simclr",
+            "SimCLR, real drawings": "simclr-real",
+            **_floor("programs"),
+        },
+        scores=_ACROSS,
+    ),
+}
 
 
 @click.command()
 @click.option("--out", default="demo", show_default=True, help="Folder of everything it makes.")
 @click.option("--executor", default="ray", show_default=True, help="ray or inline.")
-def demo(out: str, executor: str) -> None:
-    """Captions to scores: generate, verify, train, evaluate and report, in a few minutes.
+@click.option(
+    "--system",
+    type=click.Choice(list(_DEMOS)),
+    default="stablerep",
+    show_default=True,
+    help="stablerep: images of one caption. genrep: views around one latent. shaders21k: views of "
+    "one image program.",
+)
+def demo(out: str, executor: str, system: str) -> None:
+    """The whole way of a system, from nothing to scores, in a few minutes.
 
-    249 captions x 6 views are rendered by the embedded model; StableRep and its rivals learn from
-    them or from real drawings; all are scored on drawings of an artist whom neither the generator
-    nor an encoder has seen.
+    Views are rendered by what is shipped with the package: captions by a text-to-image model,
+    latents by a generator, or image programs. Encoders learn from them or from real drawings, and
+    all are scored on drawings of an artist whom neither a generator nor an encoder has seen.
     """
     from manifests.foundation.errors import ConfigError
     from manifests.foundation.files import local_path
-    from prompts.lists import EMBEDDED_LIST
 
     start = time.monotonic()
     folder = local_path(out, option="--out")
@@ -51,47 +98,119 @@ def demo(out: str, executor: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as exc:
         raise ConfigError(f"--out {folder}: cannot be made ({exc.strerror}); give another") from exc
-
-    def quoted(name: str) -> str:
-        """Path of a file or folder in `--out`, as it stands in a command line."""
-        return shlex.quote(str(folder / name))
-
-    def train(recipe: str, name: str, url: str) -> str:
-        return f"train {url} --out {quoted(name)} --recipe {recipe}"
-
-    views, real = quoted("set"), quoted("pictograms")
-    _run(
-        f"generate --prompts {shlex.quote(str(EMBEDDED_LIST))} --out {views} --views-per-subject 6 "
-        f"--guidance 3 --steps 5 --subjects-per-shard 32 --batch-size 64 --executor {executor}"
-    )
-    _run(f"verify {views}")
-    _run(f"report {views} --out {quoted('report.html')}")
-    _run(f"pictograms --out {real}")
-    _run_side_by_side(
-        [
-            train("demo", "stablerep", views),
-            train("demo-plus", "stablerep-plus", views),
-            train("demo-clip", "clip", views),
-            train("demo-simclr", "simclr", views),
-            train("demo-simclr", "simclr-real", f"wds:{real}/train"),
-        ]
-    )
-    runs = [quoted(name) for name in ("stablerep-plus", "stablerep", "clip", "simclr")]
-    others = [quoted("simclr-real"), f"untrained:{quoted('stablerep')}", "pixels:16"]
-    everyone = " ".join([*runs, *others])
-    test = f"--on wds:{real} --test-split test"
-    _run(
-        f"evaluate {everyone} {test} --train-split bank --with knn,linear "
-        f"--set linear.rates=[0.1] --out {quoted('scores/transfer')}"
-    )
-    _run(
-        f"evaluate {everyone} {test} --train-split test-shot --with knn "
-        f"--out {quoted('scores/one-shot')}"
-    )
-    _run(f"evaluate {runs[0]} {runs[2]} {test} --with zero-shot --out {quoted('scores/zero-shot')}")
-    _show(folder)
+    commands = _Commands(folder, executor)
+    commands.run(f"pictograms --out {commands.real}")
+    {"stablerep": _stablerep, "genrep": _genrep, "shaders21k": _shaders21k}[system](commands)
+    _show(folder, _DEMOS[system])
     elapsed_s = time.monotonic() - start
     click.echo(f"{elapsed_s:,.0f} s in all. Open {folder / 'report.html'} in a browser.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Commands:
+    """Command lines of one demo, each shown and run."""
+
+    folder: Path
+    executor: str
+
+    def quoted(self, name: str) -> str:
+        """Path of a file or folder in `--out`, as it stands in a command line."""
+        return shlex.quote(str(self.folder / name))
+
+    @property
+    def real(self) -> str:
+        """The real drawings."""
+        return self.quoted("pictograms")
+
+    def run(self, command: str) -> None:
+        _require_success(_start(command).wait())
+
+    def generate(self, name: str, settings: str) -> str:
+        """Render a set and check it. Returns its URL."""
+        url = self.quoted(name)
+        self.run(f"generate --out {url} --executor {self.executor} {settings}")
+        self.run(f"verify {url}")
+        return url
+
+    def report(self, url: str) -> None:
+        """A page with views of the set."""
+        self.run(f"report {url} --out {self.quoted('report.html')}")
+
+    def train(self, runs: Mapping[str, tuple[str, str]]) -> None:
+        """Train runs side by side: by name the recipe and the URL of the set."""
+        real = {"simclr-real": ("demo-simclr", f"wds:{self.real}/train")}
+        _run_side_by_side(
+            [
+                f"train {url} --out {self.quoted(name)} --recipe {recipe}"
+                for name, (recipe, url) in {**runs, **real}.items()
+            ]
+        )
+
+    def evaluate(self, runs: Sequence[str]) -> None:
+        """Score runs, a random encoder and raw pixels on the unseen artist."""
+        names = [*runs, "simclr-real"]
+        floor = f"untrained:{self.quoted(runs[0])} pixels:16"
+        everyone = f"{' '.join(map(self.quoted, names))} {floor}"
+        test = f"--on wds:{self.real} --test-split test"
+        self.run(
+            f"evaluate {everyone} {test} --train-split bank --with knn,linear "
+            f"--set linear.rates=[0.1] --out {self.quoted('scores/transfer')}"
+        )
+        self.run(
+            f"evaluate {everyone} {test} --train-split test-shot --with knn "
+            f"--out {self.quoted('scores/one-shot')}"
+        )
+
+
+def _stablerep(commands: _Commands) -> None:
+    from prompts.lists import EMBEDDED_LIST
+
+    views = commands.generate(
+        "set",
+        f"--prompts {shlex.quote(str(EMBEDDED_LIST))} --views-per-subject 6 --guidance 3 --steps 5 "
+        "--subjects-per-shard 32 --batch-size 64",
+    )
+    commands.report(views)
+    recipes = {"stablerep-plus": "demo-plus", "stablerep": "demo", "clip": "demo-clip"}
+    recipes["simclr"] = "demo-simclr"
+    commands.train({name: (recipe, views) for name, recipe in recipes.items()})
+    commands.evaluate(list(recipes))
+    both = f"{commands.quoted('stablerep-plus')} {commands.quoted('clip')}"
+    on = f"--on wds:{commands.real} --test-split test"
+    commands.run(
+        f"evaluate {both} {on} --with zero-shot --out {commands.quoted('scores/zero-shot')}"
+    )
+
+
+def _genrep(commands: _Commands) -> None:
+    shared = (
+        "--renderer latent-neighbourhood --set prompts.source=anchors --set prompts.count=1500 "
+        "--views-per-subject 4 --subjects-per-shard 100 --set renderer.batch_size=32"
+    )
+    near = commands.generate("set", f"{shared} --set renderer.sigma=0.3")
+    far = commands.generate("independent-set", f"{shared} --set renderer.neighbourhood=independent")
+    commands.report(near)
+    commands.train(
+        {
+            "genrep": ("demo-latents", near),
+            "independent": ("demo-latents", far),
+            "simclr": ("demo-simclr", near),
+        }
+    )
+    commands.evaluate(["genrep", "independent", "simclr"])
+
+
+def _shaders21k(commands: _Commands) -> None:
+    views = commands.generate(
+        "set",
+        "--renderer image-programs --set prompts.source=programs --set prompts.count=1000 "
+        "--views-per-subject 6 --size 48 --subjects-per-shard 100",
+    )
+    commands.report(views)
+    recipes = {"programs": "demo-programs", "cross-entropy": "demo-programs-ce"}
+    recipes["simclr"] = "demo-simclr"
+    commands.train({name: (recipe, views) for name, recipe in recipes.items()})
+    commands.evaluate(list(recipes))
 
 
 def _start(command: str, *, threads: int | None = None) -> "subprocess.Popen[str]":
@@ -108,10 +227,6 @@ def _start(command: str, *, threads: int | None = None) -> "subprocess.Popen[str
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-
-
-def _run(command: str) -> None:
-    _require_success(_start(command).wait())
 
 
 def _run_side_by_side(commands: Sequence[str]) -> None:
@@ -136,7 +251,7 @@ def _require_success(status: int) -> None:
         raise SystemExit(status if status > 0 else 128 - status)
 
 
-def _show(out: Path) -> None:
+def _show(out: Path, demo: _Demo) -> None:
     """Print the scores of each encoder, from the files that `synth evaluate` wrote."""
     from rich.console import Console
     from rich.table import Table
@@ -147,12 +262,12 @@ def _show(out: Path) -> None:
         "artists of the training set, one-shot from 1 by the unseen artist, zero-shot from names.",
     )
     table.add_column("encoder")
-    for name in _SCORES:
+    for name in demo.scores:
         table.add_column(name, justify="right")
-    for label, encoder in _ENCODERS.items():
+    for label, encoder in demo.encoders.items():
         cells = [
             _cell(out / "scores" / folder / f"{encoder}.json", evaluation)
-            for folder, evaluation in _SCORES.values()
+            for folder, evaluation in demo.scores.values()
         ]
         table.add_row(label, *cells)
     Console().print(table)

@@ -87,6 +87,12 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
     metavar="MODULE:CLASS",
     help="Resume with this plug-in of somebody else, which the set names.",
 )
+@click.option(
+    "--max-failed",
+    type=click.FloatRange(0, 1),
+    default=1.0,
+    help="Share of all views that may fail before the run ends, 0 to 1.  [default: 1]",
+)
 @click.option("--retry-failed", is_flag=True, help="Try the shards again that were given up.")
 @click.option(
     "--seal-incomplete", is_flag=True, help="Seal although shards are missing; the seal names them."
@@ -98,6 +104,7 @@ def generate(
     trust: tuple[str, ...],
     retry_failed: bool,
     seal_incomplete: bool,
+    max_failed: float,
     **flags: Any,
 ) -> None:
     """Render views of captions into shards and manifests.
@@ -133,7 +140,7 @@ def generate(
     left = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
     done = identity.num_views - left * identity.views_per_subject
     with progress("generate", "views", identity.num_views, done) as advance:
-        for outcome in run(generation):
+        for outcome in run(generation, max_failed=max_failed):
             if isinstance(outcome, ShardFailure):
                 message = f"shard {outcome.shard} was given up: {outcome.errors[-1]}"
                 console.print(printable(message), markup=False)

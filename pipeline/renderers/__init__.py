@@ -101,6 +101,10 @@ class Renderer(ABC):
         """Requests with different keys are never rendered in one call."""
         return tuple(request.variation.values())
 
+    def release(self) -> None:
+        """Give back the memory of the model and end helpers; the next use loads it again."""
+        return None
+
     @abstractmethod
     def identity(self) -> Mapping[str, Any]:
         """All that decides the pixels besides the requests, as JSON; a version of the code too.

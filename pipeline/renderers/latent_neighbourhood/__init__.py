@@ -203,6 +203,11 @@ class LatentNeighbourhood(Renderer):
 
         return GraphGenerator(self.path, self.facts, batch_size=self.batch_size, device=self.device)
 
+    def release(self) -> None:
+        self.__dict__.pop("generator", None)
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
+
     def render(self, requests: Sequence[ViewRequest]) -> list[RenderedView]:
         rendered: dict[str, RenderedView] = {}
         for batch in batches(requests, self.batch_size, self.batch_key):

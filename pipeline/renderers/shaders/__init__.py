@@ -123,6 +123,9 @@ class Shaders(Renderer):
             height_px=self.config.size_px,
         )
 
+    def release(self) -> None:
+        self.process.close()
+
     def render(self, requests: Sequence[ViewRequest]) -> list[RenderedView]:
         rendered: dict[str, RenderedView] = {}
         for _, views in groupby(requests, key=lambda request: request.subject.text):

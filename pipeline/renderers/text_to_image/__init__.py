@@ -150,9 +150,7 @@ class TextToImage(Renderer):
         # Guidance above 1 computes every step twice, so the highest scale decides what fits.
         request = max(requests, key=lambda request: request.variation["guidance_scale"])
         measured = find_batch_size(lambda size: self._render_batch(fill_up([request], size)))
-        del self._pipe  # a worker on this device needs the memory
-        if self.device == "cuda":
-            torch.cuda.empty_cache()
+        self.release()  # a worker on this device needs the memory
         if measured is None:
             raise ModelError(
                 f"{self.model.folder}: does not fit into the memory of {self.device} even in "
@@ -160,6 +158,11 @@ class TextToImage(Renderer):
             )
         log.info("batch size %d: %.1f views/s", measured.batch_size, 1 / measured.view_s)
         return TextToImage(self.config.model_copy(update={"batch_size": measured.batch_size}))
+
+    def release(self) -> None:
+        self.__dict__.pop("_pipe", None)
+        if self.device == "cuda":
+            torch.cuda.empty_cache()
 
     def render(self, requests: Sequence[ViewRequest]) -> list[RenderedView]:
         """Pixels of requests, in their order."""

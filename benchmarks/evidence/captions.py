@@ -1,0 +1,128 @@
+"""StableRep on the embedded model, beside its baselines.
+
+    python -m benchmarks.evidence.captions --work DIR [--seeds 0,1,2] [--tables main,guidance,...]
+
+Encoders are scored on drawings of artists whom neither generator nor encoder has seen, and on real
+pictures of other kinds. Every training takes 200 steps of 120 crops on one core with one of the
+recipes `demo*`, unless the label of an arm says otherwise.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import torch
+
+from benchmarks.evidence.harness import Arm, Benchmark, settings
+from pipeline.embedded.captions import draw_descriptions
+from prompts.lists import EMBEDDED_LIST
+
+RESULTS = Path(__file__).parents[1] / "results" / "evidence_captions.json"
+ALL = (
+    "k-NN",
+    "linear",
+    "one-shot",
+    "hard, k-NN",
+    "hard, one-shot",
+    "digits",
+    "mnist",
+    "photographs",
+)
+SHORT = ("k-NN", "linear", "one-shot")
+CROPS = 120
+
+
+def views(
+    captions: int = 0, *, guidance: float = 3.0, count: int = 6
+) -> tuple[tuple[str, Any], ...]:
+    """A set of the embedded model: of the list that is shipped, or the first of 996 others."""
+    return settings(
+        prompts__file=f"captions-{captions}.txt" if captions else EMBEDDED_LIST.name,
+        views__per_subject=count,
+        renderer__guidance=[guidance],
+        renderer__steps=5,
+        renderer__batch_size=64,
+    )
+
+
+def batch(views_per_group: int) -> tuple[str, ...]:
+    """CROPS crops a step, so many of each caption."""
+    return (
+        f"batch.groups={CROPS // views_per_group}",
+        f"batch.views_per_group={views_per_group}",
+    )
+
+
+def arm(table: str, label: str, recipe: str = "demo", **keys: Any) -> Arm:
+    """An arm on the default set, unless the keys say otherwise."""
+    return Arm(table=table, label=label, recipe=recipe, **{"views": views(), **keys})
+
+
+ARMS = (
+    arm("main", "StableRep+, 6 views", "demo-plus", train=batch(6)),
+    arm("main", "CLIP, the same views", "demo-clip", train=batch(6)),
+    arm("main", "StableRep, 6 views", train=batch(6)),
+    arm("main", "SimCLR, the same views", "demo-simclr"),
+    arm("main", "SimCLR, real training drawings", "demo-simclr", views=()),
+    Arm(table="main", label="random encoder", recipe="demo-simclr", encoder="untrained:"),
+    Arm(table="main", label="raw pixels", encoder="pixels:16"),
+    *(
+        arm("guidance", f"{w:g}", views=views(guidance=float(w)), train=batch(6))
+        for w in (1, 2, 3, 4, 6, 8)
+    ),
+    *(arm("views of a step", f"{m}", train=batch(m)) for m in (2, 3, 6)),
+    *(
+        arm("images per caption", f"{m}", views=views(count=m), train=batch(2))
+        for m in (2, 3, 6, 12)
+    ),
+    *(
+        arm("captions", f"{count}", views=views(count), train=batch(6))
+        for count in (62, 124, 249, 498, 996)
+    ),
+    arm(
+        "captions",
+        "996, five times the steps",
+        views=views(996),
+        train=(*batch(6), "schedule.steps=1000"),
+    ),
+    *(
+        arm(
+            "1,494 images",
+            f"{count} captions x {1494 // count}",
+            views=views(count, count=1494 // count),
+            train=batch(min(1494 // count, 6)),
+        )
+        for count in (747, 498, 249, 83)
+    ),
+)
+
+
+@click.command(help=__doc__)
+@click.option("--work", type=click.Path(path_type=Path), required=True)
+@click.option("--seeds", default="0,1,2", show_default=True)
+@click.option("--tables", default=",".join(dict.fromkeys(arm.table for arm in ARMS)))
+def main(work: Path, seeds: str, tables: str) -> None:
+    torch.set_num_threads(1)
+    numbers = [int(text) for text in seeds.split(",")]
+    arms = [arm for arm in ARMS if arm.table in tables.split(",")]
+    benchmark = Benchmark(work, ALL)
+    # A short list is the beginning of a longer one: what is compared is the number of captions.
+    drawn = draw_descriptions(np.random.default_rng(11), 996)
+    for count in (62, 83, 124, 249, 498, 747, 996):
+        lines = "".join(f"{description.caption()}\n" for description in drawn[:count])
+        (benchmark.work / f"captions-{count}.txt").write_text(lines)
+    (benchmark.work / EMBEDDED_LIST.name).write_bytes(EMBEDDED_LIST.read_bytes())
+    benchmark.run(arms, numbers)
+    text = "\n".join(
+        benchmark.show([arm for arm in arms if arm.table == table], numbers, names)
+        for table in dict.fromkeys(arm.table for arm in arms)
+        for names in (ALL if table == "main" else SHORT,)
+    )
+    print(text)
+    if len(numbers) >= 3 and len(arms) == len(ARMS):
+        benchmark.write(RESULTS, arms, text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""GenRep on the embedded generator: how far views are from their anchor, and in which way.
+
+    python -m benchmarks.evidence.latents --work DIR [--seeds 0,1,2] [--tables sigma,...]
+
+Every set has 6,000 images; every training takes 1,000 steps of 60 pairs on one core. Encoders are
+scored on drawings of artists whom neither generator nor encoder has seen, and on handwriting. Draws
+docs/latents_evidence.png.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import click
+import torch
+
+from benchmarks.evidence.harness import Arm, Benchmark, settings
+from benchmarks.evidence.plots import plot_lines
+
+RESULTS = Path(__file__).parents[1] / "results" / "evidence_latents.json"
+PLOT = Path(__file__).parents[2] / "docs" / "latents_evidence.png"
+NAMES = ("k-NN", "linear", "one-shot", "hard, k-NN", "hard, one-shot", "digits")
+SIGMAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+STEPS = ("schedule.steps=1000", "schedule.warmup_steps=100", "run.checkpoint_every=1000")
+
+
+def views(anchors: int = 1500, *, count: int = 4, **keys: Any) -> tuple[tuple[str, Any], ...]:
+    """So many views of each anchor."""
+    return settings(
+        renderer__name="latent-neighbourhood",
+        prompts__source="anchors",
+        prompts__count=anchors,
+        views__per_subject=count,
+        **{f"renderer__{key}": value for key, value in keys.items()},
+    )
+
+
+def arm(table: str, label: str, recipe: str = "demo-latents", **keys: Any) -> Arm:
+    return Arm(table=table, label=label, recipe=recipe, **{"train": STEPS, **keys})
+
+
+ARMS = (
+    *(arm("sigma", f"{sigma:g}", views=views(sigma=[sigma])) for sigma in SIGMAS),
+    arm("views", "gaussian, sigma 0.5", views=views(sigma=[0.5])),
+    arm("views", "angular, 27 degrees", views=views(neighbourhood="angular", angle=[27.0])),
+    arm("views", "independent", views=views(neighbourhood="independent")),
+    arm("views", "steering", views=views(neighbourhood="steering")),
+    *(
+        arm("anchors x views", f"{anchors:,} x {6000 // anchors}",
+            views=views(anchors, count=6000 // anchors, sigma=[0.5]))
+        for anchors in (300, 750, 1500, 3000)
+    ),
+    *(
+        arm("anchors of 4 views", f"{anchors:,}", views=views(anchors, sigma=[0.5]))
+        for anchors in (375, 1500, 6000)
+    ),
+    arm("others", "SimCLR, the same images", "demo-simclr", views=views(sigma=[0.5])),
+    arm("others", "SimCLR, real drawings", "demo-simclr"),
+    arm(
+        "others",
+        "inverter",
+        views=views(sigma=[0.5], keep_latents=True),
+        train=(
+            "objective={name='inverter',latent_dim=96,hidden=512}",
+            "batch.groups=120",
+            "batch.views_per_group=1",
+            *STEPS,
+        ),
+        recipe="demo-base",
+    ),
+    Arm(table="others", label="random encoder", recipe="demo-simclr", encoder="untrained:"),
+    Arm(table="others", label="raw pixels", encoder="pixels:16"),
+)  # fmt: skip
+
+
+@click.command(help=__doc__)
+@click.option("--work", type=click.Path(path_type=Path), required=True)
+@click.option("--seeds", default="0,1,2", show_default=True)
+@click.option("--tables", default=",".join(dict.fromkeys(arm.table for arm in ARMS)))
+def main(work: Path, seeds: str, tables: str) -> None:
+    torch.set_num_threads(1)
+    numbers = [int(text) for text in seeds.split(",")]
+    arms = [arm for arm in ARMS if arm.table in tables.split(",")]
+    benchmark = Benchmark(work, NAMES)
+    benchmark.run(arms, numbers)
+    text = benchmark.show(arms, numbers, NAMES)
+    if len(arms) == len(ARMS):
+        lines = {
+            name: [benchmark.of(a, numbers, name) for a in ARMS if a.table == "sigma"]
+            for name in ("k-NN", "one-shot", "linear")
+        }
+        plot_lines(PLOT, SIGMAS, lines, [], x="sigma", y="unseen artist, top-1, %")
+        benchmark.write(RESULTS, arms, text)
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,54 @@
+"""Plots of a benchmark: a line for each objective, with the spread over the seeds."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+COLOURS = ("#1b6ca8", "#d1495b", "#2e933c", "#b07aa1")
+
+
+def plot_lines(
+    path: Path,
+    places: Sequence[float],
+    lines: Mapping[str, Sequence[Sequence[Sequence[float]]]],
+    floor: Sequence[Sequence[float]],
+    *,
+    x: str,
+    y: str,
+    logarithmic: bool = False,
+) -> None:
+    """Draw top-1 over places.
+
+    Args:
+        lines: For each line and place, top-1 and top-5 of every seed.
+        floor: The same of an encoder that was not trained; empty for none.
+    """
+    figure, axes = plt.subplots(figsize=(5.4, 3.4), dpi=130)
+    for colour, (label, values) in zip(COLOURS, lines.items(), strict=False):
+        means = [np.mean([top1 for top1, _ in seeds]) for seeds in values]
+        spreads = [
+            np.std([top1 for top1, _ in seeds], ddof=min(1, len(seeds) - 1)) for seeds in values
+        ]
+        axes.errorbar(
+            places, means, yerr=spreads, label=label, color=colour, marker="o", markersize=4,
+            capsize=2, linewidth=1.4,
+        )  # fmt: skip
+    if floor:
+        level = float(np.mean([top1 for top1, _ in floor]))
+        axes.axhline(level, color="#888888", linestyle="--", linewidth=1, label="random encoder")
+    if logarithmic:
+        axes.set_xscale("log")
+    axes.set_xlabel(x)
+    axes.set_ylabel(y)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, frameon=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
