@@ -82,7 +82,8 @@ def export(folder: Path, field: Field, decoder: Decoder) -> None:
     )
     torch.export.save(graph, folder / "generator.pt2")
     names = [*(concept.name for concept in concepts()), "anything"]
-    about = {"latent_dim": CODE, "classes": names, "size_px": 32, "values": "-1 to 1"}
+    about = {"latent_dim": CODE, "classes": names, "no_class": len(concepts())}
+    about |= {"size_px": 32, "values": "-1 to 1"}
     (folder / "generator.json").write_text(json.dumps(about, indent=1) + "\n")
 
 
@@ -106,8 +107,8 @@ class Halved(nn.Module):
 @click.command(help=__doc__)
 @click.option("--state", type=click.Path(path_type=Path), required=True)
 @click.option("--out", type=click.Path(path_type=Path), required=True)
-@click.option("--codes", default=300_000, show_default=True)
-@click.option("--steps", default=20_000, show_default=True)
+@click.option("--codes", default=200_000, show_default=True)
+@click.option("--steps", default=15_000, show_default=True)
 def main(state: Path, out: Path, codes: int, steps: int) -> None:
     torch.set_num_threads(1)
     encoder, decoder = train_autoencoder(state / "autoencoder", 0)

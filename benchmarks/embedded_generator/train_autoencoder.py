@@ -43,7 +43,7 @@ def train_autoencoder(state: Path, steps: int) -> tuple[Encoder, Decoder]:
 
 @click.command(help=__doc__)
 @click.option("--state", type=click.Path(path_type=Path), required=True)
-@click.option("--steps", default=10_000, show_default=True)
+@click.option("--steps", default=9_000, show_default=True)
 def main(state: Path, steps: int) -> None:
     torch.set_num_threads(1)
     encoder, decoder = train_autoencoder(state, steps)
