@@ -72,7 +72,7 @@ def train_field(state: Path, codes: Tensor, classes: Tensor, steps: int) -> Fiel
 
 def export(folder: Path, field: Field, decoder: Decoder) -> None:
     """Write the generator with a free batch size, its weights as 16-bit floats."""
-    generator = Generator(field, decoder.to(memory_format=torch.contiguous_format))
+    generator = Generator(field, decoder.to(memory_format=torch.contiguous_format), len(concepts()))
     folder.mkdir(parents=True, exist_ok=True)
     batch = torch.export.Dim("batch", min=1, max=4096)
     graph = torch.export.export(
