@@ -28,7 +28,7 @@ from pipeline.config import load_config
 from pipeline.generating import Generation, begin, finish, run
 from pipeline.renderers.image_programs.drawing import Viewport, draw, read_program
 from pipeline.renderers.latent_neighbourhood.generators import EMBEDDED_FILE, facts_beside
-from pipeline.renderers.latent_neighbourhood.graphs import load_exported
+from pipeline.renderers.latent_neighbourhood.graphs import load_generator
 from pipeline.renderers.shaders import wrapping
 from pipeline.renderers.shaders.process import DrawingProcess
 from pipeline.worker import ShardWorker
@@ -104,7 +104,7 @@ def bare_latents(shards: ShardSet) -> None:
     facts = facts_beside(EMBEDDED_FILE)
     assert facts.latent_dim is not None
     assert facts.no_class is not None
-    module, rng = load_exported(EMBEDDED_FILE, "cpu"), torch.Generator().manual_seed(0)
+    module, rng = load_generator(EMBEDDED_FILE, "cpu"), torch.Generator().manual_seed(0)
     classes = torch.full((BATCH,), facts.no_class)
     with torch.inference_mode():
         for _ in range(shards.recipe.identity.num_subjects * VIEWS // BATCH):

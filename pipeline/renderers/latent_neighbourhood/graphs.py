@@ -1,10 +1,8 @@
-"""Generators in one file: graphs of torch.export, TorchScript and ONNX.
+"""Generators in one file: graphs of torch.export, TorchScript and ONNX, tried out once.
 
-A pickled module is refused: to read a pickle is to run whatever program is in it. `archives` looks
-into the others before they are read; ONNX holds no code.
+A pickled module is refused: to read a pickle is to run whatever program is in it.
 """
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,13 +12,11 @@ from torch import Tensor
 
 from manifests.foundation.messages import one_line
 from pipeline.errors import ModelError
-from pipeline.renderers.latent_neighbourhood.archives import (
-    require_harmless_export,
-    require_harmless_torchscript,
-)
+from pipeline.renderers.latent_neighbourhood.archives import read_file
+from pipeline.renderers.latent_neighbourhood.exported import ExportedGraph
 from pipeline.renderers.latent_neighbourhood.generators import Facts
+from pipeline.renderers.latent_neighbourhood.scripted import load_torchscript
 
-_EXPORT = "write it with torch.export.save(torch.export.export(G, inputs), 'NAME.pt2')"
 TOLERANCE = 0.01
 """How far a value may be beyond the stated range: what a float of 16 bits rounds to."""
 
@@ -100,66 +96,63 @@ class GraphGenerator:
             )
 
 
-def load_exported(path: Path, device: str) -> torch.nn.Module:
-    """The module of a file of torch.export. Raises ModelError."""
-    require_harmless_export(path)
-    try:
-        module: torch.nn.Module = torch.export.load(path).module()
-        return module.to(device)
-    except Exception as exc:  # a damaged file can make torch raise anything
-        raise ModelError(f"{path}: no graph of torch.export ({one_line(exc)})") from exc
+def load_generator(path: Path, device: str) -> torch.nn.Module:
+    """The module of a file of torch.export, or of TorchScript by any other name than .pt2.
 
-
-def load_torchscript(path: Path, device: str) -> torch.nn.Module:
-    """The module of a TorchScript file. Raises ModelError."""
-    require_harmless_torchscript(path)
-    try:
-        with warnings.catch_warnings():  # of torch, that new files should not be written so
-            warnings.simplefilter("ignore", FutureWarning)
-            load: Any = torch.jit.load
-            module: torch.nn.Module = load(path, map_location=device)
-        return module.eval()
-    except Exception as exc:
-        raise ModelError(f"{path}: no TorchScript file ({one_line(exc)})") from exc
+    Raises:
+        ModelError: The file is neither, or holds more than a graph of tensors.
+    """
+    if path.suffix.lower() == ".pt2":
+        return ExportedGraph(path).to(device)
+    return load_torchscript(path, device)
 
 
 def _load(path: Path, device: str) -> tuple[Callable[[Tensor, Tensor | None], Any], Facts]:
     """A callable G(z, classes or None), and what its file says. Raises ModelError."""
-    suffix = path.suffix.lower()
-    if suffix == ".onnx":
+    if path.suffix.lower() == ".onnx":
         return _load_onnx(path, device)
-    with path.open("rb") as file:
-        if file.read(1) == b"\x80":
-            raise ModelError(f"{path}: is a pickle, which can run any code; {_EXPORT}")
-    # Names such as .pt and .ts: TorchScript, or a pickle of torch.save, which is refused.
-    load = load_exported if suffix == ".pt2" else load_torchscript
-    module, facts = load(path, device), Facts()
-    if suffix == ".pt2":
-        shapes = [node.meta["val"].shape for node in _inputs(module)]
-        if shapes and len(shapes[0]) == 2 and isinstance(shapes[0][1], int):
-            facts = Facts(latent_dim=shapes[0][1], classes=None if len(shapes) > 1 else 0)
+    module, facts = load_generator(path, device), Facts()
+    if isinstance(module, ExportedGraph):
+        shape = module.shapes[0]
+        facts = Facts(
+            latent_dim=shape[1] if len(shape) == 2 else None,
+            classes=None if len(module.shapes) > 1 else 0,
+        )
     return (lambda z, classes: module(z) if classes is None else module(z, classes)), facts
 
 
-def _inputs(module: Any) -> list[Any]:
-    return [node for node in module.graph.nodes if node.op == "placeholder" and "val" in node.meta]
+_ENDLESS = {"Loop", "Scan"}
 
 
 def _load_onnx(path: Path, device: str) -> tuple[Callable[[Tensor, Tensor | None], Any], Facts]:
     try:
+        import onnx
         import onnxruntime
     except ImportError as exc:
-        raise ModelError(f"{path}: ONNX needs onnxruntime; pip install 'synth-rep[onnx]'") from exc
+        raise ModelError(f"{path}: ONNX needs the extra: pip install 'synth-rep[onnx]'") from exc
+    data = read_file(path)
+    try:
+        model = onnx.load_model_from_string(data)
+        _require_plain(path, model.graph)
+    except ModelError:
+        raise
+    except Exception as exc:  # bytes of a stranger
+        raise ModelError(f"{path}: no ONNX graph ({one_line(exc)})") from exc
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     wanted = {"cuda": "CUDAExecutionProvider", "cpu": "CPUExecutionProvider"}[device]
     if wanted not in onnxruntime.get_available_providers():
         raise ModelError(f"{path}: onnxruntime here has no {wanted}; give renderer.device cpu")
     try:
-        session = onnxruntime.InferenceSession(str(path), options, providers=[wanted])
+        session = onnxruntime.InferenceSession(data, options, providers=[wanted])
     except Exception as exc:
         raise ModelError(f"{path}: no ONNX graph ({one_line(exc)})") from exc
     inputs = session.get_inputs()
+    if len(inputs) not in (1, 2) or len(session.get_outputs()) != 1:
+        raise ModelError(
+            f"{path}: takes {len(inputs)} tensors and gives {len(session.get_outputs())}, "
+            "expected G(z) or G(z, class) and one picture"
+        )
 
     def call(z: Tensor, classes: Tensor | None) -> Tensor:
         values = [z] if classes is None else [z, classes]
@@ -170,3 +163,16 @@ def _load_onnx(path: Path, device: str) -> tuple[Callable[[Tensor, Tensor | None
     shape = inputs[0].shape
     dim = shape[1] if len(shape) == 2 and isinstance(shape[1], int) else None
     return call, Facts(latent_dim=dim, classes=None if len(inputs) > 1 else 0)
+
+
+def _require_plain(path: Path, graph: Any) -> None:
+    """Refuse loops, and weights in other files, which no hash would cover. Raises ModelError."""
+    for tensor in graph.initializer:
+        if tensor.data_location == 1:  # EXTERNAL
+            raise ModelError(f"{path}: keeps weights in other files; save it as one file")
+    for node in graph.node:
+        if node.op_type in _ENDLESS:
+            raise ModelError(f"{path}: has a {node.op_type}, which may never end")
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                _require_plain(path, inner)
