@@ -164,7 +164,7 @@ def _members(file: BinaryIO, where: str) -> Iterator[tuple[str, int, bytes]]:
         name, size = header[:100].rstrip(b"/\0").decode(), int(header[124:135], 8)
         # Compared as a whole with the header that `write_tar` makes, and not field by field: a
         # field that nobody compares could change unseen.
-        if header != header_of(name, size) or size > MAX_MEMBER_BYTES:
+        if size < 0 or header != header_of(name, size) or size > MAX_MEMBER_BYTES:
             raise CorruptError(
                 f"{where}: {name!r} is no regular file as this format writes it; {_ADVICE}"
             )

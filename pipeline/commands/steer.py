@@ -9,10 +9,16 @@ import click
 @click.option(
     "--directions", default="", help="Names, separated by commas.  [default: all that there are]"
 )
-@click.option("--samples", default=48_000, show_default=True, help="Pictures to learn from.")
-@click.option("--batch-size", default=48, show_default=True)
-@click.option("--learning-rate", default=0.01, show_default=True)
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--samples",
+    type=click.IntRange(1),
+    default=48_000,
+    show_default=True,
+    help="Pictures to learn.",
+)
+@click.option("--batch-size", type=click.IntRange(1, 4096), default=48, show_default=True)
+@click.option("--learning-rate", type=click.FloatRange(0, 10), default=0.01, show_default=True)
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True)
 @click.option("--latent-dim", type=int, help="Numbers of a latent, if the file does not say it.")
 @click.option("--classes", type=int, help="Classes that it knows, 0 for none, likewise.")
 @click.option("--values", help="Range of its pixels, '-1 to 1' or '0 to 1', likewise.")
@@ -47,17 +53,20 @@ def steer(
     from pipeline.renderers.latent_neighbourhood.learning import EDITS, learn_directions
     from pipeline.renderers.latent_neighbourhood.steering import Directions, write_directions
 
-    names = directions.split(",") if directions else list(EDITS)
+    names = list(dict.fromkeys(directions.split(","))) if directions else list(EDITS)
     if unknown := [name for name in names if name not in EDITS]:
         raise ConfigError(f"--directions {unknown[0]}: expected some of {', '.join(EDITS)}")
-    if samples < 1 or batch_size < len(names):
+    if batch_size < len(names):
         raise ConfigError(
-            f"--samples {samples}, --batch-size {batch_size}: expected 1 or more samples, and a "
-            "batch that has every direction"
+            f"--batch-size {batch_size}: a batch has to have all {len(names)} directions"
         )
     path = local_path(out, option="--out")
     if path.exists():
         raise ConfigError(f"--out {path}: exists already; give another name")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"--out {path}: cannot be made ({exc.strerror})") from exc
     table = {"generator": generator, "batch_size": batch_size, "device": "cpu"}
     table |= {"latent_dim": latent_dim, "classes": classes, "values": values}
     given = {key: value for key, value in table.items() if value is not None}
@@ -81,7 +90,6 @@ def steer(
             seed=seed,
             progress=lambda step: status.update(f"step {step:,} of {steps:,}"),
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_directions(
         path,
         Directions(

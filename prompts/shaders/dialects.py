@@ -38,10 +38,8 @@ def shader_of(code: str, mode: str = "", version: str = "") -> Shader:
 
 
 def _mode_of(code: str) -> str:
-    if re.search(r"\bmainImage\s*\(", code):
-        return "shadertoy"
     if not re.search(r"\bvoid\s+main\s*\(", code):
-        return "geekest"
+        return "shadertoy" if re.search(r"\bmainImage\s*\(", code) else "geekest"
     uniforms = re.findall(r"\buniform\s+(?:\w+\s+)?\w+\s+([\w\s,]+);", code)
     names = {name.strip() for names in uniforms for name in names.split(",")}
     if names & {"resolution", "time", "mouse", "backbuffer"}:

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from manifests.foundation.files import read_regular
+from manifests.foundation.messages import printable
 from prompts.errors import BadPromptError, UnreadablePromptsError
 from prompts.shaders.dialects import MODES, VERSIONS, Shader, shader_of
 
 EXAMPLES = Path(__file__).parent / "examples"
 SUFFIXES = (".frag", ".fragment", ".glsl", ".fs", ".json")
-MAX_BYTES = 1 << 20
+MAX_BYTES = 256 << 10
 SHADERTOY_LICENCE = "CC-BY-NC-SA-3.0"
 """What holds on Shadertoy where an author says nothing else."""
 
@@ -55,14 +56,16 @@ def read_folder(folder: Path) -> Iterator[ShaderFile]:
 
 def _read(path: Path) -> ShaderFile:
     try:
-        text = read_regular(path, max_bytes=MAX_BYTES).decode()
+        text = read_regular(path, max_bytes=MAX_BYTES).decode("utf-8-sig")
     except (OSError, ValueError) as exc:
-        raise BadPromptError(f"{path}: not a text of at most 1 MB ({exc})") from exc
+        raise BadPromptError(f"{path}: not a text of at most 256 kB ({exc})") from exc
     if path.suffix == ".json":
         return _of_shadertoy(path, text)
     mode, version = _stated(path)
     licence = re.search(r"SPDX-License-Identifier:\s*([\w.+-]+)", text)
-    author = re.search(r"(?im)^\W*(?:author|copyright)\b[:\s]*(?:\(c\))?\s*(.{1,100})$", text)
+    author = re.search(
+        r"(?im)^[^\w\n]*(?:author|copyright)\b[: \t]*(?:\(c\))?[ \t]*(.{1,100})$", text
+    )
     return ShaderFile(
         path=path,
         shader=shader_of(text, mode, version),
@@ -79,7 +82,10 @@ def _stated(path: Path) -> tuple[str, str]:
     version = next((word for word in words if word in VERSIONS), "")
     modes = path.parent.parent / "modes" / path.name
     if path.parent.name == "fragments" and modes.is_file():
-        lines = read_regular(modes, max_bytes=1000).decode("utf-8", "replace").split()
+        try:
+            lines = read_regular(modes, max_bytes=1000).decode("utf-8", "replace").split()
+        except OSError as exc:
+            raise BadPromptError(f"{modes}: cannot be read ({exc.strerror or exc})") from exc
         flags = [line.lower() in ("1", "true") for line in lines[1:3]]
         if lines and lines[0].lower() in MODES and len(flags) == 2:
             return lines[0].lower(), "mrt" if flags[1] else "300" if flags[0] else "100"
@@ -96,15 +102,16 @@ def _of_shadertoy(path: Path, text: str) -> ShaderFile:
         code, inputs = images[0]["code"], images[0].get("inputs") or []
         if not isinstance(code, str):
             raise TypeError(f"its code is {code!r:.40}")
-        about = [str(info.get(key) or "") for key in ("id", "name", "username")]
+        num_inputs = len(inputs)
+        about = [printable(str(info.get(key) or "")) for key in ("id", "name", "username")]
         licence = str(info.get("license") or info.get("licence") or SHADERTOY_LICENCE)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, RecursionError) as exc:
         raise BadPromptError(
             f"{path}: no shader of Shadertoy's API, which has info and renderpass ({exc})"
         ) from exc
-    if len(passes) > 1 or inputs:
+    if len(passes) > 1 or num_inputs:
         # Kept as a shader that cannot be drawn, so that its group has a reason in the set.
-        what = f"{len(passes)} passes" if len(passes) > 1 else f"{len(inputs)} textures"
+        what = f"{len(passes)} passes" if len(passes) > 1 else f"{num_inputs} textures"
         code = f"#error it has {what}, and one pass without textures is drawn\n{code}"
     identifier, name, author = about
     return ShaderFile(

@@ -71,9 +71,11 @@ class Anchors:
         path = self.config.class_names
         if not path:
             return []
+        if not self.config.classes:
+            raise BadPromptError(f"{path}: class names without prompts.classes; give their number")
         try:
-            text = read_regular(Path(path).expanduser(), max_bytes=MAX_BYTES).decode()
-        except (OSError, ValueError) as exc:
+            text = read_regular(Path(path).expanduser(), max_bytes=MAX_BYTES).decode("utf-8-sig")
+        except (OSError, ValueError, RuntimeError) as exc:
             raise UnreadablePromptsError(f"{path}: no text file of class names ({exc})") from exc
         names = [line.strip() for line in text.splitlines() if line.strip()]
         if len(names) < self.config.classes:

@@ -2,6 +2,9 @@
 
 import os
 import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from pipeline.renderers.shaders.wrapping import VERTEX, initialised, wrap
 from pipeline.testing.requests import requests_for
 from pipeline.views import RenderedView
 from prompts.shaders.dialects import shader_of, to_text
-from tests.running import synth
+from tests.running import environment, synth
 
 pytestmark = pytest.mark.slow
 
@@ -115,6 +118,40 @@ def test_variables_begin_with_zero_as_in_webgl() -> None:
     assert drawn("float n;for(int i;i++<3;)n+=.2;o=vec4(n,0,0,1);").pixels[0, 0, 0] == 153
 
 
+def test_what_is_no_declaration_is_left_as_it_is() -> None:
+    for code in (
+        "#define F float\nvec2(1);",
+        "// a float value\ndiscard;",
+        "/* float x; */ o=vec4(1);",
+    ):
+        assert initialised(code) == code
+    # A long text without semicolons is not read again for every word.
+    assert initialised("float a " * 30_000) == "float a " * 30_000
+
+
+def test_a_helper_named_as_shadertoys_main_is_no_shadertoy() -> None:
+    code = (
+        "uniform vec2 resolution;void mainImage(out vec4 c,in vec2 p){c=vec4(1,0,0,1);}"
+        "void main(){mainImage(gl_FragColor,gl_FragCoord.xy);}"
+    )
+    assert drawn(code).pixels[0, 0].tolist() == [255, 0, 0]
+
+
+def test_uniforms_of_another_type_than_the_dialect_has() -> None:
+    code = (
+        "uniform int time;uniform vec3 resolution;void main(){gl_FragColor=vec4(resolution/8.,1);}"
+    )
+    assert drawn(code).pixels[0, 0].tolist() == [255, 255, 32]
+
+
+def test_two_targets_with_a_function_that_has_an_out_parameter() -> None:
+    code = (
+        "uniform vec2 r;void f(out vec4 c){c=vec4(0,1,0,1);}\nout vec4 o0;\nout vec4 o1;\n"
+        "void main(){f(o0);o1=vec4(1);}"
+    )
+    assert drawn(code, mode="geek", version="mrt").pixels[0, 0].tolist() == [0, 255, 0]
+
+
 class TestBroken:
     """The reason names the user's file and line; what follows is drawn again."""
 
@@ -125,6 +162,10 @@ class TestBroken:
             ("precision highp float;\nvoid main() {\n gl_FragColor = nothing;\n}", "classic"),
             ("float x=1.;\n// text\no=vec4(nothing);", "geekest"),
             ("#version 300 es\nout vec4 c;\nvoid main(){c=vec4(nothing);}", "classic"),
+            (
+                "\n\n#version 300 es\n".join(("", "out vec4 c;void main(){c=nothing;}"))[1:],
+                "classic",
+            ),
         ],
     )
     def test_the_line_is_that_of_the_file(self, code: str, mode: str) -> None:
@@ -157,6 +198,29 @@ class TestBroken:
         process.compile(VERTEX, code, 1)
         assert process.draw(1.0, (0.0, 0.0, 1.0))[0, 0].tolist() == [255, 0, 0]
         process.close()
+
+    def test_the_process_ends_with_its_parent(self, tmp_path: Path) -> None:
+        script = (
+            "import time\n"
+            "from pipeline.renderers.shaders.process import DrawingProcess\n"
+            "p = DrawingProcess(size_px=8, device='cpu', compile_s=60, draw_s=60, memory_gib=8)\n"
+            "p.start()\nprint(p._process.pid, flush=True)\ntime.sleep(60)\n"
+        )
+        with subprocess.Popen(
+            [sys.executable, "-c", script], env=environment(), stdout=subprocess.PIPE, text=True
+        ) as parent:
+            assert parent.stdout is not None
+            child = int(parent.stdout.readline())
+            parent.kill()
+            parent.wait()
+            for _ in range(200):
+                if not Path(f"/proc/{child}").exists():
+                    break
+                if Path(f"/proc/{child}/stat").read_text().split()[2] == "Z":
+                    break
+                time.sleep(0.05)
+            else:
+                pytest.fail("the drawing process is still there")
 
     def test_no_opengl_is_one_line_that_says_what_to_install(self) -> None:
         process = DrawingProcess(size_px=8, device="cpu", compile_s=1, draw_s=1, memory_gib=0.01)

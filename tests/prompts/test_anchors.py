@@ -41,6 +41,8 @@ def test_classes_come_in_turn_and_are_labels(tmp_path: Path) -> None:
     ]
     with refused(BadPromptError, "2 names for 3 classes"):
         anchors(count=3, classes=3, class_names=str(names))
+    with refused(BadPromptError, "class names without prompts.classes"):
+        anchors(count=3, class_names=str(names))
     with refused(UnreadablePromptsError, "no text file of class names"):
         anchors(count=3, classes=3, class_names=str(tmp_path / "absent.txt"))
 

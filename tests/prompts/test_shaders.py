@@ -37,6 +37,7 @@ def shaders(folder: Path | str = "examples", **keys: Any) -> list[Subject]:
         ("uniform vec2 r;\nvoid main(){gl_FragColor=vec4(1);}", "geek", "100"),
         ("uniform highp float time, x;void main(){gl_FragColor=vec4(1);}", "classic", "100"),
         ("uniform vec2 resolution;out vec4 c;void main(){c=vec4(1);}", "classic", "300"),
+        ("void mainImage(out vec4 c){}void main(){gl_FragColor=vec4(1);}", "geeker", "100"),
         ("// void mainImage( and o0\ngl_FragColor=vec4(1);", "geekest", "100"),
     ],
 )
@@ -101,6 +102,16 @@ def test_author_and_licence_come_from_the_file(
     assert shaders(tmp_path, licence="CC-BY-4.0")[2].licence == "CC-BY-4.0"
 
 
+def test_a_byte_order_mark_and_controls_are_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "a.frag").write_bytes(b"\xef\xbb\xbfo=vec4(1);")
+    info = {"id": "x", "name": "a\x1b[31m\nb", "username": "c\x1bd"}
+    document = {"info": info, "renderpass": [{"code": TOY}]}
+    (tmp_path / "b.json").write_text(json.dumps(document))
+    a, b = shaders(tmp_path)
+    assert from_text(a.text).code == "o=vec4(1);"
+    assert not any(ord(letter) < 32 for letter in f"{b.source}{b.values['author']}")
+
+
 def test_equal_shaders_are_one_subject(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for name in ("a", "b"):
         (tmp_path / f"{name}.frag").write_text("o=vec4(1);\n")
@@ -134,10 +145,16 @@ def test_folders_and_files_that_cannot_be_read(tmp_path: Path) -> None:
     with refused(BadPromptError, "a.frag", "not a text"):
         shaders(tmp_path)
     path.write_text("x" * (MAX_BYTES + 1))
-    with refused(BadPromptError, "at most 1 MB"):
+    with refused(BadPromptError, "at most 256 kB"):
         shaders(tmp_path)
     path.unlink()
-    for content in ("{", "[]", '{"info": {}}', '{"info": {}, "renderpass": [{"code": 3}]}'):
+    for content in (
+        "{",
+        "[]",
+        '{"info": {}}',
+        '{"info": {}, "renderpass": [{"code": 3}]}',
+        '{"info": {}, "renderpass": [{"code": "", "inputs": 5}]}',
+    ):
         (tmp_path / "a.json").write_text(content)
         with refused(BadPromptError, "a.json", "no shader of Shadertoy's API"):
             shaders(tmp_path)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from manifests.seal_writer import seal_set
-from tests.picture_sets import picture
+from tests.picture_sets import make_picture_set, picture
 from tests.sets import begin, commit, refused, scales, views_of
 from trainer.data.groups import GroupTable, class_indices
 from trainer.data.shard_sets import ShardSetSource
@@ -72,6 +72,14 @@ def test_each_group_can_be_a_class_of_its_own(tmp_path: Path) -> None:
     assert (stream.num_groups, stream.num_left_out, len(stream.classes)) == (3, 0, 3)
     groups = stream.groups(0, rank=0, world=1)
     assert [stream.classes[group.label] for group in groups] == [str(group.id) for group in groups]
+
+
+def test_a_group_that_is_left_out_is_no_class(tmp_path: Path) -> None:
+    """View 1 of prompt 1 failed, so that its group has three views where others have four."""
+    make_picture_set(tmp_path / "set", num_subjects=4)
+    demand = Demand(seed=0, num_groups=3, views_per_group=4, reads=frozenset({"group_labels"}))
+    stream = ShardSetSource(str(tmp_path / "set")).stream(demand)
+    assert (stream.num_groups, stream.num_left_out, len(stream.classes)) == (3, 1, 3)
 
 
 def test_groups_of_one_id_are_one_class() -> None:

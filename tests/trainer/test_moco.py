@@ -5,6 +5,8 @@ import math
 import pytest
 import torch
 
+from tests.sets import refused
+from trainer.errors import DataError
 from trainer.objectives.moco import Moco
 from trainer.testing.objectives import make_batch, make_learner
 
@@ -56,3 +58,9 @@ def test_the_teacher_is_a_moving_average() -> None:
     after = list(learner.objective.teacher.parameters())  # type: ignore[attr-defined]
     for old, new in zip(before, after, strict=True):
         torch.testing.assert_close(new, old + 0.1)
+
+
+def test_more_keys_than_places_are_refused() -> None:
+    learner = make_learner("moco", SETTINGS | {"queue": 5})
+    with refused(DataError, "6 views and the queue 5 places"):
+        learner(make_batch(learner))

@@ -68,14 +68,14 @@ class IndexedStream:
             table = table.with_captions()
         if "labels" in demand.reads:
             table = table.with_labels()
-        if "group_labels" in demand.reads:
-            table = table.with_ids_as_labels()
         if "latents" in demand.reads and not reader.has_latents:
             raise DataError(
                 f"{all_groups.url}: its rows keep no latents to learn from; generate it with "
                 "--renderer latent-neighbourhood --set renderer.keep_latents=true"
             )
         table = table.with_views(demand.views_per_group)
+        if "group_labels" in demand.reads:  # last, so that a group that is left out is no class
+            table = table.with_ids_as_labels()
         self.num_left_out = len(all_groups) - len(table)  # in groups: counted before the split
         self._table = table.split() if demand.splits_groups else table
         self.num_groups = len(self._table)

@@ -101,7 +101,8 @@ class ShardSetSource:
 
     @property
     def has_latents(self) -> bool:
-        return LATENT in self._shards.recipe.identity.columns
+        columns = self._shards.recipe.identity.columns
+        return any((c.name, c.type, c.scope) == (LATENT.name, "string", "view") for c in columns)
 
     def _columns(self, sealed: ShardSummary, names: Sequence[str]) -> pa.Table:
         path = self._shards.layout.manifest(sealed.shard)

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from manifests.foundation.settings import Table
 from trainer.collectives import gather
+from trainer.errors import DataError
 from trainer.losses import unit
 from trainer.models.head import PlainHead
 from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
@@ -59,19 +60,25 @@ class Moco(ObjectiveModule):
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         first, second = (crops.images for crops in batch.crops)
-        queries = unit(self.head(towers.image(first))).float()
+        queries = unit(self.head(towers.image(first)))
         with torch.no_grad():
-            keys = unit(self.teacher(second)).float()
-        positive = (queries * keys).sum(1, keepdim=True)
-        # A copy, because the queue changes before its gradient is computed.
-        negatives = queries @ self.queue.clone().T
-        logits = torch.cat([positive, negatives], dim=1) / self.temperature
-        loss = F.cross_entropy(logits, torch.zeros_like(batch.ids))
+            keys = unit(self.teacher(second))
+        with torch.autocast(queries.device.type, enabled=False):  # products in float32
+            positive = (queries * keys).sum(1, keepdim=True)
+            # A copy, because the queue changes before its gradient is computed.
+            negatives = queries @ self.queue.clone().T
+            logits = torch.cat([positive, negatives], dim=1) / self.temperature
+            loss = F.cross_entropy(logits, torch.zeros_like(batch.ids))
         self._remember(gather(keys))
         return LossTerms(total=loss)
 
     @torch.no_grad()
     def _remember(self, keys: Float[Tensor, "rows embed_dim"]) -> None:
+        if len(keys) > len(self.queue):
+            raise DataError(
+                f"moco: a step has {len(keys):,} views and the queue {len(self.queue):,} places; "
+                "give a larger objective.queue"
+            )
         # In place, as a step whose gradients are not finite brings back what buffers were.
         places = (self.place + torch.arange(len(keys), device=keys.device)) % len(self.queue)
         self.queue[places] = keys

@@ -119,6 +119,15 @@ class LatentNeighbourhood(Renderer):
                     )
         if generator.keeps_variance and self.config.truncation:
             raise ConfigError("renderer.truncation: the noise of a diffusion pipeline is not cut")
+        if self.config.neighbourhood == "angular" and generator.latent_dim < 2:
+            raise ConfigError("neighbourhood angular: a latent of one number has no directions")
+        if self.directions is not None:
+            for name, vector in self.directions.vectors.items():
+                if len(vector) != generator.latent_dim:
+                    raise ConfigError(
+                        f"direction {name} has {len(vector)} numbers, and this generator's latents "
+                        f"{generator.latent_dim}"
+                    )
         known = generator.num_classes
         for subject in subjects:
             index = subject.values["class_index"]

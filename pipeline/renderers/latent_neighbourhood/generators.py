@@ -67,8 +67,8 @@ def facts_beside(path: Path) -> Facts:
     except (OSError, ValueError, AttributeError, RecursionError) as exc:
         raise ModelError(f"{beside}: no JSON object that describes a generator ({exc})") from exc
     for key in ("latent_dim", "classes", "no_class"):
-        if facts[key] is not None and (type(facts[key]) is not int or facts[key] < 0):
-            raise ModelError(f"{beside}: {key} is {facts[key]!r:.40}, expected a number")
+        if facts[key] is not None and (type(facts[key]) is not int or not 0 <= facts[key] <= 10**6):
+            raise ModelError(f"{beside}: {key} is {facts[key]!r:.40}, expected 0 to 1,000,000")
     if facts["values"] not in (None, "-1 to 1", "0 to 1"):
         raise ModelError(
             f"{beside}: values is {facts['values']!r:.40}, expected '-1 to 1' or '0 to 1'"

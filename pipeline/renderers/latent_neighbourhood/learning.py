@@ -38,7 +38,7 @@ class Learned:
     @property
     def explained(self) -> float:
         """Share of the edit that the direction does: 1 is all of it, below 0 is harm."""
-        return 1 - self.error / self.error_without
+        return 1 - self.error / self.error_without if self.error_without else 0.0
 
 
 def _move(matrix: Tensor, pictures: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,7 +48,9 @@ def read_directions(path: Path) -> Directions:
         directions = Directions(
             generator=metadata["generator"], ranges=json.loads(metadata["ranges"]), vectors=vectors
         )
-    except (SafetensorError, KeyError, ValueError, OSError) as exc:
+        if not isinstance(directions.ranges, dict):
+            raise ValueError("its ranges are no object")
+    except (SafetensorError, KeyError, ValueError, OSError, RecursionError) as exc:
         raise ModelError(
             f"{path}: no file of directions ({exc}); `synth steer` writes one"
         ) from exc

@@ -5,15 +5,19 @@ which the pixels of a view follow. It imports nothing of this package: it starts
 second, and a driver that crashes takes nothing along.
 """
 
+import ctypes
 import json
 import os
 import resource
+import signal
 import struct
 import sys
 from typing import Any, BinaryIO
 
 
 def main() -> None:
+    # It ends with its parent, however that ends: 1 is PR_SET_PDEATHSIG.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     # What drivers print must not be taken for an answer.
     answers: BinaryIO = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
@@ -75,9 +79,8 @@ class Painter:
         """Pixels of a view, RGB rows from the top."""
         side, time = float(self.size_px), order["time"]
         frame = int(time * 60)
-        self._set(("iTime", "time", "t"), time)
-        self._set(("iResolution",), (side, side, 1.0))
-        self._set(("resolution", "r"), (side, side))
+        self._set(("iTime", "time", "t"), time, frame // 60)
+        self._set(("iResolution", "resolution", "r"), (side, side), (side, side, 1.0))
         self._set(("mouse", "m"), (0.0, 0.0))
         self._set(("iMouse",), (0.0, 0.0, 0.0, 0.0))
         self._set(("iTimeDelta",), 1 / 60)
@@ -99,11 +102,16 @@ class Painter:
             rows[start : start + stride] for start in range(len(rows) - stride, -1, -stride)
         )
 
-    def _set(self, names: tuple[str, ...], value: Any) -> None:
-        # A uniform that a shader does not use is not there any more.
-        for name in names:
-            if name in self.program:
-                self.program[name].value = value
+    def _set(self, names: tuple[str, ...], *values: Any) -> None:
+        # A uniform that a shader does not use is not there any more; one of another type than its
+        # dialect has it takes the value that fits, or stays 0.
+        for name in (name for name in names if name in self.program):
+            for value in values:
+                try:
+                    self.program[name].value = value
+                except Exception:
+                    continue
+                break
 
 
 if __name__ == "__main__":

@@ -73,9 +73,11 @@ class DrawingProcess:
         self._waiting = b""
         try:
             self.driver = self._line(START_S)
-        except ShaderError as exc:
+        except (ShaderError, TimeoutError) as exc:
+            self.close()
             raise PipelineError(
-                f"no OpenGL can be used here ({exc}); shaders need EGL and Mesa, such as Debian's "
+                f"no OpenGL can be used here ({exc or 'no answer'}); shaders need EGL and Mesa, such as "
+                "Debian's "
                 "packages libegl1 and libgl1, and pip install 'synth-rep[shaders]'"
             ) from exc
 
@@ -144,7 +146,11 @@ class DrawingProcess:
         while b"\n" not in self._waiting:
             self._receive(deadline)
         line, _, self._waiting = self._waiting.partition(b"\n")
-        answer: dict[str, Any] = json.loads(line)
+        try:
+            answer: dict[str, Any] = json.loads(line)
+        except ValueError as exc:
+            self.close()
+            raise ShaderError(f"the drawing process answers {line[:40]!r}") from exc
         return answer
 
     def _bytes(self, count: int, deadline: float) -> bytes:

@@ -72,8 +72,7 @@ def wrap(shader: Shader) -> str:
     """A fragment shader that can be compiled."""
     code = shader.code
     # Our own line stands in place of theirs; a line must not be lost.
-    code = re.sub(r"(?m)^\s*#\s*version\b.*$", "", code)
-    code = re.sub(r"(?m)^\s*#\s*extension\b.*$", "", code)
+    code = re.sub(r"(?m)^[ \t]*#[ \t]*(version|extension)\b.*$", "", code)
     if shader.mode == "shadertoy":
         call = "synth_color = vec4(0.0); mainImage(synth_color, gl_FragCoord.xy);"
         body = f"{code}\nvoid main() {{ {call} }}"
@@ -122,8 +121,9 @@ def initialised(code: str) -> str:
     Example: `float i,e=1.;` becomes `float i=float(0),e=1.;`.
     """
     parts, done = [], 0
-    for match in _DECLARATION.finditer(code):
-        end = _end_of_statement(code, match.end())
+    plain = _without_comments(code)
+    for match in _DECLARATION.finditer(plain):
+        end = _end_of_statement(plain, match.end())
         if match.start() < done or end is None:
             continue
         names = [
@@ -135,10 +135,24 @@ def initialised(code: str) -> str:
     return "".join([*parts, code[done:]])
 
 
+def _without_comments(code: str) -> str:
+    """The code with blanks in place of comments and of lines for the preprocessor."""
+    return re.sub(
+        r"/\*.*?(?:\*/|\Z)|//[^\n]*|(?m:^[ \t]*#[^\n]*)",
+        lambda match: re.sub(r"[^\n]", " ", match[0]),
+        code,
+        flags=re.DOTALL,
+    )
+
+
+_MAX_DECLARATION = 1000
+"""Characters; without a bound, a text without semicolons would be read again for every word."""
+
+
 def _end_of_statement(code: str, start: int) -> int | None:
     """Where the semicolon of a declaration is; None if it is none, such as a parameter."""
     depth = 0
-    for place in range(start, len(code)):
+    for place in range(start, min(len(code), start + _MAX_DECLARATION)):
         depth += (code[place] in "([{") - (code[place] in ")]}")
         if depth < 0:
             return None
@@ -171,9 +185,10 @@ def _placed(code: str) -> str:
     def place(match: re.Match[str]) -> str:
         nonlocal count
         count += 1
-        return f"layout(location={count}) {match[0]}"
+        return f"layout(location={count}) {match[0].lstrip()}"
 
-    return re.sub(r"(?<!\) )\bout\s+(?:\w+\s+)?vec4\b", place, code)
+    # Statements alone: a parameter of a function can be `out` as well.
+    return re.sub(r"(?<![^;}\n])[ \t]*out[ \t]+(?:\w+[ \t]+)?vec4\b", place, code)
 
 
 def asks_for_texture(shader: Shader) -> str:

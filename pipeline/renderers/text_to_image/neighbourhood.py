@@ -43,7 +43,7 @@ def mixed_noise(
         bound = signature.bind(*args, **kwargs)
         bound.arguments["generator"] = [torch.Generator().manual_seed(seed) for seed in anchors]
         of_anchor = prepare(*bound.args, **bound.kwargs)
-        after.extend(generator.get_state() for generator in own)
+        after[:] = [generator.get_state() for generator in own]
         if isinstance(of_view, tuple):  # some pipelines also give places of the latents
             return (_mix(of_anchor[0], of_view[0], sigma), *of_view[1:])
         return _mix(of_anchor, of_view, sigma)
