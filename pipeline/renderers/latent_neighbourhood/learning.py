@@ -118,6 +118,8 @@ def learn_directions(
     vectors = torch.zeros(len(names), generator.latent_dim, requires_grad=True)
     optimizer = torch.optim.Adam([vectors], lr=learning_rate)
     for step in range(steps):
+        # Down to nothing: what is left at the end is no noise of the last batches.
+        optimizer.param_groups[0]["lr"] = learning_rate * (1 - step / steps)
         loss, _, _ = _errors(generator, names, vectors, batch_size, rng)
         optimizer.zero_grad()
         loss.mean().backward()  # type: ignore[no-untyped-call]

@@ -76,9 +76,8 @@ class DrawingProcess:
         except (ShaderError, TimeoutError) as exc:
             self.close()
             raise PipelineError(
-                f"no OpenGL can be used here ({exc or 'no answer'}); shaders need EGL and Mesa, such as "
-                "Debian's "
-                "packages libegl1 and libgl1, and pip install 'synth-rep[shaders]'"
+                f"no OpenGL can be used here ({exc or 'no answer'}); shaders need EGL and Mesa, "
+                "such as Debian's packages libegl1 and libgl1, and pip install 'synth-rep[shaders]'"
             ) from exc
 
     def compile(self, vertex: str, code: str, targets: int) -> None:
