@@ -33,9 +33,9 @@ class DataTable(Table):
 class OptimizerTable(Table):
     """Table [optimizer]. Defaults of StableRep."""
 
-    name: Literal["adamw", "sgd"] = "adamw"
     lr_per_256: float = Field(default=1e-4, gt=0)
     """Learning rate for 256 crops a step; it grows in proportion to the crops of a step."""
+    name: Literal["adamw", "sgd"] = "adamw"
     betas: tuple[_Beta, _Beta] = (0.9, 0.98)
     """Of adamw."""
     momentum: _Beta = 0.9
