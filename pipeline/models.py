@@ -15,7 +15,10 @@ EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "model"
 
 WEIGHT_SUFFIX = ".safetensors"
-_READ_PATTERNS = ("model_index.json", f"*/*{WEIGHT_SUFFIX}", "*/*.json", "*/*.txt", "*/*.model")
+_READ_PATTERNS = (
+    *("model_index.json", f"*/*{WEIGHT_SUFFIX}", "*/*.json", "*/*.txt", "*/*.model"),
+    "*/*.jinja",  # chat templates, which are part of what a text encoder reads
+)
 _SKIPPED_PATTERNS = (
     *("*.fp16.*", "*.fp16-*", "*.non_ema.*"),
     *("safety_checker/*", "feature_extractor/*"),

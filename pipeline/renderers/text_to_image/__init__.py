@@ -206,9 +206,14 @@ class TextToImage(Renderer):
             request.subject.values["negative_prompt"] or self.config.negative_prompt
             for request in batch
         ]
+        guidance = self._architecture.guidance
+        arguments[guidance.argument] = scale
         # Guided views only: without guidance a negative prompt steers nothing.
-        if scale > 1 and any(negatives):
-            arguments["negative_prompt"] = negatives
+        if guidance.is_guided(scale):
+            if any(negatives):
+                arguments["negative_prompt"] = negatives
+            elif guidance.empty_negative is not None:
+                arguments["negative_prompt"] = [guidance.empty_negative] * len(batch)
         pipe = self._pipe
         # Set at each call, because other code of the process may have changed it, and floats
         # depend on it.
@@ -227,11 +232,16 @@ class TextToImage(Renderer):
                 height=self.size_px,
                 width=self.size_px,
                 num_inference_steps=self.steps,
-                guidance_scale=scale,
                 generator=generators,
                 output_type="np",
                 **arguments,
             ).images
+        if images.shape[1:3] != (self.size_px, self.size_px):
+            raise ModelError(
+                f"{self.model.name}: renders {images.shape[2]} x {images.shape[1]} px where "
+                f"{self.size_px} x {self.size_px} are asked for; give --size {images.shape[2]}, or "
+                "another that it renders"
+            )
         # [views, height, width, 3], 0 to 1. To 8 bits as diffusers does it for its own pictures;
         # NaN has no 8-bit value, and `is_finite` says that such pixels mean nothing.
         finite = np.isfinite(images).all(axis=(1, 2, 3))
@@ -253,9 +263,9 @@ class TextToImage(Renderer):
             if not name.startswith("tokenizer") or tokenizer is None:
                 continue
             limit = tokenizer.model_max_length
-            # Pipelines with a T5 encoder cut its text at an argument of the call, often below
-            # what the tokenizer states.
-            if "max_sequence_length" in call and "t5" in type(tokenizer).__name__.lower():
+            # Pipelines cut the text of any encoder but CLIP's at an argument of the call, often
+            # below what the tokenizer states.
+            if "max_sequence_length" in call and "clip" not in type(tokenizer).__name__.lower():
                 limit = min(limit, call["max_sequence_length"].default)
             for caption in counts:
                 length = len(tokenizer(caption, verbose=False).input_ids)

@@ -12,6 +12,7 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.plugins import did_you_mean
 from pipeline.errors import ModelError
 from pipeline.models import ModelFiles
+from pipeline.renderers.text_to_image.guidance import Guidance, guidance_of
 
 _REQUIRED_ARGUMENTS = ("prompt", "guidance_scale", "generator", "num_inference_steps")
 _SWITCHED_OFF = {"clean_caption": False, "use_resolution_binning": False}
@@ -114,28 +115,27 @@ class Architecture:
             )
         return size
 
+    @cached_property
+    def guidance(self) -> Guidance:
+        """How this model is guided."""
+        return guidance_of(self.pipeline_name, self._network, self.model.index)
+
     def check_guidance(self, scales: Iterable[float], has_negative_prompts: bool) -> None:
         """Refuse scales and negative prompts that the model would ignore. Raises ConfigError."""
-        is_guided = any(scale > 1 for scale in scales)
-        # False, and not absent: such a model was distilled without an input for guidance.
-        if self._network.get("guidance_embeds") is False and is_guided:
+        guidance, scales = self.guidance, list(scales)
+        if guidance.kind == "none" and any(scale > 1 for scale in scales):
             raise ConfigError(
                 f"guidance: {self.pipeline_name} with this model ignores it; give --guidance 0"
             )
         if not has_negative_prompts:
             return
-        if not is_guided:
-            raise ConfigError(
-                "a negative prompt steers nothing without guidance; give a --guidance above 1 or "
-                "drop the negative prompt"
-            )
-        # A distilled network takes the scale as an input. Its pipeline makes no second pass with
-        # the negative prompt.
-        is_distilled = (
-            self._network.get("time_cond_proj_dim") is not None
-            or "guidance_embeds" in self._network
-        )
-        if "negative_prompt" not in self.call or is_distilled:
+        # A network that takes the scale as an input makes no second pass with another prompt.
+        if "negative_prompt" not in self.call or guidance.kind != "classifier-free":
             raise ConfigError(
                 f"a negative prompt: {self.pipeline_name} with this model ignores it; drop it"
+            )
+        if not any(map(guidance.is_guided, scales)):
+            raise ConfigError(
+                "a negative prompt steers nothing without guidance; give a --guidance above "
+                f"{guidance.none:g} or drop the negative prompt"
             )
