@@ -91,7 +91,7 @@ def test_finished_run_holds_its_facts_metrics_and_newest_checkpoints(
     document = json.loads((undisturbed / "run.json").read_text())
     seal = json.loads(Path(url, "dataset.json").read_text())
     assert document["identity"]["set"]["root_sha256"] == seal["root_sha256"]
-    assert document["identity"]["schedule"] == {"steps": 24, "warmup_steps": 0}
+    assert document["identity"]["schedule"] == {"steps": 24, "warmup_steps": 0, "final": 0.0}
     (session,) = document["sessions"]
     assert session["versions"]["torch"] == version("torch")
     assert session["hardware"]["device"]
