@@ -13,6 +13,7 @@ from diffusers import (
     UNet2DModel,
 )
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 LATENT_DIM, NUM_CLASSES, SIDE_PX = 6, 3, 8
 STATED = {"latent_dim": LATENT_DIM, "classes": NUM_CLASSES, "values": "-1 to 1"}
@@ -44,9 +45,33 @@ class Unconditional(nn.Module):
         return self.change(self.tiny(z, torch.zeros_like(z[:, 0], dtype=torch.int64)))
 
 
+class Varied(nn.Module):
+    """G(z, class) of the layers that generators are made of, some of which give lists."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(6)
+        self.of_class = nn.Embedding(NUM_CLASSES, LATENT_DIM)
+        self.start = nn.Linear(LATENT_DIM, 128)
+        self.norm, self.groups = nn.BatchNorm2d(4), nn.GroupNorm(2, 8)
+        self.up = nn.ConvTranspose2d(4, 8, 4, stride=2, padding=1)
+        self.end = nn.Conv2d(8, 3, 3, padding=1)
+
+    def forward(self, z: Tensor, classes: Tensor) -> Tensor:
+        gate, values = self.start(z * self.of_class(classes)).chunk(2, dim=1)
+        x = F.leaky_relu(self.norm((gate.sigmoid() * values).view(-1, 4, 4, 4)), 0.2, inplace=True)
+        x = F.gelu(self.groups(self.up(x)), approximate="tanh")
+        tokens = x.flatten(2).transpose(1, 2)
+        tokens = tokens + F.scaled_dot_product_attention(tokens, tokens, tokens)
+        x = torch.einsum("bnc,cd->bdn", tokens, torch.eye(8)).reshape(x.shape[0], 8, 8, 8)
+        mean, scale = x.split([4, 4], dim=1)
+        x = torch.stack(torch.unbind(torch.cat([mean * scale, mean], dim=1), dim=1), dim=1)
+        return torch.tanh(self.end(x))
+
+
 def inputs(model: nn.Module, batch: int = 4) -> tuple[Tensor, ...]:
     z = torch.zeros(batch, LATENT_DIM)
-    return (z, torch.zeros(batch, dtype=torch.int64)) if isinstance(model, Tiny) else (z,)
+    return (z, torch.zeros(batch, dtype=torch.int64)) if isinstance(model, Tiny | Varied) else (z,)
 
 
 def export(path: Path, model: nn.Module) -> Path:
@@ -61,7 +86,7 @@ def export(path: Path, model: nn.Module) -> Path:
 def script(path: Path, model: nn.Module) -> Path:
     """Write a TorchScript file."""
     with warnings.catch_warnings():  # torch would rather have files of torch.export
-        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore")
         torch.jit.trace(model.eval(), inputs(model)).save(str(path))
     return path
 

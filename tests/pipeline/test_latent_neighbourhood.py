@@ -20,7 +20,7 @@ from pipeline.errors import ModelError
 from pipeline.renderers.latent_neighbourhood import LatentNeighbourhood, latents
 from pipeline.renderers.latent_neighbourhood.config import LatentNeighbourhoodConfig
 from pipeline.renderers.latent_neighbourhood.generators import Facts
-from pipeline.renderers.latent_neighbourhood.graphs import GraphGenerator
+from pipeline.renderers.latent_neighbourhood.graphs import GraphGenerator, load_generator
 from pipeline.renderers.latent_neighbourhood.learning import EDITS, learn_directions
 from pipeline.renderers.latent_neighbourhood.steering import Directions, write_directions
 from pipeline.testing.requests import requests_for
@@ -187,6 +187,22 @@ def test_files_of_three_kinds_are_one_generator(kind: str, exported: Path, tmp_p
         for file in (exported, path)
     ]
     assert np.abs(np.stack(views[0]) - np.stack(views[1])).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["export", "script"])
+def test_layers_of_generators_are_computed_as_torch_computes_them(
+    kind: str, tmp_path: Path
+) -> None:
+    """Among them those that give several tensors: chunk, split and unbind."""
+    model = tiny.Varied()
+    path = getattr(tiny, kind)(
+        tmp_path / ("varied.pt2" if kind == "export" else "varied.ts"), model
+    )
+    z = torch.randn(3, tiny.LATENT_DIM, generator=torch.Generator().manual_seed(1))
+    classes = torch.tensor([0, 2, 1])
+    module = load_generator(path, "cpu")
+    with torch.inference_mode():
+        torch.testing.assert_close(module(z, classes), model(z, classes), atol=1e-6, rtol=0)
 
 
 def test_a_generator_without_classes_is_read_from_its_file(tmp_path: Path) -> None:

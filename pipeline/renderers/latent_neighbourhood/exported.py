@@ -7,9 +7,8 @@ unpickles where it says so (docs/adr/0019). Here a graph is a list of calls of h
 
 import json
 import operator
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ _DTYPES = {
 """Numbers of `ScalarType` in torch/_export/serde/schema.py."""
 _FORMATS = {1: torch.contiguous_format, 2: torch.channels_last, 4: torch.preserve_format}
 _STRIDED = 7
+_ATTENTION = "scaled_dot_product_attention"
 _ARITHMETIC: Mapping[str, Callable[..., Any]] = {
     f"_operator.{name}": getattr(operator, name)
     for name in ("add", "sub", "mul", "floordiv", "truediv", "mod", "neg", "getitem")
@@ -50,7 +50,9 @@ class _Call:
     arguments: tuple[Any, ...]
     keywords: Mapping[str, Any]
     results: tuple[str, ...]
-    unused: tuple[str, ...]
+    is_single: bool
+    """Whether the function gives its one result itself, and not a list or a tuple of results."""
+    unused: tuple[str, ...] = ()
     """Values that no later call needs."""
 
 
@@ -135,6 +137,10 @@ class ExportedGraph(nn.Module):
             target = node["target"].removeprefix("torch.ops.")
             if target in _SKIPPED:
                 continue
+            given = {
+                entry["name"]: (self._argument(entry["arg"]), entry["kind"])
+                for entry in node["inputs"]
+            }
             function = _ARITHMETIC.get(target)
             if function is None:
                 parts = target.split(".")
@@ -142,17 +148,17 @@ class ExportedGraph(nn.Module):
                     raise ModelError(
                         f"{self.path}: calls {target!r:.80}, which is no operator of aten"
                     )
-                function = operator_of(str(self.path), parts[1], parts[2])
-            given = [(entry["name"], self._argument(entry["arg"]), entry["kind"])
-                     for entry in node["inputs"]]  # fmt: skip
+                dropout = given.get("dropout_p", (0.0, 2))[0] if parts[1] == _ATTENTION else None
+                function = operator_of(str(self.path), parts[1], parts[2], dropout=dropout)
+            results, is_single = _results(node["outputs"])
             calls.append(
                 _Call(
                     function=function,
                     # Kind 2 is an argument that is passed by its name.
-                    arguments=tuple(value for _, value, kind in given if kind != 2),
-                    keywords={name: value for name, value, kind in given if kind == 2},
-                    results=tuple(_result(output) for output in node["outputs"]),
-                    unused=(),
+                    arguments=tuple(value for value, kind in given.values() if kind != 2),
+                    keywords={n: value for n, (value, kind) in given.items() if kind == 2},
+                    results=results,
+                    is_single=is_single,
                 )
             )
         return _with_ends(calls, self._output)
@@ -169,13 +175,13 @@ class ExportedGraph(nn.Module):
             case "as_tensor":
                 return _Value(value["name"])
             case "as_tensors":
-                return [_Value(each["name"]) for each in value]
+                return [_Value(tensor["name"]) for tensor in value]
             case "as_optional_tensors":
-                return [self._argument(each) for each in value]
+                return [self._argument(tensor) for tensor in value]
             case "as_sym_int" | "as_sym_float" | "as_sym_bool":
                 return self._size(value)
             case "as_sym_ints":
-                return [self._size(each) for each in value]
+                return [self._size(size) for size in value]
             case "as_scalar_type":
                 return _DTYPES[value]
             case "as_memory_format":
@@ -200,49 +206,42 @@ class ExportedGraph(nn.Module):
         def known(argument: Any) -> Any:
             if isinstance(argument, _Value):
                 return values[argument.name]
-            return [known(each) for each in argument] if isinstance(argument, list) else argument
+            return list(map(known, argument)) if isinstance(argument, list) else argument
 
         for call in self._calls:
             keywords = {name: known(value) for name, value in call.keywords.items()}
             if keywords.get("device", 0) is None:
                 keywords["device"] = device
-            result = call.function(*(known(value) for value in call.arguments), **keywords)
-            results = result if isinstance(result, tuple | list) else (result,)
-            if len(call.results) == 1 and not isinstance(result, tuple):
-                results = (result,)
-            values.update(zip(call.results, results, strict=True))
+            given = call.function(*map(known, call.arguments), **keywords)
+            values.update(zip(call.results, (given,) if call.is_single else given, strict=True))
             for name in call.unused:
                 del values[name]
         picture: Tensor = values[self._output]
         return picture
 
 
-def _result(output: Any) -> str:
-    ((kind, content),) = output.items()
-    if kind == "as_tensor":
-        return str(content["name"])
-    ((_, name),) = content.items()
-    return str(name)
+def _results(outputs: Sequence[Any]) -> tuple[tuple[str, ...], bool]:
+    """Names of what a call gives, and whether that is one value and no list."""
+    kinds = [next(iter(output)) for output in outputs]
+    if kinds == ["as_tensors"]:  # one list, as `chunk` gives it
+        return tuple(tensor["name"] for tensor in outputs[0]["as_tensors"]), False
+    names = []
+    for output, kind in zip(outputs, kinds, strict=True):
+        # A tensor has a `name`, a size an `as_name`.
+        names.append(output[kind]["name" if kind == "as_tensor" else "as_name"])
+    return tuple(names), len(names) == 1
 
 
 def _with_ends(calls: Sequence[_Call], output: str) -> list[_Call]:
     """The calls, each with the results of calls that nothing needs after it."""
     made = {name for call in calls for name in call.results}
-    needed: Counter[str] = Counter()
+    needed: set[str] = set()
     ended: list[_Call] = []
     for call in reversed(calls):
         used = {*_names_in([*call.arguments, *call.keywords.values()]), *call.results}
-        last = {name for name in used & made if not needed[name] and name != output}
-        needed.update(used)
-        ended.append(
-            _Call(
-                function=call.function,
-                arguments=call.arguments,
-                keywords=call.keywords,
-                results=call.results,
-                unused=tuple(sorted(last)),
-            )
-        )
+        last = {name for name in used & made if name not in needed and name != output}
+        needed |= used
+        ended.append(replace(call, unused=tuple(sorted(last))))
     return ended[::-1]
 
 

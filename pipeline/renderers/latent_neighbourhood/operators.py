@@ -24,27 +24,32 @@ _KINDS = re.compile(
 _WRAPPER = re.compile(r"(?:Optional|List)\[(.*)\]|(.*?)(?:\?|\[\d*\])")
 
 
-def operator_of(path: str, name: str, overload: str) -> torch._ops.OpOverload:
+def operator_of(
+    path: str, name: str, overload: str, *, dropout: object = None
+) -> torch._ops.OpOverload:
     """An operator of aten that is harmless. Raises ModelError.
+
+    Args:
+        dropout: Its argument `dropout_p`, if it has one: without dropout, attention draws nothing.
 
     Example: `operator_of("g.pt2", "add", "Tensor")`.
     """
     packet: Any = None
     if _NAME.fullmatch(name) and not _FORBIDDEN.search(name):
         packet = getattr(torch.ops.aten, name, None)
-    found = None
+    operator = None
     if isinstance(packet, torch._ops.OpOverloadPacket) and overload in _overloads(packet):
-        found = getattr(packet, overload)
-    if not isinstance(found, torch._ops.OpOverload) or not _is_pure(found):
+        operator = getattr(packet, overload)
+    if not isinstance(operator, torch._ops.OpOverload) or not _is_pure(operator, dropout):
         raise ModelError(
             f"{path}: calls {f'aten.{name}.{overload}'!r:.80}, which is no function of tensors and "
             "numbers alone"
         )
-    return found
+    return operator
 
 
-def _is_pure(operator: torch._ops.OpOverload) -> bool:
-    if torch.Tag.nondeterministic_seeded in operator.tags:
+def _is_pure(operator: torch._ops.OpOverload, dropout: object) -> bool:
+    if torch.Tag.nondeterministic_seeded in operator.tags and dropout != 0:
         return False  # it draws from the global generator
     schema = operator._schema
     for argument in schema.arguments:

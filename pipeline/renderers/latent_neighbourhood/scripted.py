@@ -74,6 +74,7 @@ def _require_harmless(path: Path, block: Any) -> None:
                 raise ModelError(f"{path}: does {kind!r:.60}, which no generator needs")
             # "aten::add.Tensor(Tensor self, ..." has the name and the overload before the bracket.
             overload = schema.partition("(")[0].partition(".")[2] or "default"
-            operator_of(str(path), name, overload)
+            dropout = node.namedInput("dropout_p").toIValue() if "dropout_p" in schema else None
+            operator_of(str(path), name, overload, dropout=dropout)
         for inner in node.blocks():
             _require_harmless(path, inner)
