@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 
-from pipeline.views import ViewRequest
+from pipeline.views import RenderedView, ViewRequest
 
 
 def batches(
@@ -28,3 +28,21 @@ def fill_up(batch: Sequence[ViewRequest], size: int) -> list[ViewRequest]:
     view would depend on how many others are rendered with it.
     """
     return [*batch, *[batch[-1]] * (size - len(batch))]
+
+
+def render_in_batches(
+    requests: Sequence[ViewRequest],
+    size: int,
+    key: Callable[[ViewRequest], Hashable],
+    render: Callable[[list[ViewRequest]], Sequence[RenderedView]],
+) -> list[RenderedView]:
+    """Views of requests in their order, by calls that each have exactly `size` requests of one key.
+
+    What a renderer needs whose floats depend on the size of a batch: its `render` is this.
+    """
+    rendered: dict[str, RenderedView] = {}
+    for batch in batches(requests, size, key):
+        views = render(fill_up(batch, size))
+        # Not strict: views beyond the batch only filled it up, and are thrown away.
+        rendered.update(zip((request.key for request in batch), views, strict=False))
+    return [rendered[request.key] for request in requests]

@@ -19,8 +19,8 @@ MAX_DECODED_PIXELS = 64 << 20
 """64 Mi pixels are 192 MiB as RGB; a file of a few bytes can claim any size in its header."""
 
 PNG_UP_TO_PX = 32
-"""`auto` stores PNG up to this width: it is exact, and small where pictures are. A program at 64 px
-takes 6.2 kB where JPEG takes 3.2, and twenty times as long to encode."""
+"""`auto` stores PNG up to this width: it is exact, and small where pictures are. Beyond it textures
+are larger as PNG than as JPEG, and encoding them holds the renderer up."""
 
 
 class ImageConfig(Table):

@@ -1,56 +1,40 @@
-"""From a configuration to a set, in steps: resolve, probe, freeze, begin, make what remains.
+"""From a configuration to a set: begin it or resume it, make what remains, seal it.
 
-Each step can be called by itself. `begin` takes all of them up to the first shard. `rejoin` resumes
-a set that was begun, and needs neither captions nor a recipe file: the set holds all it takes.
+`begin` takes all steps up to the first shard; `ingredients` has those before anything is written.
+`rejoin` resumes a set that was begun, and needs neither captions nor a recipe file: the set holds
+all it takes.
 """
 
 import json
 import os
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from manifests.errors import ForeignSetError
 from manifests.foundation.errors import ConfigError
-from manifests.foundation.messages import redact, shortened
+from manifests.foundation.messages import redact
 from manifests.foundation.settings import check
 from manifests.layout import RECIPE
-from manifests.plan import hash_subjects, requests_of
-from manifests.recipe import Identity
-from manifests.rows import SubjectRow
 from manifests.seal import Seal
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from manifests.storage import Store, open_store
+from manifests.storage import open_store
 from pipeline.config import GenerateConfig
-from pipeline.encoding import ImageEncoder
-from pipeline.errors import ExecutorError, ModelError, ShardError, TooManyFailedError
+from pipeline.errors import ExecutorError, TooManyFailedError
 from pipeline.execution import Executor, executor_class
-from pipeline.job import Job, ViewPipeline, open_audits
-from pipeline.renderers import renderer_class, require_declarations, require_probed
+from pipeline.ingredients import freeze, probe, resolve, try_out
+from pipeline.job import Job
 from pipeline.retrying import ShardFailure
 from pipeline.worker import ShardReport
-from prompts.merging import merge_subjects
-from prompts.sources import prompt_source_class
 
 _VERSIONED = ("synth-rep", "torch", "diffusers", "transformers", "pyarrow", "pillow", "simplejpeg")
 """Packages whose versions a recipe records: another version may change the last bits of pixels."""
 
-NUM_TRIED = 4
-"""Subjects that are tried before a set is begun, until a view of one can be rendered."""
 FIRST_SHARDS = 3
 """A run ends if so many shards are made and none holds a good view: the rest would be no better."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ingredients:
-    """What a recipe asks for, opened and checked; nothing is written or rendered yet."""
-
-    config: GenerateConfig
-    view_pipeline: ViewPipeline
-    subjects: Sequence[SubjectRow]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,122 +118,6 @@ def rejoin(
         ) from exc
     job = Job.from_recipe(shards.recipe, _absolute(url), trusted=trusted)
     return _generation(shards, job, executor, retry_failed=retry_failed)
-
-
-def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients:
-    """Open everything that a recipe names, and read and merge the subjects.
-
-    Args:
-        store: Where the set is, or is to be; values that it has frozen replace `auto`.
-
-    Raises:
-        ConfigError: A wrong key or value, subjects of a kind that the renderer cannot depict, or
-            settings that it would ignore.
-        PluginError: An unknown renderer, audit or prompt source.
-        PromptError: The captions cannot be used.
-        RendererError: The renderer declares what no set can hold.
-    """
-    plugin = renderer_class(str(config.renderer["name"]))
-    values = _with_frozen_values(config.renderer, store)
-    renderer = plugin(check(plugin.Config, values, origin=origin, table="renderer"))
-    require_declarations(str(config.renderer["name"]), renderer)
-    # The renderer comes before the prompts, because it declares the columns that they need.
-    source_class = prompt_source_class(str(config.prompts["source"]))
-    source = source_class(
-        check(source_class.Config, config.prompts, origin=origin, table="prompts")
-    )
-    columns = [column for column in renderer.columns() if column.scope == "subject"]
-    subjects = merge_subjects(source.subjects(columns), columns)
-    if not subjects:
-        raise ConfigError(f"prompts of source {config.prompts['source']}: no subject to depict")
-    if unknown := {subject.kind for subject in subjects} - {*plugin.kinds}:
-        raise ConfigError(
-            f"renderer {config.renderer['name']} depicts {', '.join(plugin.kinds)}, the prompts "
-            f"are of kind {min(unknown)}; choose another renderer or another prompt source"
-        )
-    renderer.check(subjects)
-    return Ingredients(
-        config=config,
-        view_pipeline=ViewPipeline(
-            renderer=renderer,
-            encoder=ImageEncoder(config.image, rendered_px=renderer.provenance().width_px),
-            audits=open_audits(_audit_tables(config.audits, origin), origin=origin),
-        ),
-        subjects=subjects,
-    )
-
-
-def probe(ingredients: Ingredients) -> Ingredients:
-    """Settle what has to be tried out, such as a batch size, on the first subject."""
-    # Requests are made from an identity, and a whole one is known only after the probe. A draft
-    # will do: what it lacks decides pixels, but no request.
-    draft = freeze(ingredients, is_draft=True)
-    one_each = replace(draft, views_per_subject=len(draft.variations), num_subjects=1)
-    requests = requests_of(one_each, ingredients.subjects[:1])
-    renderer = ingredients.view_pipeline.renderer.probe(requests)
-    require_probed(ingredients.config.renderer["name"], renderer)
-    return replace(ingredients, view_pipeline=replace(ingredients.view_pipeline, renderer=renderer))
-
-
-def try_out(ingredients: Ingredients) -> None:
-    """Render one view before anything is begun.
-
-    The view is dropped, and no audit judges it: it is the renderer that is tried, not the subject.
-    If the first subject fails, a few others are tried, in every variation.
-
-    Raises:
-        ModelError: The renderer raises on all of them, as a model does that is called with steps or
-            sizes that it does not take.
-    """
-    renderer = ingredients.view_pipeline.renderer
-    if renderer.resources().device_type == "cuda":
-        import torch  # only here: a renderer of somebody else may do without
-
-        if not torch.cuda.is_available():
-            return  # the workers have the GPUs
-    identity = freeze(ingredients)
-    num_subjects = len(ingredients.subjects)
-    chosen = sorted({index * (num_subjects - 1) // (NUM_TRIED - 1) for index in range(NUM_TRIED)})
-    one_each = replace(identity, views_per_subject=len(identity.variations))
-    requests = requests_of(one_each, [ingredients.subjects[index] for index in chosen])
-    errors = []
-    for request in requests:
-        try:
-            renderer.render([request])
-        except ShardError as exc:
-            errors.append(str(exc))
-        else:
-            break
-    renderer.release()  # a worker on this device needs the memory
-    if len(errors) < len(requests):
-        return
-    raise ModelError(
-        f"renderer {identity.renderer}: none of {len(requests)} views that were tried can be "
-        f"rendered, the first because of {errors[0]}"
-    )
-
-
-def freeze(ingredients: Ingredients, *, is_draft: bool = False) -> Identity:
-    """The identity of the set: everything that decides its pixels and rows.
-
-    Args:
-        is_draft: Leave out the renderer's identity, which only a probed renderer knows.
-    """
-    config, subjects = ingredients.config, ingredients.subjects
-    renderer = ingredients.view_pipeline.renderer
-    columns = tuple(renderer.columns())
-    decided = ingredients.view_pipeline.identity(is_draft=is_draft)
-    return Identity(
-        dataset_seed=config.views.seed,
-        views_per_subject=config.views.per_subject,
-        variations=tuple(renderer.variations()),
-        paired=config.views.paired,
-        num_subjects=len(subjects),
-        subjects_per_shard=config.shards.subjects,
-        subjects_sha256=hash_subjects(subjects, columns),
-        renderer=str(config.renderer["name"]),
-        **decided | {"columns": columns},  # in place of their JSON
-    )
 
 
 def open_executor(execution: Mapping[str, Any], *, origin: str) -> Executor:
@@ -361,41 +229,6 @@ def finish(generation: Generation, *, seal_incomplete: bool) -> Seal | None:
 
 def _has_good_views(shards: ShardSet, shard: int) -> bool:
     return any(row.is_ok for row in shards.manifest(shard).rows)
-
-
-def _with_frozen_values(renderer: Mapping[str, Any], store: Store) -> dict[str, Any]:
-    """A renderer's table with each `auto` replaced by what was frozen when the set was begun.
-
-    Without this, a probe that measures another batch size today would make another recipe, and
-    the same command could not resume its own set.
-    """
-    values = dict(renderer)
-    if not store.exists(RECIPE):
-        return values
-    recipe = ShardSet(store).recipe
-    frozen = recipe.settings.get("renderer")
-    if recipe.identity.renderer == values["name"] and isinstance(frozen, Mapping):
-        plugin = renderer_class(str(values["name"]))
-        for name, field in plugin.Config.model_fields.items():
-            if values.get(name, field.default) == "auto" and name in frozen:
-                values[name] = frozen[name]
-    return values
-
-
-def _audit_tables(audits: Mapping[str, Any], origin: str) -> dict[str, Any]:
-    """The table of each audit in `use`, by name, in the order in which they judge."""
-    used = audits["use"]
-    if not isinstance(used, list | tuple) or not all(isinstance(name, str) for name in used):
-        raise ConfigError(
-            f"{origin}: audits.use is {shortened(repr(used))}, expected a list of names"
-        )
-    tables = {name: values for name, values in audits.items() if name != "use"}
-    if unused := sorted({*tables} - {*used}):
-        raise ConfigError(
-            f"{origin}: audits.{unused[0]} is set but not used; audits.use has "
-            f"{', '.join(used)}: add it there or drop its table"
-        )
-    return {name: tables.get(name, {}) for name in used}
 
 
 def _absolute(url: str) -> str:

@@ -45,6 +45,13 @@ class OptimizerTable(Table):
     """Biases and norms decay as well."""
     clip_norm: float | None = Field(default=None, gt=0)
 
+    @model_validator(mode="after")
+    def _used(self) -> "OptimizerTable":
+        unused = {"adamw": "momentum", "sgd": "betas"}[self.name]
+        if unused in self.model_fields_set:
+            raise ValueError(f"{unused} is given, and {self.name} does not use it; leave it out")
+        return self
+
 
 class ScheduleTable(Table):
     """Table [schedule]: linear warm-up, then half a cosine down to `final`."""

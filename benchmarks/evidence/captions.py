@@ -7,14 +7,13 @@ pictures of other kinds. Every training takes 200 steps of 120 crops on one core
 recipes `demo*`, unless the label of an arm says otherwise.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
-import torch
 
-from benchmarks.evidence.harness import Arm, Benchmark, settings
+from benchmarks.evidence.harness import Arm, Benchmark, command, settings
 from pipeline.embedded.captions import draw_descriptions
 from prompts.lists import EMBEDDED_LIST
 
@@ -98,31 +97,23 @@ ARMS = (
 )
 
 
-@click.command(help=__doc__)
-@click.option("--work", type=click.Path(path_type=Path), required=True)
-@click.option("--seeds", default="0,1,2", show_default=True)
-@click.option("--tables", default=",".join(dict.fromkeys(arm.table for arm in ARMS)))
-def main(work: Path, seeds: str, tables: str) -> None:
-    torch.set_num_threads(1)
-    numbers = [int(text) for text in seeds.split(",")]
-    arms = [arm for arm in ARMS if arm.table in tables.split(",")]
-    benchmark = Benchmark(work, ALL)
-    # A short list is the beginning of a longer one: what is compared is the number of captions.
+def prepare(benchmark: Benchmark) -> None:
+    """Write the lists of captions. A short one is the beginning of a longer one."""
     drawn = draw_descriptions(np.random.default_rng(11), 996)
     for count in (62, 83, 124, 249, 498, 747, 996):
         lines = "".join(f"{description.caption()}\n" for description in drawn[:count])
         (benchmark.work / f"captions-{count}.txt").write_text(lines)
     (benchmark.work / EMBEDDED_LIST.name).write_bytes(EMBEDDED_LIST.read_bytes())
-    benchmark.run(arms, numbers)
-    text = "\n".join(
-        benchmark.show([arm for arm in arms if arm.table == table], numbers, names)
-        for table in dict.fromkeys(arm.table for arm in arms)
-        for names in (ALL if table == "main" else SHORT,)
-    )
-    print(text)
-    if len(numbers) >= 3 and len(arms) == len(ARMS):
-        benchmark.write(RESULTS, arms, text)
 
+
+def show(benchmark: Benchmark, arms: Sequence[Arm], seeds: Sequence[int]) -> str:
+    """All protocols of the table `main`, the first of the others."""
+    main_arms = [arm for arm in arms if arm.table == "main"]
+    others = [arm for arm in arms if arm.table != "main"]
+    return benchmark.show(main_arms, seeds, ALL) + "\n" + benchmark.show(others, seeds, SHORT)
+
+
+main = command(ARMS, ALL, RESULTS, show=show, prepare=prepare, help=__doc__)
 
 if __name__ == "__main__":
     main()

@@ -9,11 +9,12 @@ is in the folder is not made again.
 import hashlib
 import json
 import statistics
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 
 from benchmarks import machine
@@ -119,8 +120,8 @@ class Benchmark:
 
     def of(self, arm: Arm, seeds: Sequence[int], protocol: str) -> list[list[float]]:
         """Top-1 and top-5 of an arm by seed, in percent, as far as there are scores."""
-        found = [self.scores[arm.key(seed)] for seed in seeds if arm.key(seed) in self.scores]
-        return [entry["scores"][protocol] for entry in found if protocol in entry["scores"]]
+        entries = [self.scores[arm.key(seed)] for seed in seeds if arm.key(seed) in self.scores]
+        return [entry["scores"][protocol] for entry in entries if protocol in entry["scores"]]
 
     def show(self, arms: Sequence[Arm], seeds: Sequence[int], names: Sequence[str]) -> str:
         """Tables as Markdown: mean ± standard deviation over the seeds; mean top-5."""
@@ -197,6 +198,46 @@ class Benchmark:
             (entry,) = document["scores"]
             scores[label] = [100 * entry["accuracy"], 100 * (entry["top5"] or 0)]
         return scores
+
+
+def command(
+    arms: Sequence[Arm],
+    protocols: Iterable[str],
+    results: Path,
+    *,
+    show: Callable[[Benchmark, Sequence[Arm], Sequence[int]], str],
+    prepare: Callable[[Benchmark], None] = lambda benchmark: None,
+    finish: Callable[[Benchmark, Sequence[int]], str] = lambda benchmark, seeds: "",
+    help: str | None,
+) -> click.Command:
+    """The command line of a benchmark.
+
+    Args:
+        results: File that is written when all arms were asked for, with three seeds or more.
+        show: Tables of the arms that were asked for.
+        prepare: Called before the first arm.
+        finish: Called when all arms have scores, for plots and for what compares whole tables.
+    """
+
+    @click.command(help=help)
+    @click.option("--work", type=click.Path(path_type=Path), required=True)
+    @click.option("--seeds", default="0,1,2", show_default=True)
+    @click.option("--tables", default=",".join(dict.fromkeys(arm.table for arm in arms)))
+    def main(work: Path, seeds: str, tables: str) -> None:
+        torch.set_num_threads(1)
+        numbers = [int(text) for text in seeds.split(",")]
+        chosen = [arm for arm in arms if arm.table in tables.split(",")]
+        benchmark = Benchmark(work, protocols)
+        prepare(benchmark)
+        benchmark.run(chosen, numbers)
+        text = show(benchmark, chosen, numbers)
+        if len(chosen) == len(arms):
+            text += finish(benchmark, numbers)
+            if len(numbers) >= 3:
+                benchmark.write(results, chosen, text)
+        print(text)
+
+    return main
 
 
 def _spread(values: Sequence[Sequence[float]]) -> str:

@@ -7,13 +7,11 @@ scored on drawings of artists whom neither generator nor encoder has seen, and o
 docs/latents_evidence.png.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-import torch
-
-from benchmarks.evidence.harness import Arm, Benchmark, settings
+from benchmarks.evidence.harness import Arm, Benchmark, command, settings
 from benchmarks.evidence.plots import plot_lines
 
 RESULTS = Path(__file__).parents[1] / "results" / "evidence_latents.json"
@@ -72,26 +70,22 @@ ARMS = (
 )  # fmt: skip
 
 
-@click.command(help=__doc__)
-@click.option("--work", type=click.Path(path_type=Path), required=True)
-@click.option("--seeds", default="0,1,2", show_default=True)
-@click.option("--tables", default=",".join(dict.fromkeys(arm.table for arm in ARMS)))
-def main(work: Path, seeds: str, tables: str) -> None:
-    torch.set_num_threads(1)
-    numbers = [int(text) for text in seeds.split(",")]
-    arms = [arm for arm in ARMS if arm.table in tables.split(",")]
-    benchmark = Benchmark(work, NAMES)
-    benchmark.run(arms, numbers)
-    text = benchmark.show(arms, numbers, NAMES)
-    if len(arms) == len(ARMS):
-        lines = {
-            name: [benchmark.of(a, numbers, name) for a in ARMS if a.table == "sigma"]
-            for name in ("k-NN", "one-shot", "linear")
-        }
-        plot_lines(PLOT, SIGMAS, lines, [], x="sigma", y="unseen artist, top-1, %")
-        benchmark.write(RESULTS, arms, text)
-    print(text)
+def finish(benchmark: Benchmark, seeds: Sequence[int]) -> str:
+    """Draw the plot."""
+    lines = {
+        name: [benchmark.of(a, seeds, name) for a in ARMS if a.table == "sigma"]
+        for name in ("k-NN", "one-shot", "linear")
+    }
+    plot_lines(PLOT, SIGMAS, lines, [], x="sigma", y="unseen artist, top-1, %")
+    return ""
 
+
+def show(benchmark: Benchmark, arms: Sequence[Arm], seeds: Sequence[int]) -> str:
+    """All tables by all protocols."""
+    return benchmark.show(arms, seeds, NAMES)
+
+
+main = command(ARMS, NAMES, RESULTS, show=show, finish=finish, help=__doc__)
 
 if __name__ == "__main__":
     main()

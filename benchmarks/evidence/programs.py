@@ -9,14 +9,13 @@ the logarithm of the number of programs, with a 95 % interval over the seeds, an
 docs/programs_evidence.png.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
-import torch
 
-from benchmarks.evidence.harness import Arm, Benchmark, settings
+from benchmarks.evidence.harness import Arm, Benchmark, command, settings
 from benchmarks.evidence.plots import plot_lines
 
 RESULTS = Path(__file__).parents[1] / "results" / "evidence_programs.json"
@@ -46,6 +45,7 @@ def views(count: int, mix: int = 1) -> tuple[tuple[str, Any], ...]:
     )
 
 
+KINDS = ("contrast of programs", "SupCon of programs", "cross-entropy")
 CONTRAST = ("batch.groups=10", "batch.views_per_group=12")
 RECIPES = {
     "contrast of programs": ("demo-programs", CONTRAST),
@@ -71,11 +71,7 @@ def arm(table: str, label: str, kind: str, count: int, mix: int = 1) -> Arm:
 
 
 ARMS = (
-    *(
-        arm(kind, f"{count} programs", kind, count)
-        for kind in ("contrast of programs", "SupCon of programs", "cross-entropy")
-        for count in COUNTS
-    ),
+    *(arm(kind, f"{count} programs", kind, count) for kind in KINDS for count in COUNTS),
     *(
         arm(
             "mixed, 1,000 programs",
@@ -98,11 +94,11 @@ ARMS = (
 )
 
 
-def slopes(benchmark: Benchmark, seeds: list[int]) -> str:
+def slopes(benchmark: Benchmark, seeds: Sequence[int]) -> str:
     """Points of accuracy for ten times as many programs, by least squares, for each objective."""
     lines = ["", f"| points for ten times the programs | {' | '.join(NAMES)} |"]
     lines.append(f"|{'---|' * (1 + len(NAMES))}")
-    for kind in ("contrast of programs", "SupCon of programs", "cross-entropy"):
+    for kind in KINDS:
         cells = []
         for name in NAMES:
             of_seeds = []
@@ -122,30 +118,23 @@ def slopes(benchmark: Benchmark, seeds: list[int]) -> str:
     return "\n".join(lines)
 
 
-@click.command(help=__doc__)
-@click.option("--work", type=click.Path(path_type=Path), required=True)
-@click.option("--seeds", default="0,1,2", show_default=True)
-@click.option("--tables", default=",".join(dict.fromkeys(arm.table for arm in ARMS)))
-def main(work: Path, seeds: str, tables: str) -> None:
-    torch.set_num_threads(1)
-    numbers = [int(text) for text in seeds.split(",")]
-    arms = [arm for arm in ARMS if arm.table in tables.split(",")]
-    benchmark = Benchmark(work, NAMES)
-    benchmark.run(arms, numbers)
-    text = benchmark.show(arms, numbers, NAMES)
-    if len(arms) == len(ARMS):
-        text += "\n" + slopes(benchmark, numbers)
-        lines = {
-            kind: [benchmark.of(a, numbers, "photographs") for a in ARMS if a.table == kind]
-            for kind in ("contrast of programs", "SupCon of programs", "cross-entropy")
-        }
-        floor = benchmark.of(ARMS[-2], numbers, "photographs")
-        plot_lines(
-            PLOT, COUNTS, lines, floor, x="programs", y="photographs, k-NN, %", logarithmic=True
-        )
-        benchmark.write(RESULTS, arms, text)
-    print(text)
+def finish(benchmark: Benchmark, seeds: Sequence[int]) -> str:
+    """Draw the plot, and say how steep its lines are."""
+    lines = {
+        kind: [benchmark.of(a, seeds, "photographs") for a in ARMS if a.table == kind]
+        for kind in KINDS
+    }
+    floor = benchmark.of(ARMS[-2], seeds, "photographs")
+    plot_lines(PLOT, COUNTS, lines, floor, x="programs", y="photographs, k-NN, %", logarithmic=True)
+    return "\n" + slopes(benchmark, seeds)
 
+
+def show(benchmark: Benchmark, arms: Sequence[Arm], seeds: Sequence[int]) -> str:
+    """All tables by all protocols."""
+    return benchmark.show(arms, seeds, NAMES)
+
+
+main = command(ARMS, NAMES, RESULTS, show=show, finish=finish, help=__doc__)
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,6 @@
 """How pipelines are guided: the table, and that pipelines of diffusers behave as it says."""
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,6 @@ def test_a_model_whose_pictures_have_another_size_is_refused(
     renderer = TextToImage(
         TextToImageConfig(model=str(tiny_models["sd"]), steps=1, batch_size=2, device="cpu")
     )
-    # The row would say another size than the pixels have.
-    monkeypatch.setattr(renderer, "size_px", SIZE_PX)
     pipe = renderer._pipe
     call = type(pipe).__call__
 
@@ -76,7 +75,7 @@ def test_a_model_whose_pictures_have_another_size_is_refused(
 
 
 def test_negative_prompts_without_a_second_pass_are_refused(
-    tiny_models: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+    tiny_models: dict[str, Path],
 ) -> None:
     architecture = Architecture(model=find_model(str(tiny_models["sd"])))
     architecture.check_guidance([4.0], has_negative_prompts=True)
@@ -85,8 +84,6 @@ def test_negative_prompts_without_a_second_pass_are_refused(
 
 
 def test_a_chat_template_is_part_of_a_model(tiny_models: dict[str, Path], tmp_path: Path) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(tiny_models["sd"], tmp_path / "sd"))
     before = find_model(str(folder)).revision
     (folder / "tokenizer" / "chat_template.jinja").write_text("{{ prompt }}")

@@ -259,6 +259,7 @@ def test_broken_shaders_cost_their_own_groups_and_nothing_else(tmp_path: Path) -
     for name in ("bomb", "broken", "texture"):
         assert [row.reason for row in by_name[name]] == ["not-drawn"] * 3
         assert all(f"{name}.frag" in str(row.values["error"]) for row in by_name[name])
-    # Mesa cuts endless loops after a while; drivers of GPUs are ended by the deadline.
-    assert len(by_name["endless"]) == 3
+    # Mesa cuts endless loops after a while and gives some picture; other drivers meet the deadline.
+    for row in by_name["endless"]:
+        assert row.reason in ("", "blank") or "took more than" in str(row.values["error"])
     assert "all right" in synth("verify", url)

@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from manifests.foundation.errors import ConfigError
 from pipeline.errors import RenderMemoryError
+from pipeline.renderers import text_to_image
 from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
 from tests.tiny_models import CLIP_TOKENS, FAMILIES, SIZE_PX
 from tests.views_of import requests
@@ -161,6 +162,25 @@ def test_auto_batch_size_is_found_by_rendering(sd: Path) -> None:
     probed = renderer(sd, batch_size="auto").probe(requests()[:2])
     assert probed.batch_size in (8, 16, 32, 64, 128, 256)
     assert probed.identity()["batch_size"] == probed.batch_size
+
+
+def test_a_model_is_loaded_once_to_begin_a_set_with_an_auto_batch(
+    sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Probe and try-out share the weights, which are given back before a worker needs room."""
+    from pipeline.config import load_config
+    from pipeline.generating import begin
+    from tests.running import write_captions
+
+    loads: list[object] = []
+    load = text_to_image.load_pipeline
+    monkeypatch.setattr(
+        text_to_image, "load_pipeline", lambda *a, **k: loads.append(a) or load(*a, **k)
+    )
+    flags = {"prompts.file": str(write_captions(tmp_path, ["a fox"])), "renderer.model": str(sd)}
+    flags |= {"views.per_subject": 2, "renderer.steps": 1, "execution.executor": "inline"}
+    begin(load_config(recipe=None, overrides=[], flags=flags), str(tmp_path / "set"))
+    assert len(loads) == 1
 
 
 def test_frozen_batch_size_is_taken_when_a_set_is_resumed(tmp_path: Path) -> None:

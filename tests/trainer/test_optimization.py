@@ -43,6 +43,20 @@ def test_sgd_is_that_of_the_papers_with_contrast() -> None:
         torch.testing.assert_close(mine, their)
 
 
+@pytest.mark.parametrize(
+    ("keys", "words"),
+    [
+        ({"name": "sgd", "betas": (0.9, 0.99)}, "betas is given, and sgd does not use it"),
+        ({"momentum": 0.5}, "momentum is given, and adamw does not use it"),
+    ],
+)
+def test_a_key_that_the_optimizer_would_ignore_is_refused(
+    keys: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        OptimizerTable.model_validate(keys)
+
+
 def test_rate_without_warm_up_begins_at_the_peak() -> None:
     assert learning_rate(0, peak=3.0, warmup_steps=0, num_steps=10) == 3.0
 

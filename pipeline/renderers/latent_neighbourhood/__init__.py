@@ -14,15 +14,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from manifests.canonical import hash_file
+from manifests.canonical import hash_file, hash_json
 from manifests.columns import DeclaredColumn, Value
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import one_line
 from manifests.ids import NUM_SEEDS, group_id
 from manifests.latents import encode_latent
 from manifests.rows import SubjectRow
-from pipeline.batching import batches, fill_up
+from pipeline.batching import render_in_batches
 from pipeline.errors import ModelError, RenderError, RenderMemoryError
+from pipeline.models import find_model
 from pipeline.renderers import Renderer
 from pipeline.renderers.latent_neighbourhood import latents, steering
 from pipeline.renderers.latent_neighbourhood.config import LatentNeighbourhoodConfig
@@ -155,21 +156,13 @@ class LatentNeighbourhood(Renderer):
         return ()
 
     def identity(self) -> Mapping[str, Any]:
-        files: Mapping[str, str]
-        if self.path.is_dir():
-            from pipeline.models import find_model
-
-            files = dict(find_model(str(self.path)).files)
-        else:
-            files = dict(hash_files(self.path))
         directions = {}
         if self.directions is not None:
             learned = {n: v.tobytes() for n, v in sorted(self.directions.vectors.items())}
             directions = {"directions": _hash(learned)}
-        is_diffusion = self.path.is_dir()
         return {
             "version": VERSION,
-            "files": files,
+            "files": self.files,
             "device_type": self.device,
             "batch_size": self.batch_size,
             "truncation": self.config.truncation,
@@ -179,16 +172,16 @@ class LatentNeighbourhood(Renderer):
             "classes": self.facts.classes,
             "values": self.facts.values,
             **directions,
-            **({"steps": self.config.steps} if is_diffusion else {}),
+            **({"steps": self.config.steps} if self.path.is_dir() else {}),
             **({"threads": self.config.threads} if self.device == "cpu" else {}),
         }
 
     def provenance(self) -> Provenance:
-        name = EMBEDDED if self.config.generator == EMBEDDED else self.path.name
+        is_embedded = self.config.generator == EMBEDDED
         side = self.generator.size_px
         return Provenance(
-            model=f"{name} generator" if name == EMBEDDED else name,
-            revision=_hash({"files": str(self.identity()["files"]).encode()})[:16],
+            model="embedded generator" if is_embedded else self.path.name,
+            revision=hash_json(self.files)[:16],
             width_px=side,
             height_px=side,
             constants={
@@ -196,6 +189,13 @@ class LatentNeighbourhood(Renderer):
                 "truncation": self.config.truncation,
             },
         )
+
+    @cached_property
+    def files(self) -> dict[str, str]:
+        """SHA-256 of each file of the generator, by name."""
+        if self.path.is_dir():
+            return dict(find_model(str(self.path)).files)
+        return dict(hash_files(self.path))
 
     @cached_property
     def generator(self) -> Generator:
@@ -218,12 +218,7 @@ class LatentNeighbourhood(Renderer):
             torch.cuda.empty_cache()
 
     def render(self, requests: Sequence[ViewRequest]) -> list[RenderedView]:
-        rendered: dict[str, RenderedView] = {}
-        for batch in batches(requests, self.batch_size, self.batch_key):
-            views = self._render_batch(fill_up(batch, self.batch_size))
-            # Not strict: views beyond the batch only filled it up, and are thrown away.
-            rendered.update(zip((request.key for request in batch), views, strict=False))
-        return [rendered[request.key] for request in requests]
+        return render_in_batches(requests, self.batch_size, self.batch_key, self._render_batch)
 
     def _render_batch(self, batch: Sequence[ViewRequest]) -> list[RenderedView]:
         generator = self.generator

@@ -19,10 +19,7 @@ from pipeline.models import find_model
 _PARTS = {
     "DDPMPipeline": "unet",
     "DDIMPipeline": "unet",
-    "PNDMPipeline": "unet",
-    "LDMPipeline": "unet",
     "DiTPipeline": "transformer",
-    "ConsistencyModelPipeline": "unet",
 }
 """Known pipeline classes, and the part that denoises."""
 
@@ -67,9 +64,9 @@ class DiffusionGenerator:
         arguments: dict[str, Any] = {"use_safetensors": True, "local_files_only": True}
         self.denoiser = cls.from_pretrained(folder / part, **arguments).to(self.device).eval()
         self.vae = None
-        for vae, kind in (("vae", diffusers.AutoencoderKL), ("vqvae", diffusers.VQModel)):
-            if (folder / vae).is_dir():
-                self.vae = kind.from_pretrained(folder / vae, **arguments).to(self.device).eval()
+        if (folder / "vae").is_dir():
+            vae = diffusers.AutoencoderKL.from_pretrained(folder / "vae", **arguments)
+            self.vae = vae.to(self.device).eval()
         self._pixels_per_place = 1
         if self.vae is not None:
             self._pixels_per_place = 2 ** (len(self.vae.config["block_out_channels"]) - 1)

@@ -74,7 +74,7 @@ class ExportedGraph(nn.Module):
             raise
         except Exception as exc:  # the JSON of a stranger: whatever its shape makes of it
             raise ModelError(
-                f"{path}: no graph of torch.export as torch 2.9 and later write it "
+                f"{path}: no graph of torch.export as torch 2.15 writes it "
                 f"({type(exc).__name__}: {exc!s:.80})"
             ) from exc
 

@@ -9,7 +9,6 @@ rows say `not-drawn`, and column `error` says why.
 import logging
 import re
 from collections.abc import Hashable, Mapping, Sequence
-from itertools import groupby
 from typing import Any, Literal
 
 import numpy as np
@@ -105,7 +104,7 @@ class Shaders(Renderer):
         return ()
 
     def identity(self) -> Mapping[str, Any]:
-        """The wrapper, sizes and the driver, of which bits depend."""
+        """The wrapper, the sizes, and the driver, on which bits depend."""
         self.process.start()
         return {
             "wrapping": wrapping.VERSION,
@@ -127,11 +126,8 @@ class Shaders(Renderer):
         self.process.close()
 
     def render(self, requests: Sequence[ViewRequest]) -> list[RenderedView]:
-        rendered: dict[str, RenderedView] = {}
-        for _, views in groupby(requests, key=lambda request: request.subject.text):
-            for request in views:
-                rendered[request.key] = self._view(request)
-        return [rendered[request.key] for request in requests]
+        # In their order: the views of a shader are side by side, and it is compiled once for them.
+        return [self._view(request) for request in requests]
 
     def _view(self, request: ViewRequest) -> RenderedView:
         rng = np.random.default_rng(request.seed)

@@ -1,8 +1,8 @@
 """The process that compiles and draws shaders: run as a program, killed if it takes too long.
 
 It reads a line of JSON for each order on its standard input and answers with a line of JSON, behind
-which the pixels of a view follow. It imports nothing of this package: it starts in a third of a
-second, and a driver that crashes takes nothing along.
+which the pixels of a view follow. It imports nothing of this package: it starts quickly, and a
+driver that crashes takes nothing along.
 """
 
 import ctypes

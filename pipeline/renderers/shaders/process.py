@@ -1,5 +1,7 @@
-"""The drawing process as its renderer sees it: orders with deadlines, and a new process after each
-that ended or had to be ended."""
+"""The drawing process as its renderer sees it: orders with deadlines.
+
+After a process that ended, or had to be ended, the next order starts another.
+"""
 
 import contextlib
 import json
@@ -72,7 +74,7 @@ class DrawingProcess:
         )
         self._waiting = b""
         try:
-            self.driver = self._line(START_S)
+            self.driver = self._line(time.monotonic() + START_S)
         except (ShaderError, TimeoutError) as exc:
             self.close()
             raise PipelineError(
@@ -132,7 +134,7 @@ class DrawingProcess:
             raise self._ended() from exc
         deadline = time.monotonic() + limit_s
         try:
-            answer = self._line(limit_s)
+            answer = self._line(deadline)
             if "error" in answer:
                 raise ShaderError(str(answer["error"]))
             return self._bytes(answer["bytes"], deadline)
@@ -140,8 +142,7 @@ class DrawingProcess:
             self.close()
             raise ShaderError(f"took more than {limit_s:g} s {what}, and was ended") from exc
 
-    def _line(self, limit_s: float) -> dict[str, Any]:
-        deadline = time.monotonic() + limit_s
+    def _line(self, deadline: float) -> dict[str, Any]:
         while b"\n" not in self._waiting:
             self._receive(deadline)
         line, _, self._waiting = self._waiting.partition(b"\n")

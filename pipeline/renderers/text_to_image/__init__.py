@@ -19,7 +19,7 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import one_line
 from manifests.ids import NUM_SEEDS
 from manifests.rows import SubjectRow
-from pipeline.batching import batches, fill_up
+from pipeline.batching import fill_up, render_in_batches
 from pipeline.embedded import vocabulary
 from pipeline.errors import ModelError, RenderError, RenderMemoryError
 from pipeline.models import find_model
@@ -150,14 +150,15 @@ class TextToImage(Renderer):
         # Guidance above 1 computes every step twice, so the highest scale decides what fits.
         request = max(requests, key=lambda request: request.variation["guidance_scale"])
         measured = find_batch_size(lambda size: self._render_batch(fill_up([request], size)))
-        self.release()  # a worker on this device needs the memory
         if measured is None:
             raise ModelError(
                 f"{self.model.folder}: does not fit into the memory of {self.device} even in "
                 "batches of 8; give --batch-size 1, a smaller --size or a smaller dtype"
             )
         log.info("batch size %d: %.1f views/s", measured.batch_size, 1 / measured.view_s)
-        return TextToImage(self.config.model_copy(update={"batch_size": measured.batch_size}))
+        settled = TextToImage(self.config.model_copy(update={"batch_size": measured.batch_size}))
+        settled.__dict__["_pipe"] = self._pipe  # which is loaded, and serves this one as well
+        return settled
 
     def release(self) -> None:
         self.__dict__.pop("_pipe", None)
@@ -166,12 +167,7 @@ class TextToImage(Renderer):
 
     def render(self, requests: Sequence[ViewRequest]) -> list[RenderedView]:
         """Pixels of requests, in their order."""
-        rendered: dict[str, RenderedView] = {}
-        for batch in batches(requests, self.batch_size, self.batch_key):
-            views = self._render_batch(fill_up(batch, self.batch_size))
-            # Not strict: views beyond the batch only filled it up, and are thrown away.
-            rendered.update(zip((request.key for request in batch), views, strict=False))
-        return [rendered[request.key] for request in requests]
+        return render_in_batches(requests, self.batch_size, self.batch_key, self._render_batch)
 
     def _render_batch(self, batch: Sequence[ViewRequest]) -> list[RenderedView]:
         try:
