@@ -18,15 +18,20 @@ RESULTS = Path(__file__).parents[1] / "results" / "evidence_latents.json"
 PLOT = Path(__file__).parents[2] / "docs" / "latents_evidence.png"
 NAMES = ("k-NN", "linear", "one-shot", "hard, k-NN", "hard, one-shot", "digits")
 SIGMAS = (0.0, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5)
+CLASSES = 249
+"""Things that the embedded generator draws when it is told which."""
 STEPS = ("schedule.steps=1000", "schedule.warmup_steps=100", "run.checkpoint_every=1000")
 
 
-def views(anchors: int = 1500, *, count: int = 4, **keys: Any) -> tuple[tuple[str, Any], ...]:
-    """So many views of each anchor."""
+def views(
+    anchors: int = 1500, *, count: int = 4, classes: int = 0, **keys: Any
+) -> tuple[tuple[str, Any], ...]:
+    """So many views of each anchor. Anchors have a class if there are classes."""
     return settings(
         renderer__name="latent-neighbourhood",
         prompts__source="anchors",
         prompts__count=anchors,
+        **({"prompts__classes": classes} if classes else {}),
         views__per_subject=count,
         **{f"renderer__{key}": value for key, value in keys.items()},
     )
@@ -38,6 +43,10 @@ def arm(table: str, label: str, recipe: str = "demo-latents", **keys: Any) -> Ar
 
 ARMS = (
     *(arm("sigma", f"{sigma:g}", views=views(sigma=[sigma])) for sigma in SIGMAS),
+    *(
+        arm("sigma, with a class", f"{sigma:g}", views=views(sigma=[sigma], classes=CLASSES))
+        for sigma in SIGMAS
+    ),
     arm("views", "gaussian, sigma 0.5", views=views(sigma=[0.5])),
     arm("views", "angular, 27 degrees", views=views(neighbourhood="angular", angle=[27.0])),
     arm("views", "independent", views=views(neighbourhood="independent")),
@@ -52,6 +61,12 @@ ARMS = (
         for anchors in (375, 1500, 6000)
     ),
     arm("others", "SimCLR, the same images", "demo-simclr", views=views(sigma=[0.5])),
+    arm(
+        "others",
+        "SupCon of classes, sigma 0.5",
+        views=views(sigma=[0.5], classes=CLASSES),
+        train=("objective={name='supcon',head_hidden=128,head_out=64}", *STEPS),
+    ),
     arm("others", "SimCLR, real drawings", "demo-simclr"),
     arm(
         "others",
@@ -73,8 +88,11 @@ ARMS = (
 def finish(benchmark: Benchmark, seeds: Sequence[int]) -> str:
     """Draw the plot."""
     lines = {
-        name: [benchmark.of(a, seeds, name) for a in ARMS if a.table == "sigma"]
-        for name in ("k-NN", "one-shot", "linear")
+        f"{name}{table.removeprefix('sigma')}": [
+            benchmark.of(a, seeds, name) for a in ARMS if a.table == table
+        ]
+        for name in ("k-NN", "linear")
+        for table in ("sigma", "sigma, with a class")
     }
     plot_lines(PLOT, SIGMAS, lines, [], x="sigma", y="unseen artist, top-1, %")
     return ""
