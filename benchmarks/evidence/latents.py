@@ -65,7 +65,14 @@ ARMS = (
         "others",
         "SupCon of classes, sigma 0.5",
         views=views(sigma=[0.5], classes=CLASSES),
-        train=("objective={name='supcon',head_hidden=128,head_out=64}", *STEPS),
+        train=(
+            "objective={name='supcon',head_hidden=128,head_out=64}",
+            "batch.groups=60",
+            "batch.views_per_group=2",
+            "optimizer.lr_per_256=0.003",
+            *STEPS,
+        ),
+        recipe="demo-base",
     ),
     arm("others", "SimCLR, real drawings", "demo-simclr"),
     arm(
