@@ -44,6 +44,7 @@ class ShardSet:
         self.recipe: Recipe = parse_recipe(data, where=store.at(RECIPE))
         self.recipe_sha256 = self.recipe.sha256
         self.layout: Layout = self.recipe.identity.layout
+        self._last_plan_file = ("", b"")
 
     @classmethod
     def open(cls, url: str) -> "ShardSet":
@@ -187,6 +188,18 @@ class ShardSet:
 
     def _read_subjects(self, path: str, row_group: int | None) -> list[SubjectRow]:
         where = self.store.at(path)
+        # A file holds the subjects of many shards, and a worker makes one after the other.
+        name, data = self._last_plan_file
+        if name != path:
+            data = self._read_plan_file(path)
+            self._last_plan_file = (path, data)  # at once, because threads share it
+        columns = self.recipe.identity.columns
+        schema = schema_of(subject_columns(columns))
+        table, _ = read_table(data, schema, where=where, row_group=row_group)
+        return table_to_subjects(table, columns)
+
+    def _read_plan_file(self, path: str) -> bytes:
+        where = self.store.at(path)
         try:
             data = self.store.read(path)
         except FileNotFoundError as exc:
@@ -199,10 +212,7 @@ class ShardSet:
                 f"{where}: not the plan that the recipe was begun with; restore it from a copy, or "
                 "remove it and run the same `synth generate` again"
             )
-        columns = self.recipe.identity.columns
-        schema = schema_of(subject_columns(columns))
-        table, _ = read_table(data, schema, where=where, row_group=row_group)
-        return table_to_subjects(table, columns)
+        return data
 
     def requests(self, shard: int) -> list[ViewRequest]:
         """The views that the plan asks for in one shard, in the order of keys."""

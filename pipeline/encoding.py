@@ -27,8 +27,8 @@ class ImageConfig(Table):
     """Table [image] of a recipe."""
 
     size_px: int | None = Field(default=None, ge=8)
-    """Width and height of a stored picture, at most those of the rendered one, and those if not
-    given."""
+    """Shorter side of a stored picture, at most that of the rendered one, and that if not given.
+    The longer side keeps its ratio to it."""
     format: Literal["auto", "png", "jpg"] = "auto"
     quality: int = Field(default=95, ge=1, le=100)
     """Quality of JPEG, 1 to 100."""
@@ -45,18 +45,21 @@ class ImageEncoder:
         ConfigError: Pictures would have to be enlarged.
     """
 
-    def __init__(self, config: ImageConfig, *, rendered_px: int) -> None:
-        self.size_px = config.size_px or rendered_px
-        if self.size_px > rendered_px:
+    def __init__(self, config: ImageConfig, *, rendered_px: tuple[int, int]) -> None:
+        """`rendered_px` is the width and height of what will be encoded."""
+        shorter = min(rendered_px)
+        size = config.size_px or shorter
+        if size > shorter:
             raise ConfigError(
-                f"image.size_px {self.size_px}: views are rendered at {rendered_px} px and only "
-                "ever shrunk; render larger with --size"
+                f"image.size_px {size}: views are rendered at {shorter} px and only ever shrunk; "
+                "render larger with --size"
             )
+        self.width_px, self.height_px = (round(side * size / shorter) for side in rendered_px)
         self.format = config.format
         if config.format == "auto":
-            self.format = "png" if self.size_px <= PNG_UP_TO_PX else "jpg"
+            self.format = "png" if size <= PNG_UP_TO_PX else "jpg"
         self.config = config
-        self._shrinks = self.size_px < rendered_px
+        self._shrinks = size < shorter
 
     def identity(self) -> dict[str, str | int]:
         """Settings that decide the stored bytes besides format and size.
@@ -75,7 +78,7 @@ class ImageEncoder:
         """Image bytes of RGB pixels [height, width, 3]."""
         if self._shrinks:
             resample = Image.Resampling[self.config.filter.upper()]
-            small = Image.fromarray(pixels).resize((self.size_px, self.size_px), resample)
+            small = Image.fromarray(pixels).resize((self.width_px, self.height_px), resample)
             pixels = np.asarray(small)
         if self.format == "jpg":
             # simplejpeg and not Pillow, because it lets the renderer's thread run meanwhile. It

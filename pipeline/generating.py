@@ -9,7 +9,7 @@ import json
 import os
 import platform
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -25,7 +25,7 @@ from manifests.storage import open_store
 from pipeline.config import GenerateConfig
 from pipeline.errors import ExecutorError, TooManyFailedError
 from pipeline.execution import Executor, executor_class
-from pipeline.ingredients import freeze, probe, resolve, try_out
+from pipeline.ingredients import Trial, freeze, probe, resolve, try_out
 from pipeline.job import Job
 from pipeline.retrying import ShardFailure
 from pipeline.worker import ShardReport
@@ -49,6 +49,8 @@ class Generation:
     drift: Sequence[str]
     """A line for each library whose version is not, or not known to be, the one that the set was
     begun with."""
+    trial: Trial | None = None
+    """What a view cost that was tried, if the set was begun just now."""
 
 
 def begin(
@@ -71,8 +73,7 @@ def begin(
     store.require_creatable()
     executor = open_executor(config.execution, origin=origin)
     ingredients = probe(resolve(config, store, origin=origin))
-    if not store.exists(RECIPE):
-        try_out(ingredients)
+    trial = None if store.exists(RECIPE) else try_out(ingredients)
     identity = freeze(ingredients)
     settings = ingredients.view_pipeline.settings()
     environment = _environment(config)
@@ -85,7 +86,8 @@ def begin(
     job = Job.from_recipe(
         shards.recipe, _absolute(url), changes=settings["renderer"], trusted=named
     )
-    return _generation(shards, job, executor, retry_failed=retry_failed)
+    generation = _generation(shards, job, executor, retry_failed=retry_failed)
+    return replace(generation, trial=trial)
 
 
 def rejoin(

@@ -4,15 +4,20 @@ Nothing is written here. `resolve` opens what a recipe names, `probe` settles wh
 `try_out` renders a view, and `freeze` says what decides the pixels.
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import shortened
 from manifests.foundation.settings import check
+from manifests.ids import NUM_SEEDS
 from manifests.layout import RECIPE
-from manifests.plan import hash_subjects, requests_of
+from manifests.plan import ViewRequest, hash_subjects, requests_of
 from manifests.recipe import Identity
 from manifests.rows import SubjectRow
 from manifests.shard_set import ShardSet
@@ -21,12 +26,15 @@ from pipeline.config import GenerateConfig
 from pipeline.encoding import ImageEncoder
 from pipeline.errors import ModelError, ShardError
 from pipeline.job import ViewPipeline, open_audits
-from pipeline.renderers import renderer_class, require_declarations, require_probed
+from pipeline.renderers import Renderer, renderer_class, require_declarations, require_probed
 from prompts.merging import merge_subjects
 from prompts.sources import prompt_source_class
 
 NUM_TRIED = 4
 """Subjects that are tried before a set is begun, until a view of one can be rendered."""
+
+TAR_BYTES_BESIDE_IMAGE = 2300
+"""Of a view in a tar, about: two headers of 512 bytes, its row as JSON, what fills up blocks."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +82,7 @@ def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients
         config=config,
         view_pipeline=ViewPipeline(
             renderer=renderer,
-            encoder=ImageEncoder(config.image, rendered_px=renderer.provenance().width_px),
+            encoder=ImageEncoder(config.image, rendered_px=renderer.provenance().size_px),
             audits=open_audits(_audit_tables(config.audits, origin), origin=origin),
         ),
         subjects=subjects,
@@ -82,52 +90,104 @@ def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients
 
 
 def probe(ingredients: Ingredients) -> Ingredients:
-    """Settle what has to be tried out, such as a batch size, on the first subject."""
+    """Settle what is chosen by the machine, such as a batch size, for shards like the first."""
     # Requests are made from an identity, and a whole one is known only after the probe. A draft
     # will do: what it lacks decides pixels, but no request.
     draft = freeze(ingredients, is_draft=True)
-    one_each = replace(draft, views_per_subject=len(draft.variations), num_subjects=1)
-    requests = requests_of(one_each, ingredients.subjects[:1])
+    requests = requests_of(draft, ingredients.subjects[: draft.subjects_per_shard])
     renderer = ingredients.view_pipeline.renderer.probe(requests)
     require_probed(ingredients.config.renderer["name"], renderer)
     return replace(ingredients, view_pipeline=replace(ingredients.view_pipeline, renderer=renderer))
 
 
-def try_out(ingredients: Ingredients) -> None:
-    """Render one view before anything is begun.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """What a batch cost that was rendered before a set is begun."""
 
-    The view is dropped, and no audit judges it: it is the renderer that is tried, not the subject.
-    If the first subject fails, a few others are tried, in every variation.
+    view_s: float
+    """Seconds of rendering for one view on this machine."""
+    view_bytes: float
+    """Of one view in a tar."""
+
+
+def try_out(ingredients: Ingredients) -> Trial | None:
+    """Render one view before anything is begun, alone and in a batch with others.
+
+    The views are dropped, and no audit judges them: it is the renderer that is tried, not the
+    subject. If the first subject fails, a few others are tried, in every variation.
+
+    Returns:
+        None if this machine has no such device as the workers have.
 
     Raises:
         ModelError: The renderer raises on all of them, as a model does that is called with steps or
-            sizes that it does not take.
+            sizes that it does not take; or its pixels change with the other views of a call.
     """
     renderer = ingredients.view_pipeline.renderer
     if renderer.resources().device_type == "cuda":
         import torch  # only here: a renderer of somebody else may do without
 
         if not torch.cuda.is_available():
-            return  # the workers have the GPUs
+            return None  # the workers have the GPUs
     identity = freeze(ingredients)
     num_subjects = len(ingredients.subjects)
     chosen = sorted({index * (num_subjects - 1) // (NUM_TRIED - 1) for index in range(NUM_TRIED)})
     one_each = replace(identity, views_per_subject=len(identity.variations))
     requests = requests_of(one_each, [ingredients.subjects[index] for index in chosen])
     errors = []
-    for request in requests:
-        try:
-            renderer.render([request])
-        except ShardError as exc:
-            errors.append(str(exc))
-        else:
-            break
-    renderer.release()  # a worker on this device needs the memory
-    if len(errors) < len(requests):
-        return
+    try:
+        for request in requests:
+            try:
+                (view,) = renderer.render([request])
+            except ShardError as exc:
+                errors.append(str(exc))
+                continue
+            start = time.perf_counter()
+            require_same_beside(renderer, request, view.pixels, requests[-1], identity.renderer)
+            view_s = (time.perf_counter() - start) / renderer.batch_size
+            renderer.try_request(request)
+            image = ingredients.view_pipeline.encoder.encode(view.pixels)
+            return Trial(view_s=view_s, view_bytes=len(image) + TAR_BYTES_BESIDE_IMAGE)
+    finally:
+        renderer.release()  # a worker on this device needs the memory
     raise ModelError(
         f"renderer {identity.renderer}: none of {len(requests)} views that were tried can be "
         f"rendered, the first because of {errors[0]}"
+    )
+
+
+def require_same_beside(
+    renderer: Renderer,
+    request: ViewRequest,
+    alone: NDArray[np.uint8],
+    other: ViewRequest,
+    name: str,
+) -> None:
+    """Law 2 of renderers, tried in a batch with other views of the same subject and of another."""
+    batch = [request]
+    for index in range(1, renderer.batch_size):
+        subject = other.subject if index % 2 else request.subject
+        neighbour = replace(
+            request,
+            key=f"{request.key}+{index}",
+            subject=subject,
+            seed=(request.seed + index) % NUM_SEEDS,
+        )
+        if renderer.batch_key(neighbour) != renderer.batch_key(request):
+            neighbour = replace(neighbour, subject=request.subject)
+        batch.append(neighbour)
+    try:
+        view = renderer.render(batch)[0]
+    except ShardError:
+        return  # the other subject cannot be rendered: its own row will say so
+    if not renderer.is_reproducible or np.array_equal(view.pixels, alone):
+        return
+    levels = int(np.abs(view.pixels.astype(int) - alone.astype(int)).max())
+    has_key = "captions_per_batch" in type(renderer).Config.model_fields
+    mend = "renderer.captions_per_batch one, or --batch-size 1" if has_key else "--batch-size 1"
+    raise ModelError(
+        f"renderer {name}: the pixels of {request.key} change by {levels} of 255 levels with the "
+        f"other views of a call; give {mend}"
     )
 
 

@@ -42,8 +42,8 @@ class ViewPipeline:
             "constants": dict(provenance.constants),
             "render_width_px": provenance.width_px,
             "render_height_px": provenance.height_px,
-            "width_px": self.encoder.size_px,
-            "height_px": self.encoder.size_px,
+            "width_px": self.encoder.width_px,
+            "height_px": self.encoder.height_px,
             "format": self.encoder.format,
             "encoding": self.encoder.identity(),
             # A list and not an object, because the order counts: the first audit that refuses a
@@ -144,7 +144,7 @@ class Job:
         )
         return ViewPipeline(
             renderer=renderer,
-            encoder=ImageEncoder(image, rendered_px=renderer.provenance().width_px),
+            encoder=ImageEncoder(image, rendered_px=renderer.provenance().size_px),
             audits=open_audits(audits, origin="recipe.json"),
         )
 

@@ -1,15 +1,19 @@
 """The folder of a generator: find it, hash the files that are read, and refuse unsafe ones."""
 
 import json
-from collections.abc import Mapping
+import math
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from manifests.canonical import hash_file, hash_json
+from manifests.canonical import hash_json
 from manifests.foundation.messages import one_line
 from pipeline.errors import ModelError
+from pipeline.file_hashes import hash_of
 
 EMBEDDED = "embedded"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded" / "model"
@@ -19,14 +23,19 @@ _READ_PATTERNS = (
     *("model_index.json", f"*/*{WEIGHT_SUFFIX}", "*/*.json", "*/*.txt", "*/*.model"),
     "*/*.jinja",  # chat templates, which are part of what a text encoder reads
 )
-_SKIPPED_PATTERNS = (
-    *("*.fp16.*", "*.fp16-*", "*.non_ema.*"),
-    *("safety_checker/*", "feature_extractor/*"),
+_SKIPPED_PATTERNS = ("safety_checker/*", "feature_extractor/*")
+"""The safety checker is never run: it decides no pixel, so it is neither fetched nor part of the
+identity."""
+_WEIGHTS = re.compile(
+    r"(?P<stem>[^.]+)(\.(?P<variant>\w+))?(-\d+-of-\d+)?\.safetensors"
+    r"|(?P<of>[^.]+)\.safetensors\.index(\.(?P<of_variant>\w+))?\.json"
 )
-"""Copies of the weights in other precisions, and the safety checker, which is never run: they
-decide no pixel, so they are neither fetched nor part of the identity."""
+"""Names of weights and of the index of weights in several files, such as `model.fp16.safetensors`,
+`model.fp16-00001-of-00002.safetensors` and `model.safetensors.index.fp16.json`."""
+_COMMON_VARIANTS = ("fp16", "bf16", "fp32", "non_ema", "ema")
 _TRUSTED_LIBRARIES = ("diffusers", "transformers", "tokenizers")
-"""Libraries whose classes may be parts of a model; any other name would be code of the model's."""
+"""Libraries whose classes may be parts of a model, and so may the pipelines of diffusers itself;
+any other name would be code of the model's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +47,8 @@ class ModelFiles:
     revision: str
     """Commit of a hub id; for a folder, the first 16 digits of a hash of `files`."""
     folder: Path
+    variant: str
+    """Such as `fp16`: which copy of the weights is read; empty for the one without a name."""
     files: Mapping[str, str]
     """SHA-256 in hexadecimal of every file that may be read, by path in the folder.
 
@@ -50,42 +61,90 @@ class ModelFiles:
 
         Example: `{"_class_name": "StableDiffusionPipeline", "unet": ["diffusers", "UNet..."]}`.
         """
-        return _read_json(self.folder / "model_index.json")
+        return read_json(self.folder / "model_index.json")
 
     def part_config(self, part: str) -> dict[str, Any]:
         """Configuration of a part, such as `unet`; empty if there is none."""
         path = self.folder / part / "config.json"
-        return _read_json(path) if path.exists() else {}
+        return read_json(path) if path.exists() else {}
+
+    def weight_bytes(self, dtype: str) -> int:
+        """Bytes of all weights in a dtype such as `bfloat16`."""
+        import torch  # only here: most of what is asked of a model needs no torch
+        from safetensors import safe_open
+
+        num_numbers = 0
+        for path in self.files:
+            if path.endswith(WEIGHT_SUFFIX):
+                with safe_open(self.folder / path, "pt") as tensors:
+                    num_numbers += sum(
+                        math.prod(tensors.get_slice(name).get_shape())
+                        for name in tensors.keys()  # noqa: SIM118
+                    )
+        return num_numbers * int(getattr(torch, dtype).itemsize)
 
 
-def find_model(model: str) -> ModelFiles:
+def find_model(model: str, variant: str = "") -> ModelFiles:
     """Locate a model and hash its files.
 
     Args:
         model: `embedded`, a folder, or a hub id with an optional `@revision`.
+        variant: Copy of the weights to read, such as `fp16`. Parts without it have the one without
+            a name. Where none is given and a folder has one copy alone, that is read.
 
     Raises:
         ModelError: The model is not there, is incomplete, is not in safetensors, or comes with code
             of its own.
     """
-    folder, name, revision = _locate(model)
+    folder, name, revision = _locate(model, variant)
     if not (folder / "model_index.json").is_file():
         raise ModelError(
             f"{folder}: no model_index.json; --model takes the folder of a diffusers pipeline, a "
             "hub id, or 'embedded'"
         )
-    files = {
-        path.relative_to(folder).as_posix(): hash_file(path)
+    paths = [
+        path.relative_to(folder).as_posix()
         for path in sorted(folder.rglob("*"))
         if path.is_file() and _is_read(path.relative_to(folder).as_posix())
-    }
+    ]
+    variant = variant or _only_variant(paths)
+    files = {path: hash_of(folder / path) for path in _without_other_variants(paths, variant)}
     revision = revision or hash_json(files)[:16]
-    model_files = ModelFiles(name=name, revision=revision, folder=folder, files=files)
+    model_files = ModelFiles(
+        name=name, revision=revision, folder=folder, variant=variant, files=files
+    )
     _require_whole_and_safe(model_files)
     return model_files
 
 
-def _locate(model: str) -> tuple[Path, str, str]:
+def _variant_of(path: str) -> str | None:
+    """Variant of a file of weights, empty for the one without a name; None for other files."""
+    match = _WEIGHTS.fullmatch(path.rpartition("/")[2])
+    return None if match is None else match["variant"] or match["of_variant"] or ""
+
+
+def _only_variant(paths: Sequence[str]) -> str:
+    """The variant of a model that has parts in one variant alone; empty where there is none."""
+    by_part: dict[str, set[str]] = {}
+    for path in paths:
+        if (variant := _variant_of(path)) is not None:
+            by_part.setdefault(path.partition("/")[0], set()).add(variant)
+    lacking = [variants for variants in by_part.values() if "" not in variants]
+    common = set.intersection(*lacking) if lacking else set()
+    return min(common, default="")
+
+
+def _without_other_variants(paths: Sequence[str], variant: str) -> list[str]:
+    """Without weights that are not read: where a part has the variant, it is read alone."""
+    having = {path.partition("/")[0] for path in paths if variant and _variant_of(path) == variant}
+    return [
+        path
+        for path in paths
+        if _variant_of(path) in (None, variant if path.partition("/")[0] in having else "")
+    ]
+
+
+def _locate(model: str, variant: str) -> tuple[Path, str, str]:
     """Folder, name and revision of a model; the revision is empty where there is no commit."""
     if model == EMBEDDED:
         return EMBEDDED_FOLDER, EMBEDDED, ""
@@ -103,13 +162,17 @@ def _locate(model: str) -> tuple[Path, str, str]:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     name, _, revision = model.partition("@")
+    others = [name for name in _COMMON_VARIANTS if name != variant]
     try:
         folder = Path(
             snapshot_download(
                 name,
                 revision=revision or None,
                 allow_patterns=list(_READ_PATTERNS),
-                ignore_patterns=list(_SKIPPED_PATTERNS),
+                ignore_patterns=[
+                    *_SKIPPED_PATTERNS,
+                    *(f"*.{name}{end}" for name in others for end in (".*", "-*")),
+                ],
             )
         )
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
@@ -129,14 +192,16 @@ def _is_read(path: str) -> bool:
 def _require_whole_and_safe(model: ModelFiles) -> None:
     """Require every part that the index names: as safetensors, and of a trusted library."""
     for part, entry in model.index.items():
-        # Keys that begin with an underscore and plain values describe the pipeline; an entry of
-        # null is a part that the model does without.
-        if part.startswith("_") or not isinstance(entry, list) or entry[0] is None:
+        # Keys that begin with an underscore describe the pipeline, and so do plain values and lists
+        # of numbers; an entry of null is a part that the model does without.
+        if part.startswith("_") or not isinstance(entry, list):
+            continue
+        if len(entry) != 2 or entry[0] is None or not isinstance(entry[0], str):
             continue
         if part in ("safety_checker", "feature_extractor"):
             continue
         library, class_name = entry[0], entry[1]
-        if library not in _TRUSTED_LIBRARIES or not isinstance(class_name, str):
+        if not isinstance(class_name, str) or not _is_trusted(library):
             raise ModelError(
                 f"{model.folder}: {part} is {library}.{class_name}, code that comes with a model "
                 f"is never run; parts of {', '.join(_TRUSTED_LIBRARIES)} are"
@@ -147,13 +212,24 @@ def _require_whole_and_safe(model: ModelFiles) -> None:
         # Networks have a config.json; tokenizers and schedulers have other files and no weights.
         is_network = "config.json" in {path.partition("/")[2] for path in part_files}
         if is_network and not any(path.endswith(WEIGHT_SUFFIX) for path in part_files):
+            named = (
+                f" of variant {model.variant} or none" if model.variant else " without a variant"
+            )
             raise ModelError(
-                f"{model.folder / part}: no {WEIGHT_SUFFIX} weights; other formats can run code "
-                "and are not read: convert the model"
+                f"{model.folder / part}: no {WEIGHT_SUFFIX} weights{named}; give renderer.variant "
+                "if there is another one. Other formats can run code and are not read: convert them"
             )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def _is_trusted(library: str) -> bool:
+    if library in _TRUSTED_LIBRARIES:
+        return True
+    # Parts that diffusers itself defines beside one of its pipelines, such as Kolors' text encoder.
+    return library.isidentifier() and find_spec(f"diffusers.pipelines.{library}") is not None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a model. Raises ModelError."""
     try:
         value = json.loads(path.read_text("utf-8"))
     except (ValueError, OSError) as exc:

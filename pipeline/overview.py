@@ -6,6 +6,7 @@ damaged is left out, and changes no count.
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +34,13 @@ class Overview:
     left_s: float | None
     """Seconds until the last shard is made, at that rate; shards that were given up are no work."""
     hosts: tuple[str, ...]
+    on_gpu: bool
+    """Whether the renderer runs on GPUs; if not, device hours are those of its CPU workers."""
+    device_hours: float | None
+    """Time in which workers rendered what is committed; None where no shard has statistics."""
+    device_hours_left: float | None
+    bytes_left: float | None
+    """Estimated from what is there, as the hours are."""
 
 
 def overview(shards: ShardSet) -> Overview:
@@ -58,6 +66,9 @@ def overview(shards: ShardSet) -> Overview:
         for shard in range(identity.num_shards)
         if shard not in done
     )
+    hours = sum(line["render_s"] for line in stats) / 3600 if stats else None
+    made = sum(line["num_views"] for line in stats)
+    resources = shards.recipe.settings.get("resources")
     return Overview(
         num_shards=identity.num_shards,
         num_committed=len(committed),
@@ -69,7 +80,20 @@ def overview(shards: ShardSet) -> Overview:
         views_per_s=rate,
         left_s=left / rate if rate else None,
         hosts=tuple(sorted({line["host"] for line in stats})),
+        on_gpu=isinstance(resources, Mapping) and resources.get("device_type") == "cuda",
+        device_hours=hours,
+        device_hours_left=None if hours is None else left * hours / max(made, 1),
+        bytes_left=left * tar_bytes / num_views if num_views else None,
     )
+
+
+def duration(hours: float, price: float | None = None) -> str:
+    """Hours of work, and their cost if an hour has a price.
+
+    Examples: `12.34 hours`, `12.34 hours (cost 30.85)`, `7.2 minutes`.
+    """
+    text = f"{hours:,.2f} hours" if hours >= 0.1 else f"{60 * hours:.2g} minutes"
+    return text if price is None else f"{text} (cost {hours * price:,.2f})"
 
 
 def _counts(shards: ShardSet, committed: list[int]) -> tuple[int, int, int]:
@@ -95,7 +119,7 @@ def _stats(shards: ShardSet, shard: int) -> dict[str, Any] | None:
     document = _read_json(shards, shards.layout.stats(shard))
     if not isinstance(document, dict):
         return None
-    numbers = [document.get(name) for name in ("num_views", "finished_at", "total_s")]
+    numbers = [document.get(name) for name in ("num_views", "finished_at", "total_s", "render_s")]
     for number in numbers:
         if not isinstance(number, int | float) or not 0 <= number < _MAX_STATISTIC:
             return None

@@ -39,6 +39,11 @@ class Provenance:
     constants: Mapping[str, Value] = field(default_factory=dict)
     """Values of the declared columns of scope `set`."""
 
+    @property
+    def size_px(self) -> tuple[int, int]:
+        """Width and height."""
+        return self.width_px, self.height_px
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Resources:

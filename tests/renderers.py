@@ -49,6 +49,14 @@ class Stripes(Renderer):
         return np.repeat(wave[..., None], 3, axis=2).astype(np.uint8)
 
 
+class Crowded(Stripes):
+    """Stripes that are darker the more views are in a call, against the laws of renderers."""
+
+    def render(self, requests):
+        darker = len(requests)
+        return [RenderedView(pixels=self.paint(request) // darker) for request in requests]
+
+
 class FaultyConfig(Table):
     name: str = "tests.renderers:Faulty"
     batch_size: int = 4

@@ -1,9 +1,12 @@
 """`synth generate`: captions in, shards and manifests out."""
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from pipeline.generating import Generation
 
 _KEYS = {
     "prompts": "prompts.file",
@@ -39,6 +42,19 @@ def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> A
         raise click.BadParameter("expected numbers separated by commas, such as 1,3,8") from exc
 
 
+def _sides(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """Value of an option such as 512 or 640x448; None if it is not given."""
+    if text is None:
+        return None
+    try:
+        sides = [int(side) for side in text.split("x")]
+    except ValueError:
+        sides = []
+    if len(sides) not in (1, 2):
+        raise click.BadParameter("expected px such as 512, or width x height such as 640x448")
+    return sides[0] if len(sides) == 1 else tuple(sides)
+
+
 def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
     """Value of an option such as 48 or auto; None if it is not given."""
     if text is None or text == "auto":
@@ -67,8 +83,10 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
     help="Let the scales of one draw share its noise, to compare them.  [default: unpaired]",
 )
 @click.option("--steps", type=int, help="Denoising steps.  [default: the pipeline's]")
-@click.option("--size", type=int, help="Width and height rendered, px.  [default: the model's]")
-@click.option("--store-size", type=int, help="Width and height stored, px.  [default: as rendered]")
+@click.option(
+    "--size", callback=_sides, help="Rendered px: 512 or 640x448.  [default: the model's]"
+)
+@click.option("--store-size", type=int, help="Shorter side stored, px.  [default: as rendered]")
 @click.option("--seed", type=int, help="Seed of the whole set.  [default: 0]")
 @click.option("--subjects-per-shard", type=int, help="Captions in one shard.  [default: 100]")
 @click.option(
@@ -93,6 +111,12 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
     default=1.0,
     help="Share of all views that may fail before the run ends, 0 to 1.  [default: 1]",
 )
+@click.option(
+    "--price-per-gpu-hour",
+    type=click.FloatRange(min=0),
+    metavar="PRICE",
+    help="Say what the set will cost, by estimate, before it is made.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try the shards again that were given up.")
 @click.option(
     "--seal-incomplete", is_flag=True, help="Seal although shards are missing; the seal names them."
@@ -105,6 +129,7 @@ def generate(
     retry_failed: bool,
     seal_incomplete: bool,
     max_failed: float,
+    price_per_gpu_hour: float | None,
     **flags: Any,
 ) -> None:
     """Render views of captions into shards and manifests.
@@ -136,6 +161,8 @@ def generate(
         note = f"note: {change}; pixels may differ in their last bits"
         console.print(printable(note), markup=False)
     identity = generation.shards.recipe.identity
+    if generation.trial is not None:
+        console.print(_plan_line(generation, price_per_gpu_hour), markup=False, soft_wrap=True)
     # Shards that were given up count as done here, or the bar could never be full.
     left = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
     done = identity.num_views - left * identity.views_per_subject
@@ -163,6 +190,24 @@ def generate(
             err=True,
         )
         raise SystemExit(3)
+
+
+def _plan_line(generation: "Generation", price: float | None) -> str:
+    """What is about to be made, by estimate from the view that was tried."""
+    from rich.filesize import decimal
+
+    from pipeline.overview import duration
+
+    identity, trial = generation.shards.recipe.identity, generation.trial
+    assert trial is not None
+    views = identity.num_views
+    on_gpu = generation.job.resources.device_type == "cuda"
+    work = duration(views * trial.view_s / 3600, price if on_gpu else None)
+    return (
+        f"plan: {views:,} views in {identity.num_shards:,} shards, by a view that was tried about "
+        f"{decimal(int(views * trial.view_bytes))} and {work} of one "
+        f"{'GPU' if on_gpu else 'CPU worker'}"
+    )
 
 
 def _says_nothing_of_a_set(keys: dict[str, Any]) -> bool:

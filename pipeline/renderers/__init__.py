@@ -11,7 +11,7 @@ for any renderer, and tests/conformance runs them for every entry of the table:
    batches of one fixed size, and fills a smaller one up by repeating a request.
 3. Different seeds give different pixels.
 4. The global random state is not touched; all randomness comes from the request's seed.
-5. Pixels are uint8 RGB of the size that `provenance()` says, as wide as high.
+5. Pixels are uint8 RGB of the size that `provenance()` says.
 6. `identity()` is JSON and holds all that decides the pixels: two renderers with equal identities
    give equal pixels.
 7. A renderer built from `frozen()` has the same identity, also after a trip through JSON.
@@ -88,9 +88,17 @@ class Renderer(ABC):
         """The renderer with everything settled that has to be tried out, such as a batch size.
 
         Args:
-            requests: The first subject in every variation.
+            requests: All views of the first shard, so that it can be seen how many go together.
         """
         return self
+
+    def try_request(self, request: ViewRequest) -> None:
+        """Try what only pixels can show, before a set is begun, with a request that is all right.
+
+        Raises:
+            ModelError: The set would not be what its rows say.
+        """
+        return None
 
     def frozen(self) -> Table:
         """The configuration with no `auto` left in it: a worker is built from it."""

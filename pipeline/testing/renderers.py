@@ -104,7 +104,6 @@ class RendererLaws(ABC):
 
     def test_views_have_the_stated_size_and_values(self, renderer: Renderer) -> None:
         provenance = renderer.provenance()
-        assert provenance.width_px == provenance.height_px
         columns = of_scope(renderer.columns(), "view")
         for view in renderer.render(self.requests(renderer)[:4]):
             assert view.pixels.dtype == np.uint8

@@ -16,14 +16,14 @@ def picture(size: int) -> np.ndarray:
 
 
 def test_png_is_exact() -> None:
-    encoder = ImageEncoder(ImageConfig(), rendered_px=32)
-    assert (encoder.format, encoder.size_px, encoder.identity()) == ("png", 32, {})
+    encoder = ImageEncoder(ImageConfig(), rendered_px=(32, 32))
+    assert (encoder.format, encoder.width_px, encoder.identity()) == ("png", 32, {})
     np.testing.assert_array_equal(decode(encoder.encode(picture(32)), where="a"), picture(32))
 
 
 def test_auto_is_jpeg_above_64_px() -> None:
-    encoder = ImageEncoder(ImageConfig(), rendered_px=128)
-    assert (encoder.format, encoder.size_px) == ("jpg", 128)
+    encoder = ImageEncoder(ImageConfig(), rendered_px=(128, 128))
+    assert (encoder.format, encoder.width_px) == ("jpg", 128)
     assert encoder.identity() == {"quality": 95, "chroma": "420"}
     error = np.abs(decode(encoder.encode(picture(128)), where="a").astype(int) - picture(128))
     assert error.mean() < 2
@@ -33,21 +33,21 @@ def test_auto_is_jpeg_above_64_px() -> None:
 def test_chroma_is_what_the_recipe_says(chroma: str, subsampling: int) -> None:
     from PIL import JpegImagePlugin
 
-    encoder = ImageEncoder(ImageConfig(format="jpg", chroma=chroma), rendered_px=64)  # type: ignore[arg-type]
+    encoder = ImageEncoder(ImageConfig(format="jpg", chroma=chroma), rendered_px=(64, 64))  # type: ignore[arg-type]
     with Image.open(io.BytesIO(encoder.encode(picture(64)))) as image:
         assert JpegImagePlugin.get_sampling(image) == subsampling
 
 
 def test_stored_size_shrinks_by_the_named_filter() -> None:
-    encoder = ImageEncoder(ImageConfig(size_px=16, filter="box"), rendered_px=64)
-    assert (encoder.format, encoder.size_px, encoder.identity()) == ("png", 16, {"filter": "box"})
+    encoder = ImageEncoder(ImageConfig(size_px=16, filter="box"), rendered_px=(64, 64))
+    assert (encoder.format, encoder.width_px, encoder.identity()) == ("png", 16, {"filter": "box"})
     expected = picture(64).reshape(16, 4, 16, 4, 3).mean(axis=(1, 3))
     assert np.abs(decode(encoder.encode(picture(64)), where="a") - expected).max() <= 0.5
 
 
 def test_enlarging_is_refused() -> None:
     with pytest.raises(ConfigError, match="only ever shrunk"):
-        ImageEncoder(ImageConfig(size_px=128), rendered_px=64)
+        ImageEncoder(ImageConfig(size_px=128), rendered_px=(64, 64))
 
 
 def test_other_images_are_not_decoded() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from pipeline import generating
 from pipeline.config import GenerateConfig, load_config
-from pipeline.generating import begin, rejoin
+from pipeline.generating import begin, rejoin, run
 
 RENDERER = "tests.renderers:Stripes"
 
@@ -46,3 +46,20 @@ def test_drift_names_versions_that_changed_or_were_not_recorded(
 
 def test_same_libraries_are_no_drift(tmp_path: Path) -> None:
     assert begin(recipe(tmp_path), str(tmp_path / "set")).drift == []
+
+
+def test_a_set_that_is_begun_says_what_it_will_cost(tmp_path: Path) -> None:
+    """By the view that was tried, so before anything is made; a resume tries nothing."""
+    from tests.running import write_captions
+
+    flags = {"prompts.file": str(write_captions(tmp_path, ["a one", "a two"]))}
+    flags |= {"views.per_subject": 2, "renderer.steps": 1, "execution.executor": "inline"}
+    config = load_config(recipe=None, overrides=[], flags=flags)
+    generation = begin(config, str(tmp_path / "set"))
+    assert generation.trial is not None
+    assert generation.trial.view_s > 0
+    for _ in run(generation):
+        pass
+    made = sum(path.stat().st_size for path in (tmp_path / "set/data").glob("*.tar")) / 4
+    assert made / 3 < generation.trial.view_bytes < made * 3
+    assert begin(config, str(tmp_path / "set")).trial is None

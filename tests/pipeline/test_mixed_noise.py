@@ -33,7 +33,8 @@ def stock(model: Path, seeds: Sequence[int], **more: Any) -> list[np.ndarray]:
     pipe.set_progress_bar_config(disable=True)
     extra = {"clean_caption": False, "use_resolution_binning": False}
     images = pipe(
-        ["a red fox"] * len(seeds),
+        "a red fox",
+        num_images_per_prompt=len(seeds),
         generator=[torch.Generator().manual_seed(seed) for seed in seeds],
         guidance_scale=2.0,
         num_inference_steps=2,

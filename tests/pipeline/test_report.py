@@ -8,7 +8,7 @@ import pytest
 from manifests.shard_set import ShardSet
 from pipeline.config import load_config
 from pipeline.generating import begin, finish, run
-from pipeline.overview import overview
+from pipeline.overview import duration, overview
 from pipeline.report import write_report
 from pipeline.showing import half_blocks
 from tests.running import write_captions
@@ -117,3 +117,33 @@ def test_picture_becomes_half_blocks() -> None:
 
     text = half_blocks(np.zeros((4, 6, 3), dtype=np.uint8), width=80)
     assert text.plain == "\u2580" * 6 + "\n" + "\u2580" * 6 + "\n"
+
+
+def test_hours_and_bytes_are_counted_and_estimated(tmp_path: Path) -> None:
+    (tmp_path / "whole").mkdir()
+    (tmp_path / "part").mkdir()
+    whole = overview(make_set(tmp_path / "whole"))
+    assert whole.device_hours is not None
+    assert whole.device_hours > 0
+    assert (whole.device_hours_left, whole.bytes_left, whole.on_gpu) == (0, 0, False)
+    part = make_set(tmp_path / "part")
+    for folder in ("manifests", "stats"):
+        for path in sorted((tmp_path / "part/set" / folder).iterdir())[1:]:
+            path.unlink()
+    (tmp_path / "part/set/dataset.json").unlink(missing_ok=True)
+    summary = overview(part)
+    assert summary.bytes_left == 2 * summary.tar_bytes
+    assert summary.device_hours_left == pytest.approx(2 * (summary.device_hours or 0))
+
+
+@pytest.mark.parametrize(
+    ("hours", "price", "text"),
+    [
+        (12.344, None, "12.34 hours"),
+        (12.344, 2.5, "12.34 hours (cost 30.86)"),
+        (0.05, None, "3 minutes"),
+        (0, 2.5, "0 minutes (cost 0.00)"),
+    ],
+)
+def test_a_duration_reads_well(hours: float, price: float | None, text: str) -> None:
+    assert duration(hours, price) == text

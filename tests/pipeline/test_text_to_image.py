@@ -12,9 +12,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from manifests.foundation.errors import ConfigError
-from pipeline.errors import RenderMemoryError
+from pipeline.errors import ModelError, RenderMemoryError
 from pipeline.renderers import text_to_image
 from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
+from pipeline.renderers.text_to_image.batch_size import choose_batch_size
+from pipeline.renderers.text_to_image.calling import PipelineCall
+from pipeline.views import RenderedView
 from tests.tiny_models import CLIP_TOKENS, FAMILIES, SIZE_PX
 from tests.views_of import requests
 
@@ -44,7 +47,8 @@ def test_view_equals_the_stock_call_with_the_rows_seed(
     # These two default to True and would change the caption and the size.
     extra = {"clean_caption": False, "use_resolution_binning": False} if family == "pixart" else {}
     images = stock(
-        ["a red fox"] * 4,
+        "a red fox",
+        num_images_per_prompt=4,
         generator=[torch.Generator().manual_seed(request.seed) for request in view_requests],
         guidance_scale=guidance,
         num_inference_steps=2,
@@ -84,8 +88,10 @@ def test_relative_folder_means_the_same_to_every_worker(
 
 def test_steps_and_size_are_the_models_own_unless_given(sd: Path) -> None:
     model = renderer(sd, steps=None)
-    assert (model.steps, model.size_px) == (50, SIZE_PX)
-    assert renderer(sd, size_px=48).render(requests(views_per_subject=2))[0].pixels.shape[0] == 48
+    assert (model.config.steps, model.size_px) == (50, (SIZE_PX, SIZE_PX))
+    wide = renderer(sd, size_px=(48, 32))
+    assert (wide.provenance().width_px, wide.provenance().height_px) == (48, 32)
+    assert wide.render(requests(views_per_subject=2))[0].pixels.shape == (32, 48, 3)
 
 
 def test_tokens_beyond_the_limit_are_counted(sd: Path) -> None:
@@ -141,16 +147,16 @@ def test_out_of_memory_is_tried_once_more_and_then_fails_with_advice(
     sd: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, calls = renderer(sd), []
-    stock = TextToImage._call_pipeline
+    stock = PipelineCall.__call__
 
-    def out_of_memory(self: TextToImage, batch: Any) -> Any:
+    def out_of_memory(self: PipelineCall, pipe: Any, batch: Any) -> Any:
         # The first batch fails once, the second one twice.
         calls.append(len(batch))
         if len(calls) in (1, 3, 4):
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return stock(self, batch)
+        return stock(self, pipe, batch)
 
-    monkeypatch.setattr(TextToImage, "_call_pipeline", out_of_memory)
+    monkeypatch.setattr(PipelineCall, "__call__", out_of_memory)
     view_requests = requests(["a red fox"], views_per_subject=2, guidance=[1.0])
     assert len(model.render(view_requests)) == 2
     with pytest.raises(RenderMemoryError, match=r"batch size 4, twice; .* smaller --batch-size"):
@@ -158,10 +164,31 @@ def test_out_of_memory_is_tried_once_more_and_then_fails_with_advice(
     assert calls == [4, 4, 4, 4]
 
 
-def test_auto_batch_size_is_found_by_rendering(sd: Path) -> None:
-    probed = renderer(sd, batch_size="auto").probe(requests()[:2])
-    assert probed.batch_size in (8, 16, 32, 64, 128, 256)
-    assert probed.identity()["batch_size"] == probed.batch_size
+def test_auto_batch_size_fills_the_batches_of_a_shard(sd: Path) -> None:
+    captions = [f"a red fox {number}" for number in range(25)]
+    shard = requests(captions, views_per_subject=8)  # 100 views of each of two scales
+    probed = renderer(sd, batch_size="auto").probe(shard)
+    assert probed.batch_size == probed.identity()["batch_size"] == 50
+    alone = renderer(sd, batch_size="auto", captions_per_batch="one").probe(shard)
+    assert alone.batch_size == 4  # views of a caption and a scale
+
+
+@pytest.mark.parametrize(
+    ("counts", "limit", "size"),
+    [([200] * 5, 64, 50), ([1000], 64, 59), ([3], 64, 3), ([10] * 7, 4, 4), ([1], 1, 1)],
+)
+def test_a_batch_size_is_chosen_by_arithmetic(counts: list[int], limit: int, size: int) -> None:
+    chosen = choose_batch_size(counts, limit)
+    assert chosen == size
+    computed = sum(-(-count // chosen) * chosen for count in counts)
+    assert computed <= 1.03 * sum(counts) or limit < 8
+
+
+def test_a_gpu_that_is_not_here_cannot_choose_a_batch_size() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(ConfigError, match="this machine has none; give --batch-size a number"):
+        renderer("embedded", batch_size="auto", device="cuda").probe(requests())
 
 
 def test_a_model_is_loaded_once_to_begin_a_set_with_an_auto_batch(
@@ -212,3 +239,59 @@ def test_threads_of_the_process_change_no_pixel() -> None:
 
 def test_threads_of_the_recipe_are_part_of_the_identity() -> None:
     assert renderer("embedded", threads=2).identity()["threads"] == 2
+
+
+def test_a_family_whose_texts_change_each_other_is_tried_before_a_set_is_begun(
+    tmp_path: Path,
+) -> None:
+    """CogView4 pads texts to the longest of a call, so by default a call has one caption."""
+    from pipeline.config import load_config
+    from pipeline.generating import begin
+    from tests.running import write_captions
+    from tests.tiny_models import build
+
+    model = build("cogview4", tmp_path / "cogview4")
+    captions = ["a fox", "a long caption of a red fox that stands beside a tree in the evening"]
+    flags = {"prompts.file": str(write_captions(tmp_path, captions)), "renderer.model": str(model)}
+    flags |= {"views.per_subject": 2, "renderer.steps": 2, "renderer.size_px": 32}
+    flags |= {"execution.executor": "inline", "renderer.batch_size": 4}
+    many = {"renderer.captions_per_batch": "many"}
+    with pytest.raises(ModelError, match=r"different lengths; give renderer\.captions_per_batch"):
+        begin(load_config(recipe=None, overrides=[], flags=flags | many), str(tmp_path / "many"))
+    generation = begin(load_config(recipe=None, overrides=[], flags=flags), str(tmp_path / "one"))
+    assert generation.shards.recipe.identity.renderer_identity["captions_per_batch"] == "one"
+
+
+def test_a_guidance_scale_that_changes_nothing_is_refused_for_an_unknown_class(
+    sd: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    request, *_ = requests(guidance=[4.0])
+    renderer(sd, guidance=(4.0,)).try_request(request)
+    monkeypatch.setattr(text_to_image, "is_known", lambda pipeline: False)
+    acting = renderer(sd, guidance=(4.0,))
+    acting.try_request(request)
+    same = [RenderedView(pixels=np.zeros((SIZE_PX, SIZE_PX, 3), np.uint8))]
+    monkeypatch.setattr(acting, "render", lambda requests: same)
+    with pytest.raises(ModelError, match="a guidance scale of 4 changes no pixel"):
+        acting.try_request(request)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fast_views_differ_in_the_last_bits_alone(
+    family: str, tiny_models: dict[str, Path]
+) -> None:
+    view_requests = requests()
+    exact, fast = renderer(tiny_models[family]), renderer(tiny_models[family], speed="fast")
+    assert exact.identity() | {"speed": "fast"} == fast.identity()
+    for one, other in zip(exact.render(view_requests), fast.render(view_requests), strict=True):
+        difference = np.abs(one.pixels.astype(int) - other.pixels.astype(int))
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.01
+
+
+def test_a_fast_view_does_not_depend_on_its_neighbours(tiny_models: dict[str, Path]) -> None:
+    fast = renderer(tiny_models["sd"], speed="fast")
+    wanted = requests()
+    together = fast.render(wanted)
+    for request, view in zip(wanted, together, strict=True):
+        np.testing.assert_array_equal(fast.render([request])[0].pixels, view.pixels)

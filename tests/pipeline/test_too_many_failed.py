@@ -1,4 +1,5 @@
-"""A renderer that fails on everything begins no set, goes on for no hours, and seals nothing."""
+"""A renderer that fails on everything or breaks a law begins no set, and one without a good view
+seals none."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -32,6 +33,15 @@ def started(folder: Path, trouble: str, captions: list[str], **more: Any) -> Gen
 def test_a_renderer_that_raises_on_everything_begins_no_set(tmp_path: Path) -> None:
     with refused(ModelError, "none of 4 views that were tried", "cannot render 'thing 0'"):
         started(tmp_path, "raise", CAPTIONS)
+    assert not (tmp_path / "set" / "recipe.json").exists()
+
+
+def test_a_renderer_whose_pixels_change_with_its_neighbours_begins_no_set(tmp_path: Path) -> None:
+    changes = {"renderer.name": "tests.renderers:Crowded", "renderer.trouble": None}
+    with refused(
+        ModelError, "the pixels of 000000000_000 change by", "of 255 levels", "--batch-size 1"
+    ):
+        started(tmp_path, "none", [], **changes)
     assert not (tmp_path / "set" / "recipe.json").exists()
 
 

@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.util import find_spec
 from typing import Any
 
 import diffusers
@@ -12,12 +13,40 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.plugins import did_you_mean
 from pipeline.errors import ModelError
 from pipeline.models import ModelFiles
-from pipeline.renderers.text_to_image.guidance import Guidance, guidance_of
+from pipeline.renderers.text_to_image.guidance import Guidance, distilled_advice, guidance_of
 
-_REQUIRED_ARGUMENTS = ("prompt", "guidance_scale", "generator", "num_inference_steps")
-_SWITCHED_OFF = {"clean_caption": False, "use_resolution_binning": False}
-"""Arguments that some pipelines turn on by default: the first rewrites the caption, the second
+_REQUIRED_ARGUMENTS = ("prompt", "generator", "num_inference_steps", "height", "width")
+_STAGES = ("Prior", "Decoder", "Combined", "UnCLIP", "Refiner", "Upscale", "SuperResolution")
+"""Parts of the names of classes that render in two stages, or are one of them."""
+_SWITCHED_OFF = {
+    "clean_caption": False,
+    "enable_prompt_rewrite": False,
+    "use_resolution_binning": False,
+}
+"""Arguments that some pipelines turn on by default: the first two rewrite the caption, the last
 renders at another size than the one asked for."""
+
+USUAL_SCALE = 2.0
+"""StableRep's scale for its main results (arXiv:2306.00984, section 4)."""
+MIXES_CAPTIONS = frozenset(
+    {
+        *("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"),
+        *("LatentConsistencyModelPipeline", "FluxPipeline", "ChromaPipeline"),
+        *("PixArtAlphaPipeline", "PixArtSigmaPipeline", "SanaPipeline", "SanaSprintPipeline"),
+        *("AuraFlowPipeline", "HunyuanDiTPipeline", "Flux2KleinPipeline"),
+        *("Flux2Pipeline", "KolorsPipeline", "BriaPipeline", "CogView3PlusPipeline"),
+        *("OvisImagePipeline", "Krea2Pipeline"),
+    }
+)
+"""Classes whose pixels do not depend on the other captions of a call, if each is encoded alone:
+tests/pipeline/test_families.py proves it. The others get one caption in a call."""
+
+ONE_VIEW: Mapping[str, str] = {
+    "PRXPipeline": "guides no more than one view at a time in diffusers 0.42.1",
+    "GlmImagePipeline": "samples the layout of all views of a call from the seed of the first",
+}
+"""Classes of which a call makes one view, and why."""
+_OPTIONAL = inspect.Parameter("image", inspect.Parameter.KEYWORD_ONLY, default=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,12 +60,20 @@ class Architecture:
     model: ModelFiles
 
     def __post_init__(self) -> None:
-        for argument in _REQUIRED_ARGUMENTS:
-            if argument not in self.call:
-                raise ModelError(
-                    f"{self.model.folder}: {self.pipeline_name} takes no {argument}; "
-                    "a text-to-image pipeline does"
-                )
+        name, call = self.pipeline_name, self.call
+        if any(stage in name for stage in _STAGES) or (
+            name.startswith(("Kandinsky", "Wuerstchen")) and "image_embeds" in call
+        ):
+            reason = "is one stage of two, or both; this renderer calls one pipeline of one stage"
+        elif "strength" in call or call.get("image", _OPTIONAL).default is inspect.Parameter.empty:
+            reason = "begins with a picture; a text-to-image pipeline takes a prompt alone"
+        elif missing := [argument for argument in _REQUIRED_ARGUMENTS if argument not in call]:
+            reason = f"takes no {missing[0]}; a text-to-image pipeline does"
+        elif self.guidance.argument not in call:
+            reason = f"takes no {self.guidance.argument}, so no row could say how it was guided"
+        else:
+            return
+        raise ModelError(f"{self.model.folder}: {name} {reason}")
 
     @cached_property
     def pipeline_class(self) -> Any:
@@ -75,13 +112,21 @@ class Architecture:
         known = [member for member in dir(diffusers) if member.endswith("Scheduler")]
         if name not in known:
             raise ConfigError(f"no scheduler {name!r} in diffusers{did_you_mean(name, known)}")
+        scheduler = getattr(diffusers, name)
+        # In the place of a class whose packages are missing, diffusers has a dummy that names them.
+        needed = getattr(scheduler, "_backends", ())
+        if missing := [package for package in needed if find_spec(package) is None]:
+            raise ConfigError(
+                f"scheduler {name} needs the package {missing[0]}; install it with pip install "
+                f"{missing[0]}"
+            )
         compatible = set(getattr(getattr(diffusers, own), "_compatibles", ()))
         if name != own and name not in compatible:
             raise ConfigError(
                 f"scheduler {name} does not fit a model made for {own}; these do: "
                 f"{', '.join(sorted(compatible)) or own}"
             )
-        return getattr(diffusers, name)
+        return scheduler
 
     @property
     def _network(self) -> dict[str, Any]:
@@ -95,30 +140,62 @@ class Architecture:
         # Each block of a VAE but the last halves the width; 8 where it does not say its blocks.
         return int(2 ** (len(widths) - 1))
 
-    def size_px(self, requested: int | None) -> int:
-        """Width and height of a picture: the requested size, or the model's own for None.
+    def size_px(self, requested: int | tuple[int, int] | None) -> tuple[int, int]:
+        """Width and height of a picture: the requested ones, or the model's own for None.
 
         Raises:
             ConfigError: The model cannot render this size, because a side would not be a whole
                 number of latents; or it states no size of its own.
         """
-        size = requested
-        if size is None:
+        sides = (requested, requested) if isinstance(requested, int) else requested
+        if sides is None:
             latent_size = self._network.get("sample_size")
             if not isinstance(latent_size, int):
                 raise ConfigError(f"{self.model.folder}: does not say its size; give --size")
-            size = latent_size * self._downsampling
-        if size % self._downsampling:
-            raise ConfigError(
-                f"size {size} px: this model renders multiples of {self._downsampling} px; give "
-                "another --size"
-            )
-        return size
+            sides = (latent_size * self._downsampling,) * 2
+        for side in sides:
+            if side % self._downsampling:
+                raise ConfigError(
+                    f"size {side} px: this model renders multiples of {self._downsampling} px; "
+                    "give another --size"
+                )
+        return sides
+
+    def check_batch_size(self, size: int | str) -> None:
+        """Refuse batches of more than one view of a class that cannot do it. Raises ConfigError."""
+        reason = ONE_VIEW.get(self.pipeline_name)
+        if reason and size not in ("auto", 1):
+            raise ConfigError(f"batch size {size}: {self.pipeline_name} {reason}; give 1 or auto")
+
+    def captions_per_batch(self, setting: str) -> str:
+        """`one` or `many`: the setting, or what this class is proven to bear for `auto`."""
+        if setting != "auto":
+            return setting
+        return "many" if self.pipeline_name in MIXES_CAPTIONS else "one"
 
     @cached_property
     def guidance(self) -> Guidance:
         """How this model is guided."""
         return guidance_of(self.pipeline_name, self._network, self.model.index)
+
+    @property
+    def usual_scale(self) -> float:
+        """The guidance scale where none is asked for."""
+        kind, argument = self.guidance.kind, self.guidance.argument
+        if kind == "classifier-free":
+            return USUAL_SCALE
+        return float(self.call[argument].default) if kind == "embedded" else 0.0
+
+    def check_taken(self, argument: str, value: object) -> None:
+        """Refuse an argument that this pipeline does not take. Raises ConfigError."""
+        if value is not None and argument not in self.call:
+            raise ConfigError(
+                f"renderer.{argument}: {self.pipeline_name} does not take it; leave it out"
+            )
+
+    def advice(self, scales: Iterable[float], steps: int) -> str | None:
+        """What is unusual about scales and steps for a distilled model; None if nothing is."""
+        return distilled_advice(self.pipeline_name, self.model.name, self.guidance, scales, steps)
 
     def check_guidance(self, scales: Iterable[float], has_negative_prompts: bool) -> None:
         """Refuse scales and negative prompts that the model would ignore. Raises ConfigError."""

@@ -1,49 +1,67 @@
-"""Find how many views are best computed at once, by trying."""
+"""How many views are computed at once: chosen by arithmetic, so that one command makes one set.
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+Nothing is timed: two runs of a command would choose two sizes, and the size is part of a set's
+identity (docs/adr/0004). `synth generate --time-batches` times sizes and prints them.
+"""
 
-from pipeline.errors import RenderMemoryError
+from collections.abc import Sequence
 
-FIRST_BATCH = 8
-MAX_AUTO_BATCH = 256
-ENOUGH_GAIN = 1.1
-"""A batch twice as large must be faster per view by this factor, or the search ends: larger batches
-cost memory, and a partly filled one costs as much as a full one."""
+from manifests.foundation.errors import ConfigError
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
-    """A batch size that fits, with what it costs."""
-
-    batch_size: int
-    view_s: float
-    """Seconds for one view."""
+LARGEST_BATCH = 64
+"""Beyond it an eager loop gains little, and a batch that is partly filled wastes more."""
+VIEW_BYTES_PER_PIXEL = 4096
+"""Of GPU memory, by estimate: activations of a VAE decoder in 16 bits, some 256 channels at full
+size, eight times over."""
+USABLE_SHARE = 0.8
+"""Of the memory of a GPU; the rest is fragments and what other libraries take."""
+CALL_COST_VIEWS = 1.0
+"""What a call costs besides its views, in views: an A100 makes 0.43, 0.93 and 0.97 images/s of
+Stable Diffusion 1.5 in batches of 1, 4 and 16 (diffusers, docs, optimization/torch2.0.md)."""
 
 
-def find_batch_size(render: Callable[[int], object]) -> Measured | None:
-    """Double the batch size from FIRST_BATCH for as long as it fits and pays.
-
-    Returns:
-        The last size that did, or None if not even the first one fits into memory.
+def largest_batch(*, device: str, pixels: int, weight_bytes: int) -> int | None:
+    """The largest batch that memory allows by estimate, a power of 2; None if not even one view.
 
     Args:
-        render: Renders one batch of a given size. It is called twice for each size, because the
-            first call also pays for what a library prepares.
+        device: `cpu` or `cuda`.
+        pixels: Of a rendered view.
+        weight_bytes: Of the model on the device.
+
+    Raises:
+        ConfigError: The device is a GPU and this machine has none.
     """
-    best: Measured | None = None
-    size = FIRST_BATCH
-    while size <= MAX_AUTO_BATCH:
-        try:
-            render(size)
-            start = time.perf_counter()
-            render(size)
-        except (RenderMemoryError, MemoryError):
-            break
-        view_s = (time.perf_counter() - start) / size
-        if best is not None and view_s * ENOUGH_GAIN > best.view_s:
-            break
-        best = Measured(batch_size=size, view_s=view_s)
-        size *= 2
-    return best
+    if device == "cpu":
+        # A core is busy with one view already; small pictures gain by fewer calls.
+        return max(1, min(LARGEST_BATCH, (512 * 512) // pixels))
+    import torch  # only here, because all else is arithmetic
+
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "batch size auto: it is chosen by the memory of a GPU, and this machine has none; give "
+            "--batch-size a number that fits the GPUs of the workers"
+        )
+    free = USABLE_SHARE * torch.cuda.get_device_properties(0).total_memory - weight_bytes
+    views = int(free // (pixels * VIEW_BYTES_PER_PIXEL))
+    if views < 1:
+        return None
+    return min(LARGEST_BATCH, 1 << (views.bit_length() - 1))
+
+
+def choose_batch_size(counts: Sequence[int], limit: int) -> int:
+    """The size of at most `limit` that costs least for batches of these many views.
+
+    Batches that are not full are filled up, so a size that divides the counts wastes nothing.
+    Example: 200 views of each of five guidance scales at a limit of 64 go in 20 batches of 50,
+    where 20 batches of 64 would compute 28 % for nothing.
+
+    Args:
+        counts: Views of a shard that may go together, for each key of a batch.
+    """
+
+    def cost(size: int) -> float:
+        num_calls = sum(-(-count // size) for count in counts)
+        return num_calls * (size + CALL_COST_VIEWS)
+
+    # The larger one of two equal costs: it has fewer calls.
+    return min(range(limit, 0, -1), key=cost)

@@ -50,25 +50,49 @@ SIGMA = DeclaredColumn(
 """Of sets with views around a latent alone."""
 
 
+LORA = DeclaredColumn("lora", "string", "LoRA files, each with its weight", scope="set")
+"""Of sets with LoRA alone."""
+
+
+def _absolute_path(text: str) -> str:
+    """A path of a file, with a weight or without, made absolute: a worker may have another working
+    directory."""
+    return str(Path(text).expanduser().absolute())
+
+
 class TextToImageConfig(Table):
     """Table [renderer] of a recipe."""
 
     name: Literal["text-to-image"] = "text-to-image"
     model: str = EMBEDDED
     """`embedded`, the folder of a diffusers pipeline, or a hub id with an optional @revision."""
-    guidance: tuple[float, ...] = Field(default=(2.0,), min_length=1)
-    """Scales that are dealt over the views of each caption in turn; each is 0, or 1 and above."""
+    variant: str = Field(default="", pattern=r"^\w*$")
+    """Copy of the weights to read, such as `fp16`; the one without a name if not given."""
+    guidance: tuple[float, ...] = ()
+    """Scales that are dealt over the views of each caption in turn; each is 0, or 1 and above. None
+    given: 2 where guidance is classifier-free, else the pipeline's own."""
     sigma: tuple[float, ...] = ()
     """Views around one latent of each caption: shares of a view's own noise, from 0 to 1, dealt
     with the guidance scales; empty for views with noise of their own."""
+    lora: tuple[str, ...] = ()
+    """Files of LoRA weights, each with its weight behind a colon or none for 1:
+    `style.safetensors:0.8`."""
+    vae: str = ""
+    """Folder of another VAE of diffusers; the model's own if not given."""
     steps: int | None = Field(default=None, ge=1, le=1000)
     """Denoising steps; the pipeline's own default if not given."""
     scheduler: str | None = None
     """Class name of a diffusers scheduler; the model's own if not given."""
     negative_prompt: str = ""
     """What guided views are steered away from, where a caption has no negative prompt itself."""
-    size_px: int | None = Field(default=None, ge=8, le=8192)
-    """Width and height of a rendered picture; the model's own if not given."""
+    size_px: int | tuple[int, int] | None = None
+    """Width and height of a rendered picture, one number if they are equal; the model's own if not
+    given."""
+    max_sequence_length: int | None = Field(default=None, ge=1, le=65_536)
+    """Tokens of a caption that a text encoder such as T5 reads; the pipeline's own if not given.
+    CLIP always reads 77. What is beyond is cut, and rows count it."""
+    clip_skip: int | None = Field(default=None, ge=0, le=48)
+    """Layers of CLIP left out at its end, where a pipeline can do it; none if not given."""
     dtype: Literal["auto", "float32", "float16", "bfloat16"] = "auto"
     """`auto` is float32 on the CPU and bfloat16 on a GPU."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -76,15 +100,22 @@ class TextToImageConfig(Table):
     batch_size: int | Literal["auto"] = "auto"
     """Views computed at once. Floats change with it, so it is part of the set's identity
     (docs/adr/0004)."""
+    speed: Literal["exact", "fast"] = "exact"
+    """`exact` is the stock pipeline to the bit. `fast` has its networks in the memory format that
+    convolutions like best and, on a GPU, compiles them: its floats differ in their last bits."""
+    captions_per_batch: Literal["auto", "one", "many"] = "auto"
+    """`many` fills batches across captions; `one` does not, for models whose pixels change with
+    the other texts of a call. `auto` is `many` for the classes that are proven to bear it
+    (`batch_rule`)."""
     threads: int = Field(default=1, ge=1, le=1024)
     """Threads of one worker on the CPU. Floats change with it as well, so it is part of the
     identity; to use more cores, start more workers."""
 
-    @field_validator("guidance", "sigma", mode="before")
+    @field_validator("guidance", "sigma", "lora", mode="before")
     @classmethod
-    def _one_scale(cls, value: Any) -> Any:
-        """A single number means a list of one."""
-        return (value,) if isinstance(value, int | float) else value
+    def _only_one(cls, value: Any) -> Any:
+        """A single value means a list of one."""
+        return (value,) if isinstance(value, int | float | str) else value
 
     @field_validator("guidance")
     @classmethod
@@ -98,6 +129,15 @@ class TextToImageConfig(Table):
                     "give 1 for none"
                 )
         return scales
+
+    @field_validator("size_px", mode="before")
+    @classmethod
+    def _sides(cls, value: Any) -> Any:
+        sides = value if isinstance(value, list | tuple) else (value,)
+        for side in sides:
+            if isinstance(side, int) and not 8 <= side <= 8192:
+                raise ValueError(f"a side of {side} px; expected 8 to 8,192")
+        return value
 
     @field_validator("sigma")
     @classmethod
@@ -114,9 +154,13 @@ class TextToImageConfig(Table):
             raise ValueError("expected auto or a number of 1 or more")
         return size
 
-    @field_validator("model")
+    @field_validator("model", "vae")
     @classmethod
     def _absolute(cls, model: str) -> str:
-        """The absolute path of a folder: a worker may have another working directory."""
         folder = Path(model).expanduser()
-        return str(folder.absolute()) if folder.is_dir() else model
+        return str(folder.absolute()) if model and folder.is_dir() else model
+
+    @field_validator("lora")
+    @classmethod
+    def _absolute_files(cls, settings: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(map(_absolute_path, settings))

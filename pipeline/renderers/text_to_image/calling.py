@@ -1,0 +1,115 @@
+"""One call of a pipeline for the requests of one batch."""
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from manifests.ids import NUM_SEEDS
+from pipeline.renderers.text_to_image.architecture import Architecture
+from pipeline.renderers.text_to_image.config import TextToImageConfig
+from pipeline.renderers.text_to_image.loading import keep_random_state
+from pipeline.renderers.text_to_image.neighbourhood import mixed_noise
+from pipeline.renderers.text_to_image.pixels import output_type, to_pixels
+from pipeline.renderers.text_to_image.text_encoding import TextEncodings
+from pipeline.renderers.text_to_image.tokens import count_cut_tokens
+from pipeline.views import RenderedView, ViewRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class PipelineCall:
+    """What all calls of a renderer share."""
+
+    architecture: Architecture
+    config: TextToImageConfig
+    """With nothing left to be chosen but the batch size."""
+    size_px: tuple[int, int]
+    """Width and height."""
+    _encodings: TextEncodings = field(default_factory=TextEncodings)
+
+    def __call__(self, pipe: Any, batch: Sequence[ViewRequest]) -> list[RenderedView]:
+        """Views of requests of one `batch_key`.
+
+        Raises:
+            ModelError: The model does not do what its rows would say.
+        """
+        captions = [request.subject.text for request in batch]
+        scale = batch[0].variation["guidance_scale"]
+        assert isinstance(scale, float)
+        arguments = self._arguments(pipe, scale)
+        negatives = self._negatives(scale, batch)
+        if self.config.captions_per_batch == "many":
+            arguments["prompt"] = captions
+            if negatives is not None:
+                arguments["negative_prompt"] = negatives
+        else:
+            arguments |= {"prompt": captions[0], "num_images_per_prompt": len(batch)}
+            if negatives is not None:
+                arguments["negative_prompt"] = negatives[0]
+        # Set at each call, because other code of the process may have changed it, and floats
+        # depend on it.
+        if self.config.device == "cpu" and torch.get_num_threads() != self.config.threads:
+            torch.set_num_threads(self.config.threads)
+        generators = [torch.Generator().manual_seed(request.seed) for request in batch]
+        with ExitStack() as stack:
+            stack.enter_context(keep_random_state())
+            stack.enter_context(torch.inference_mode())
+            if self.config.captions_per_batch == "many":
+                stack.enter_context(self._encodings.of(pipe))
+            sigma = batch[0].variation.get("sigma")
+            if isinstance(sigma, float):
+                # Of the caption alone, so that its anchor is the same in every set.
+                anchors = [request.subject.group_id % NUM_SEEDS for request in batch]
+                stack.enter_context(mixed_noise(pipe, generators, anchors, sigma))
+            output = pipe(generator=generators, **arguments)
+        images = output.images if hasattr(output, "images") else output.image
+        width_px, height_px = self.size_px
+        name = self.architecture.model.name
+        views = to_pixels(images, width_px=width_px, height_px=height_px, name=name)
+        limit = self.config.max_sequence_length
+        cut = count_cut_tokens(pipe, self.architecture.call, captions, limit)
+        return [
+            RenderedView(pixels=pixels, is_finite=is_finite, values={"num_tokens_cut": num_cut})
+            for (pixels, is_finite), num_cut in zip(views, cut, strict=True)
+        ]
+
+    def forget(self) -> None:
+        """Give back the memory of encodings."""
+        self._encodings.clear()
+
+    def _arguments(self, pipe: Any, scale: float) -> dict[str, Any]:
+        """Arguments that are the same for every view of a guidance scale."""
+        width_px, height_px = self.size_px
+        optional = {
+            "max_sequence_length": self.config.max_sequence_length,
+            "clip_skip": self.config.clip_skip,
+        }
+        return {
+            **self.architecture.switched_off,
+            **{name: value for name, value in optional.items() if value is not None},
+            self.architecture.guidance.argument: scale,
+            "height": height_px,
+            "width": width_px,
+            "num_inference_steps": self.config.steps,
+            "output_type": output_type(pipe),
+        }
+
+    def _negatives(self, scale: float, batch: Sequence[ViewRequest]) -> list[str] | None:
+        """The negative prompt of each view; None where the call gets none.
+
+        Guided views only: without guidance a negative prompt steers nothing.
+        """
+        guidance = self.architecture.guidance
+        if not guidance.is_guided(scale):
+            return None
+        texts = [
+            str(request.subject.values["negative_prompt"] or self.config.negative_prompt)
+            for request in batch
+        ]
+        if any(texts):
+            return texts
+        if guidance.empty_negative is not None:
+            return [guidance.empty_negative] * len(batch)
+        return None
