@@ -3,7 +3,7 @@
 import os
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 
@@ -15,9 +15,16 @@ def processor() -> str:
     return platform.processor()
 
 
+def _named_version(name: str) -> str:
+    try:
+        return f"{name} {version(name)}"
+    except PackageNotFoundError:  # a machine with a GPU alone has no Ray
+        return ""
+
+
 def describe() -> str:
     """One line: date, processor, cores, load, versions."""
-    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "ray"))
+    versions = ", ".join(filter(None, map(_named_version, ("torch", "diffusers", "ray"))))
     return (
         f"{datetime.now(UTC):%Y-%m-%d}, {processor()}, {os.cpu_count()} cores, load "
         f"{os.getloadavg()[0]:.1f}, Python {platform.python_version()}, {versions}"

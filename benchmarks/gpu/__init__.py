@@ -1,0 +1,1 @@
+"""Rendering and training on a GPU, beside what a user would otherwise run."""
