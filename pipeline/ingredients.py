@@ -5,7 +5,7 @@ Nothing is written here. `resolve` opens what a recipe names, `probe` settles wh
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,7 +143,11 @@ def try_out(ingredients: Ingredients) -> Trial | None:
                 errors.append(str(exc))
                 continue
             start = time.perf_counter()
-            require_same_beside(renderer, request, view.pixels, requests[-1], identity.renderer)
+            # The subject whose text is longest beside it or shortest: texts may be padded.
+            other = max(
+                requests, key=lambda one: abs(len(one.subject.text) - len(request.subject.text))
+            )
+            require_same_beside(renderer, request, view.pixels, other, identity.renderer)
             view_s = (time.perf_counter() - start) / renderer.batch_size
             renderer.try_request(request)
             image = ingredients.view_pipeline.encoder.encode(view.pixels)
@@ -189,6 +193,18 @@ def require_same_beside(
         f"renderer {name}: the pixels of {request.key} change by {levels} of 255 levels with the "
         f"other views of a call; give {mend}"
     )
+
+
+def time_batches(ingredients: Ingredients) -> Iterator[tuple[int, float]]:
+    """Sizes of batches, each with the views per second of one batch on this machine.
+
+    Raises:
+        ConfigError: The size of a batch is no setting of this renderer.
+    """
+    # A draft will do: no batch size is chosen yet, and it decides no request.
+    draft = freeze(ingredients, is_draft=True)
+    request, *_ = requests_of(draft, ingredients.subjects[:1])
+    yield from ingredients.view_pipeline.renderer.time_batches(request)
 
 
 def freeze(ingredients: Ingredients, *, is_draft: bool = False) -> Identity:

@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 _CODE = """
 from pipeline.execution.ray_executor import LOOPBACK, OBJECT_STORE_BYTES
 import ray, sys
-ray.init(address="local", num_cpus=4, include_dashboard=False, log_to_driver=False,
+ray.init(address="local", num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False,
          object_store_memory=OBJECT_STORE_BYTES, _node_ip_address=LOOPBACK)
 print(ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
@@ -20,7 +20,8 @@ sys.stdin.read()
 
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[str]:
-    """Address of a cluster with room for three workers; tests join it as drivers."""
+    """Address of a cluster with room for three workers; tests join it as drivers. Its GPU is a
+    resource that Ray counts, and no device."""
     with subprocess.Popen(
         [sys.executable, "-c", _CODE],
         cwd=ROOT,

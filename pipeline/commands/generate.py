@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from pipeline.config import GenerateConfig
     from pipeline.generating import Generation
 
 _KEYS = {
@@ -117,6 +118,9 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
     metavar="PRICE",
     help="Say what the set will cost, by estimate, before it is made.",
 )
+@click.option(
+    "--time-batches", is_flag=True, help="Print the rate of each batch size, and make nothing."
+)
 @click.option("--retry-failed", is_flag=True, help="Try the shards again that were given up.")
 @click.option(
     "--seal-incomplete", is_flag=True, help="Seal although shards are missing; the seal names them."
@@ -130,6 +134,7 @@ def generate(
     seal_incomplete: bool,
     max_failed: float,
     price_per_gpu_hour: float | None,
+    time_batches: bool,
     **flags: Any,
 ) -> None:
     """Render views of captions into shards and manifests.
@@ -148,6 +153,9 @@ def generate(
 
     keys = {_KEYS[flag]: value for flag, value in flags.items()}
     config = load_config(recipe=recipe, overrides=overrides, flags=keys)
+    if time_batches:
+        _print_rates(config, out)
+        return
     # Nothing says what to render: the set itself does, so the captions may be gone by now.
     if recipe is None and not overrides and _says_nothing_of_a_set(keys):
         generation = rejoin(config.execution, out, retry_failed=retry_failed, trusted=trust)
@@ -190,6 +198,16 @@ def generate(
             err=True,
         )
         raise SystemExit(3)
+
+
+def _print_rates(config: "GenerateConfig", out: str) -> None:
+    """Rates of batch sizes, for a user who gives one."""
+    from manifests.storage import open_store
+    from pipeline.ingredients import resolve, time_batches
+
+    ingredients = resolve(config, open_store(out), origin="recipe")
+    for size, rate in time_batches(ingredients):
+        click.echo(f"batch size {size}: {rate:,.2f} views/s")
 
 
 def _plan_line(generation: "Generation", price: float | None) -> str:

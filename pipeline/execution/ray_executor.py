@@ -121,6 +121,9 @@ class RayConfig(Table):
     workers: int | None = Field(default=None, ge=1)
     """Number of workers. If not given, one for each GPU, or on the CPU one for each
     `renderer.threads` cores."""
+    workers_per_gpu: int = Field(default=1, ge=1, le=64)
+    """More than one lets small models share a GPU; give `renderer.batch_size` a number with it,
+    because `auto` counts on the whole memory."""
     ray_address: str = "local"
     """`local` starts a cluster on this machine that ends with the job; `auto` and HOST:PORT join
     a running one."""
@@ -133,13 +136,15 @@ class RayExecutor:
 
     def __init__(self, config: RayConfig) -> None:
         self._workers = config.workers
+        self._per_gpu = config.workers_per_gpu
         self._address = config.ray_address
 
     def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
         """Make the shards on the cluster; a local one lives as long as the job."""
         self._connect()
         try:
-            yield from _Driver(self._num_workers(job, len(shards)), job).run(WorkQueue(shards))
+            num_workers = self._num_workers(job, len(shards))
+            yield from _Driver(num_workers, job, self._per_gpu).run(WorkQueue(shards))
         finally:
             ray.shutdown()
 
@@ -165,8 +170,9 @@ class RayExecutor:
 
     def _num_workers(self, job: Job, num_shards: int) -> int:
         resource = "GPU" if job.resources.device_type == "cuda" else "CPU"
-        units_per_worker = 1 if resource == "GPU" else job.resources.threads
-        available = int(ray.cluster_resources().get(resource, 0)) // units_per_worker
+        units = int(ray.cluster_resources().get(resource, 0))
+        on_gpu = resource == "GPU"
+        available = units * self._per_gpu if on_gpu else units // job.resources.threads
         # A number that the user gives is taken as it is: nodes may join the cluster later.
         if self._workers is None and not available:
             raise ExecutorError(
@@ -178,12 +184,16 @@ class RayExecutor:
 class _Driver:
     """The loop that keeps every seat busy."""
 
-    def __init__(self, num_workers: int, job: Job) -> None:
+    def __init__(self, num_workers: int, job: Job, workers_per_gpu: int = 1) -> None:
         self._num_workers = num_workers
         # Ray must not restart an actor or repeat a call: the queue would not know of it.
-        options = {"num_cpus": job.resources.threads, "max_restarts": 0, "max_task_retries": 0}
+        options: dict[str, Any] = {
+            "num_cpus": job.resources.threads,
+            "max_restarts": 0,
+            "max_task_retries": 0,
+        }
         if job.resources.device_type == "cuda":
-            options["num_gpus"] = 1
+            options["num_gpus"] = 1 / workers_per_gpu
         self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT, **options)(_Actor)
         self._job = ray.put(job)  # once, and not again for each actor
         self._seats: list[_Seat] = []

@@ -22,7 +22,7 @@ Laws 2, 3 and 6 are not asked of a renderer with `is_reproducible = False`.
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 from manifests.columns import DeclaredColumn, Value, of_scope, require_columns, require_values
@@ -91,6 +91,14 @@ class Renderer(ABC):
             requests: All views of the first shard, so that it can be seen how many go together.
         """
         return self
+
+    def time_batches(self, request: ViewRequest) -> Iterator[tuple[int, float]]:
+        """Sizes of batches from small to large, each with the views per second of one batch.
+
+        Raises:
+            ConfigError: The size of a batch is no setting of this renderer.
+        """
+        raise ConfigError(f"renderer {type(self).__name__}: has no batch size to choose")
 
     def try_request(self, request: ViewRequest) -> None:
         """Try what only pixels can show, before a set is begun, with a request that is all right.

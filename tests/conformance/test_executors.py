@@ -161,6 +161,27 @@ def test_last_try_is_not_starved_by_workers_that_wait_for_a_core(
     assert failure.shard == 1
 
 
+def test_workers_share_a_gpu_if_they_are_told_to(cluster: str, tmp_path: Path) -> None:
+    from pipeline.execution import ray_executor
+
+    ray = {"executor": "ray", "ray_address": cluster, "workers_per_gpu": 3}
+    generation = begin_set(tmp_path, ray)
+    on_gpu = Resources(device_type="cuda")
+    generation = replace(generation, job=replace(generation.job, resources=on_gpu))
+    num_workers = []
+    seat = ray_executor._Driver._seat
+
+    def count(driver: Any) -> Any:
+        num_workers.append(driver._num_workers)
+        return seat(driver)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ray_executor._Driver, "_seat", count)
+        assert outcomes(generation) == ([0, 1, 2, 3, 4], [])
+    # One GPU, three workers at once: with a whole GPU each, two of them would wait for ever.
+    assert num_workers == [3, 3, 3]
+
+
 def test_shards_that_kill_every_worker_are_not_taken_for_workers_that_cannot_start(
     cluster: str, tmp_path: Path
 ) -> None:

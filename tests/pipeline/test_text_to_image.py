@@ -1,6 +1,7 @@
 """Views are those of the stock call of diffusers; settings that it would ignore are refused."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -295,3 +296,19 @@ def test_a_fast_view_does_not_depend_on_its_neighbours(tiny_models: dict[str, Pa
     together = fast.render(wanted)
     for request, view in zip(wanted, together, strict=True):
         np.testing.assert_array_equal(fast.render([request])[0].pixels, view.pixels)
+
+
+def test_batch_sizes_are_timed_and_nothing_is_made(
+    sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from click.testing import CliRunner
+
+    from pipeline.commands.generate import generate
+    from tests.running import write_captions
+
+    monkeypatch.setattr(text_to_image, "BATCHES_TIMED", 2)
+    captions = write_captions(tmp_path, ["a fox"])
+    arguments = ["--prompts", captions, "--model", sd, "--steps", 1, "--out", tmp_path / "set"]
+    done = CliRunner().invoke(generate, [*map(str, arguments), "--time-batches"])
+    assert re.fullmatch(r"batch size 1: .* views/s\nbatch size 2: .* views/s\n", done.stdout)
+    assert not (tmp_path / "set").exists()

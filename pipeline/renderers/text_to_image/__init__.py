@@ -7,8 +7,9 @@ on any device. A safety checker is never run: it would replace pictures silently
 """
 
 import logging
+import time
 from collections import Counter
-from collections.abc import Collection, Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -20,7 +21,7 @@ from manifests.columns import DeclaredColumn, Value
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import one_line
 from manifests.rows import SubjectRow
-from pipeline.batching import render_in_batches
+from pipeline.batching import fill_up, render_in_batches
 from pipeline.embedded import vocabulary
 from pipeline.errors import ModelError, RenderError, RenderMemoryError
 from pipeline.models import find_model
@@ -36,6 +37,9 @@ from pipeline.renderers.text_to_image.overrides import open_loras, vae_files
 from pipeline.views import Provenance, RenderedView, Resources, ViewRequest
 
 log = logging.getLogger(__name__)
+
+BATCHES_TIMED = 9
+"""Sizes of batches that are timed: 1, 2, 4, up to 256."""
 
 
 class TextToImage(Renderer):
@@ -163,6 +167,11 @@ class TextToImage(Renderer):
             "safety_checker": "not run",
             "call": {**self._architecture.switched_off, **given},
             **({"noise": "mixed"} if config.sigma else {}),
+            **(
+                {"guidance_interval": list(config.guidance_interval)}
+                if config.guidance_interval != (0.0, 1.0)
+                else {}
+            ),
             **({"lora": [[one.sha256, one.weight] for one in self._loras]} if self._loras else {}),
             **({"vae": dict(self._vae_files)} if self._vae_files else {}),
             # On a GPU the threads of the CPU compute no float of a picture.
@@ -224,6 +233,17 @@ class TextToImage(Renderer):
         if "_pipe" in self.__dict__:  # which is loaded, and serves this one as well
             settled.__dict__["_pipe"] = self._pipe
         return settled
+
+    def time_batches(self, request: ViewRequest) -> Iterator[tuple[int, float]]:
+        """Powers of 2 until memory ends."""
+        for size in (1 << power for power in range(BATCHES_TIMED)):
+            try:
+                self._render_batch(fill_up([request], size))  # also pays for what is prepared once
+                start = time.perf_counter()
+                self._render_batch(fill_up([request], size))
+            except RenderMemoryError:
+                return
+            yield size, size / (time.perf_counter() - start)
 
     def try_request(self, request: ViewRequest) -> None:
         """For a class whose guidance is not known: does the scale change pixels?"""

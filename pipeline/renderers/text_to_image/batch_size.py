@@ -1,7 +1,7 @@
 """How many views are computed at once: chosen by arithmetic, so that one command makes one set.
 
 Nothing is timed: two runs of a command would choose two sizes, and the size is part of a set's
-identity (docs/adr/0004). `synth generate --time-batches` times sizes and prints them.
+identity (docs/adr/0004). `synth generate --time-batches` times sizes and prints their rates.
 """
 
 from collections.abc import Sequence

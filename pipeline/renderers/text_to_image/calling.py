@@ -10,6 +10,7 @@ import torch
 from manifests.ids import NUM_SEEDS
 from pipeline.renderers.text_to_image.architecture import Architecture
 from pipeline.renderers.text_to_image.config import TextToImageConfig
+from pipeline.renderers.text_to_image.guidance_interval import guided_within
 from pipeline.renderers.text_to_image.loading import keep_random_state
 from pipeline.renderers.text_to_image.neighbourhood import mixed_noise
 from pipeline.renderers.text_to_image.pixels import output_type, to_pixels
@@ -58,6 +59,10 @@ class PipelineCall:
             stack.enter_context(torch.inference_mode())
             if self.config.captions_per_batch == "many":
                 stack.enter_context(self._encodings.of(pipe))
+            is_guided = self.architecture.guidance.is_guided(scale)
+            if is_guided and self.config.guidance_interval != (0.0, 1.0):
+                interval = self.config.guidance_interval
+                stack.enter_context(guided_within(pipe, interval, len(batch)))
             sigma = batch[0].variation.get("sigma")
             if isinstance(sigma, float):
                 # Of the caption alone, so that its anchor is the same in every set.

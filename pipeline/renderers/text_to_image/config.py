@@ -71,6 +71,9 @@ class TextToImageConfig(Table):
     guidance: tuple[float, ...] = ()
     """Scales that are dealt over the views of each caption in turn; each is 0, or 1 and above. None
     given: 2 where guidance is classifier-free, else the pipeline's own."""
+    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Shares of the steps after which guidance begins and ends; without guidance a step costs
+    half."""
     sigma: tuple[float, ...] = ()
     """Views around one latent of each caption: shares of a view's own noise, from 0 to 1, dealt
     with the guidance scales; empty for views with noise of their own."""
@@ -138,6 +141,14 @@ class TextToImageConfig(Table):
             if isinstance(side, int) and not 8 <= side <= 8192:
                 raise ValueError(f"a side of {side} px; expected 8 to 8,192")
         return value
+
+    @field_validator("guidance_interval")
+    @classmethod
+    def _ordered(cls, interval: tuple[float, float]) -> tuple[float, float]:
+        start, stop = interval
+        if not 0 <= start < stop <= 1:
+            raise ValueError(f"{start:g} to {stop:g}; expected 0 to 1, the first below the second")
+        return interval
 
     @field_validator("sigma")
     @classmethod
