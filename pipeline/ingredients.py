@@ -27,6 +27,7 @@ from pipeline.encoding import ImageEncoder
 from pipeline.errors import ModelError, ShardError
 from pipeline.job import ViewPipeline, open_audits
 from pipeline.renderers import Renderer, renderer_class, require_declarations, require_probed
+from pipeline.rendering import render_checked
 from prompts.merging import merge_subjects
 from prompts.sources import prompt_source_class
 
@@ -138,7 +139,7 @@ def try_out(ingredients: Ingredients) -> Trial | None:
     try:
         for request in requests:
             try:
-                (view,) = renderer.render([request])
+                (view,) = render_checked(renderer, [request], identity.renderer)
             except ShardError as exc:
                 errors.append(str(exc))
                 continue
@@ -181,7 +182,7 @@ def require_same_beside(
             neighbour = replace(neighbour, subject=request.subject)
         batch.append(neighbour)
     try:
-        view = renderer.render(batch)[0]
+        view = render_checked(renderer, batch, name)[0]
     except ShardError:
         return  # the other subject cannot be rendered: its own row will say so
     if not renderer.is_reproducible or np.array_equal(view.pixels, alone):

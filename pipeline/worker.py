@@ -12,18 +12,17 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from manifests.canonical import sha256_hex
 from manifests.columns import Value, of_scope, require_values
 from manifests.commit import Expected, commit_shard
 from manifests.errors import ContractError, IdentityError
 from manifests.foundation.differences import differing_keys
-from manifests.foundation.errors import PluginError, SynthError
+from manifests.foundation.errors import PluginError
 from manifests.foundation.messages import one_line
 from manifests.manifest import Manifest
 from manifests.rows import ViewRow
@@ -34,6 +33,7 @@ from manifests.tars import View, write_tar
 from pipeline.batching import batches
 from pipeline.errors import RendererError, RenderError
 from pipeline.job import Job, ViewPipeline
+from pipeline.rendering import render_checked
 from pipeline.retrying import Attempt
 from pipeline.views import RenderedView, ViewRequest
 
@@ -188,57 +188,17 @@ class ShardWorker:
     ) -> Sequence[RenderedView | None]:
         """Views of one batch; with `isolate`, None for each request that fails by itself."""
         try:
-            return self._call_renderer(batch)
+            return render_checked(self._renderer, batch, self._identity.renderer)
         except RenderError:
             if not isolate:
                 raise
         rendered: list[RenderedView | None] = []
         for request in batch:
             try:
-                rendered += self._call_renderer([request])
+                rendered += render_checked(self._renderer, [request], self._identity.renderer)
             except RenderError:
                 rendered.append(None)
         return rendered
-
-    def _call_renderer(self, batch: Sequence[ViewRequest]) -> Sequence[RenderedView]:
-        """Render, and check what comes back: the renderer may be somebody else's code.
-
-        Raises:
-            RendererError: The renderer raised an error that is not ours, or gave the wrong number,
-                size or type of views.
-        """
-        shape = (self._identity.render_height_px, self._identity.render_width_px, 3)
-        name = self._identity.renderer
-        try:
-            rendered = list(self._renderer.render(batch))
-        except SynthError:
-            raise
-        except Exception as exc:
-            # Not an error that a renderer may raise, so a fault of its code: to try the shard again
-            # would hide it.
-            raise RendererError(
-                f"renderer {name}, {batch[0].key}: {type(exc).__name__}: {one_line(exc)}; this is "
-                "a fault of the renderer, `synth --debug` shows where"
-            ) from exc
-        if len(rendered) != len(batch):
-            raise RendererError(
-                f"renderer {name}: {len(rendered)} views for {len(batch)} requests, expected one "
-                "for each; this is a fault of the renderer"
-            )
-        for request, view in zip(batch, rendered, strict=True):
-            if not isinstance(view, RenderedView) or not isinstance(view.pixels, np.ndarray):
-                raise RendererError(
-                    f"renderer {name}, {request.key}: gives a {type(view).__name__}, expected a "
-                    "RenderedView with a NumPy array; this is a fault of the renderer"
-                )
-            if view.pixels.shape != shape or view.pixels.dtype != "uint8":
-                raise RendererError(
-                    f"renderer {name}, {request.key}: pixels are {view.pixels.dtype} "
-                    f"{list(view.pixels.shape)}, its provenance says uint8 {list(shape)}; this is "
-                    "a fault of the renderer"
-                )
-        # Audits look at the pixels that are stored, and must not be able to change them.
-        return [replace(view, pixels=_read_only(view.pixels)) for view in rendered]
 
     def _encode(
         self, batch: Sequence[ViewRequest], rendered: Sequence[RenderedView | None]
@@ -312,9 +272,3 @@ class ShardWorker:
             return require_values(view.values, columns, what=request.key)
         except ContractError as exc:
             raise RendererError(f"renderer {self._identity.renderer}: {exc}") from exc
-
-
-def _read_only(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    view = pixels.view()
-    view.flags.writeable = False
-    return view

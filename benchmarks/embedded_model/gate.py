@@ -1,6 +1,6 @@
 """Judge the embedded model: whether it draws what captions say, and how varied.
 
-    python -m benchmarks.embedded_model.gate MODEL JUDGES [--captions N] [--steps N] [--dtype D]
+    python -m benchmarks.embedded_model.gate MODEL JUDGES [--captions N] [--set steps=4] [...]
 
 JUDGES holds a folder `judge-SEED` for each seed, as `benchmarks.embedded_model.judge` leaves them.
 Captions name a concept and a ground that were never trained on together. Each seed has a judge, an
@@ -9,8 +9,9 @@ order of concepts and noise of its own; half of the range over the seeds stands 
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from benchmarks import machine
 from benchmarks.embedded_model.judge import Judge, train_judge
 from benchmarks.embedded_model.train_decoder import to_tensor
+from manifests.foundation.settings import check, read_settings
 from pipeline.embedded.captions import Description
 from pipeline.embedded.scenes import held_out_ground
 from pipeline.embedded.sprites import concepts
@@ -33,7 +35,7 @@ BATCH = 50
 
 
 def render(
-    model: str, captions: Sequence[str], *, scale: float, steps: int, dtype: str, seed: int
+    model: str, captions: Sequence[str], *, scale: float, seed: int, options: Mapping[str, Any]
 ) -> NDArray[np.uint8]:
     """Views of all captions at one guidance scale, uint8 [captions, views, 32, 32, 3]."""
     requests = requests_for(
@@ -43,8 +45,8 @@ def render(
         views_per_subject=VIEWS,
         seed=seed,
     )
-    values = {"model": model, "steps": steps, "dtype": dtype, "batch_size": BATCH, "threads": 1}
-    config = TextToImageConfig.model_validate(values)
+    values = {"model": model, "batch_size": BATCH, "threads": 1, **options}
+    config = check(TextToImageConfig, values, origin="--set")
     pixels = [view.pixels for view in TextToImage(config).render(requests)]
     return np.stack(pixels).reshape(len(captions), VIEWS, *pixels[0].shape)
 
@@ -68,12 +70,22 @@ def score(
     return [*(100 * float(share) for share in shares), float(distance.mean())]
 
 
+def test_captions(count: int, seed: int) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
+    """Captions of concepts on grounds that they were never trained on, with both as numbers."""
+    concept = np.random.default_rng([300, seed]).permutation(len(concepts()))[:count]
+    ground = held_out_ground(concept)
+    said = [
+        Description(concept=int(c), name=concepts()[c].name, ground=int(g)).caption()
+        for c, g in zip(concept, ground, strict=True)
+    ]
+    return said, concept, ground
+
+
 @click.command(help=__doc__)
 @click.argument("model")
 @click.argument("judges", type=click.Path(path_type=Path))
 @click.option("--captions", default=249, show_default=True, help="A seed, each of 4 views.")
-@click.option("--steps", default=5, show_default=True)
-@click.option("--dtype", type=click.Choice(["float32", "bfloat16"]), default="float32")
+@click.option("--set", "overrides", multiple=True, help="Keys of the renderer, such as steps=4.")
 @click.option("--scales", default="1,2,3,4,6,8", show_default=True)
 @click.option("--seeds", default=3, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), help="JSON file of the figures.")
@@ -81,13 +93,14 @@ def main(
     model: str,
     judges: Path,
     captions: int,
-    steps: int,
-    dtype: str,
+    overrides: tuple[str, ...],
     scales: str,
     seeds: int,
     out: Path | None,
 ) -> None:
     torch.set_num_threads(1)
+    given = read_settings(recipe=None, overrides=overrides, flags={})
+    options = {"steps": 5, "dtype": "float32"} | given
     described = machine.describe()
     print(described)
     figures: dict[str, list[list[float]]] = {}
@@ -97,13 +110,8 @@ def main(
     for scale in map(float, scales.split(",")):
         rows, started = [], time.process_time()
         for seed, judge in enumerate(trained):
-            concept = np.random.default_rng([300, seed]).permutation(len(concepts()))[:captions]
-            ground = held_out_ground(concept)
-            said = [
-                Description(concept=int(c), name=concepts()[c].name, ground=int(g)).caption()
-                for c, g in zip(concept, ground, strict=True)
-            ]
-            views = render(model, said, scale=scale, steps=steps, dtype=dtype, seed=seed)
+            said, concept, ground = test_captions(captions, seed)
+            views = render(model, said, scale=scale, seed=seed, options=options)
             rows.append(score(judge, views, concept, ground))
         speed = seeds * captions * VIEWS / (time.process_time() - started)
         mean, spread = np.mean(rows, axis=0), np.ptp(rows, axis=0)
@@ -111,7 +119,7 @@ def main(
         print(f"| {scale:g} | {' | '.join(cells)} | {speed:.0f} |", flush=True)
         figures[f"{scale:g}"] = rows
         if out is not None:
-            setting = {"model": find_model(model).revision, "steps": steps, "dtype": dtype}
+            setting = {"model": find_model(model).revision, **options}
             document = {"machine": described, **setting, "captions": captions}
             document |= {"views": VIEWS, "guidance": figures}
             out.write_text(f"{json.dumps(document, indent=1)}\n")

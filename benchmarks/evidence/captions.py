@@ -87,7 +87,7 @@ ARMS = (
     ),
     *(
         arm(
-            "1,494 images",
+            "1494 images",
             f"{count} captions x {1494 // count}",
             views=views(count, count=1494 // count),
             train=batch(min(1494 // count, 6)),

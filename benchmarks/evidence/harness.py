@@ -226,6 +226,8 @@ def command(
     def main(work: Path, seeds: str, tables: str) -> None:
         torch.set_num_threads(1)
         numbers = [int(text) for text in seeds.split(",")]
+        if unknown := {*tables.split(",")} - {arm.table for arm in arms}:
+            raise click.BadParameter(f"no table {', '.join(sorted(unknown))}")
         chosen = [arm for arm in arms if arm.table in tables.split(",")]
         benchmark = Benchmark(work, protocols)
         prepare(benchmark)
