@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
+from manifests.shard_set import ShardSet
 from synth import main
 from tests.sets import begin, commit, make_set
 
@@ -133,3 +134,19 @@ def test_a_url_or_a_folder_is_no_output_file(
         assert words in result.output
         assert "Traceback" not in result.output
     assert os.listdir(folder.parent) == ["set"]
+
+
+def test_pictures_may_be_wider_than_high(tmp_path: Path) -> None:
+    """From the flag to the stored bytes, which `verify` compares with their rows."""
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a penguin\n")
+    options = ["--prompts", captions, "--out", tmp_path / "set", "--executor", "inline"]
+    options += ["--size", "96x64", "--store-size", 32, "--steps", 1, "--views-per-subject", 2]
+    assert run("generate", *options).exit_code == 0
+    assert run("verify", tmp_path / "set").exit_code == 0
+    row = ShardSet.open(str(tmp_path / "set")).manifest(0).rows[0]
+    assert (row.render_width_px, row.render_height_px) == (96, 64)
+    assert (row.width_px, row.height_px) == (48, 32)
+    wrong = run("generate", *options, "--size", "96x64x32")
+    assert wrong.exit_code == 2
+    assert "width x height such as 640x448" in wrong.output

@@ -103,7 +103,8 @@ def _speed_up(pipeline: Any, device: str) -> None:
     """
     networks = [getattr(pipeline, name, None) for name in ("unet", "transformer", "vae")]
     for network in networks:
-        if network is not None:
+        # Networks for videos have weights of five axes, which have another format of this kind.
+        if network is not None and not any(weight.ndim == 5 for weight in network.parameters()):
             network.to(memory_format=torch.channels_last)
     if device != "cuda":
         return
@@ -111,9 +112,8 @@ def _speed_up(pipeline: Any, device: str) -> None:
         if network is not None:
             # In place, so that the pipeline's own checks of its parts still see the class.
             network.compile(dynamic=False)
-    decode = getattr(pipeline.vae, "decode", None)
-    if decode is not None:
-        pipeline.vae.decode = torch.compile(decode, dynamic=False)
+    if networks[2] is not None:
+        networks[2].decode = torch.compile(networks[2].decode, dynamic=False)
 
 
 @contextmanager
