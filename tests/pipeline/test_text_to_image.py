@@ -16,7 +16,7 @@ from manifests.foundation.errors import ConfigError
 from pipeline.errors import ModelError, RenderMemoryError
 from pipeline.renderers import text_to_image
 from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
-from pipeline.renderers.text_to_image.batch_size import choose_batch_size
+from pipeline.renderers.text_to_image.batch_size import choose_batch_size, largest_batch
 from pipeline.renderers.text_to_image.calling import PipelineCall
 from pipeline.views import RenderedView
 from tests.tiny_models import CLIP_TOKENS, FAMILIES, SIZE_PX
@@ -188,8 +188,37 @@ def test_a_batch_size_is_chosen_by_arithmetic(counts: list[int], limit: int, siz
 def test_a_gpu_that_is_not_here_cannot_choose_a_batch_size() -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
-    with pytest.raises(ConfigError, match="this machine has none; give --batch-size a number"):
+    with pytest.raises(ConfigError, match=r"this machine has none; give renderer\.gpu_memory_gib"):
         renderer("embedded", batch_size="auto", device="cuda").probe(requests())
+
+
+@pytest.mark.parametrize(
+    ("memory_gib", "size_px", "weights", "limit"),
+    [
+        # Stable Diffusion 1.5 and SDXL in 16 bits, on cards of 24 and 141 GiB; FLUX on both.
+        (24, 512, 2, 16),
+        (141, 512, 2, 64),
+        (24, 1024, 7, 2),
+        (141, 1024, 7, 16),
+        (24, 1024, 34, None),
+        (141, 1024, 34, 16),
+    ],
+)
+def test_the_memory_of_the_workers_limits_the_batch(
+    memory_gib: float, size_px: int, weights: int, limit: int | None
+) -> None:
+    largest = largest_batch(
+        device="cuda", pixels=size_px**2, weight_bytes=weights << 30, memory_gib=memory_gib
+    )
+    assert largest == limit
+
+
+def test_a_driver_without_a_gpu_chooses_for_workers_that_have_one(sd: Path) -> None:
+    options = {"batch_size": "auto", "device": "cuda", "size_px": 1024}
+    small = renderer(sd, gpu_memory_gib=12.0, **options).probe(requests(views_per_subject=64))
+    assert small.batch_size == 2
+    with pytest.raises(ModelError, match="no view fits into the memory of the GPU"):
+        renderer(sd, gpu_memory_gib=4.0, **options).probe(requests())
 
 
 def test_a_model_is_loaded_once_to_begin_a_set_with_an_auto_batch(

@@ -220,6 +220,7 @@ class TextToImage(Renderer):
             device=self.config.device,
             pixels=self.size_px[0] * self.size_px[1],
             weight_bytes=self.model.weight_bytes(self.config.dtype),
+            memory_gib=self.config.gpu_memory_gib,
         )
         if limit is None:
             raise ModelError(

@@ -20,13 +20,16 @@ CALL_COST_VIEWS = 1.0
 Stable Diffusion 1.5 in batches of 1, 4 and 16 (diffusers, docs, optimization/torch2.0.md)."""
 
 
-def largest_batch(*, device: str, pixels: int, weight_bytes: int) -> int | None:
+def largest_batch(
+    *, device: str, pixels: int, weight_bytes: int, memory_gib: float | None = None
+) -> int | None:
     """The largest batch that memory allows by estimate, a power of 2; None if not even one view.
 
     Args:
         device: `cpu` or `cuda`.
         pixels: Of a rendered view.
         weight_bytes: Of the model on the device.
+        memory_gib: Of a GPU; that of this machine if not given.
 
     Raises:
         ConfigError: The device is a GPU and this machine has none.
@@ -34,18 +37,24 @@ def largest_batch(*, device: str, pixels: int, weight_bytes: int) -> int | None:
     if device == "cpu":
         # A core is busy with one view already; small pictures gain by fewer calls.
         return max(1, min(LARGEST_BATCH, (512 * 512) // pixels))
+    if memory_gib is None:
+        memory_gib = _memory_gib()
+    free = USABLE_SHARE * memory_gib * 2**30 - weight_bytes
+    views = int(free // (pixels * VIEW_BYTES_PER_PIXEL))
+    if views < 1:
+        return None
+    return min(LARGEST_BATCH, 1 << (views.bit_length() - 1))
+
+
+def _memory_gib() -> float:
     import torch  # only here, because all else is arithmetic
 
     if not torch.cuda.is_available():
         raise ConfigError(
             "batch size auto: it is chosen by the memory of a GPU, and this machine has none; give "
-            "--batch-size a number that fits the GPUs of the workers"
+            "renderer.gpu_memory_gib of the workers, or --batch-size a number"
         )
-    free = USABLE_SHARE * torch.cuda.get_device_properties(0).total_memory - weight_bytes
-    views = int(free // (pixels * VIEW_BYTES_PER_PIXEL))
-    if views < 1:
-        return None
-    return min(LARGEST_BATCH, 1 << (views.bit_length() - 1))
+    return float(torch.cuda.get_device_properties(0).total_memory / 2**30)
 
 
 def choose_batch_size(counts: Sequence[int], limit: int) -> int:

@@ -103,6 +103,9 @@ class TextToImageConfig(Table):
     batch_size: int | Literal["auto"] = "auto"
     """Views computed at once. Floats change with it, so it is part of the set's identity
     (docs/adr/0004)."""
+    gpu_memory_gib: float | None = Field(default=None, gt=0, le=4096)
+    """Memory of the workers' GPUs, for a batch size of `auto`; that of this machine's GPU if not
+    given."""
     speed: Literal["exact", "fast"] = "exact"
     """`exact` is the stock pipeline to the bit. `fast` has its networks in the memory format that
     convolutions like best and, on a GPU, compiles them: its floats differ in their last bits."""
