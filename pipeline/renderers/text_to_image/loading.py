@@ -98,8 +98,9 @@ def load_pipeline(
 def _speed_up(pipeline: Any, device: str) -> None:
     """Convolutions without a change of memory format between them; on a GPU, compiled networks.
 
-    On one CPU core the format alone makes the embedded model 1.16 times as fast, and compiling adds
-    nothing to that (`python -m benchmarks.generate_speed`).
+    On one CPU core the format makes the embedded model 1.09 times as fast
+    (`python -m benchmarks.embedded_model.options`). Compiling waits for a GPU: there it takes the
+    place of many small kernels.
     """
     networks = [getattr(pipeline, name, None) for name in ("unet", "transformer", "vae")]
     for network in networks:
