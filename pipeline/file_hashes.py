@@ -1,13 +1,14 @@
 """SHA-256 of large files, remembered by the machine: weights of 34 GB take a core 20 seconds.
 
 Every worker of a machine checks the model that it was given. The first one hashes it; the others
-wait for that, and read what it found. A file counts as the same one while its path, inode, size and
-time of change are the same.
+wait for that, and read what it noted. A file counts as the same one while the machine, its path,
+device, inode, size and times of change are the same.
 """
 
 import fcntl
 import os
 import re
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,7 +24,9 @@ def hash_of(path: Path) -> str:
     stat = path.stat()
     if stat.st_size < MIN_BYTES:
         return hash_file(path)
-    known_by = [str(path.resolve()), stat.st_ino, stat.st_size, stat.st_mtime_ns]
+    times = [stat.st_mtime_ns, stat.st_ctime_ns]
+    place = [socket.gethostname(), str(path.resolve()), stat.st_dev, stat.st_ino]
+    known_by = [*place, stat.st_size, *times]
     try:
         folder = _folder()
         folder.mkdir(parents=True, exist_ok=True)
@@ -33,7 +36,7 @@ def hash_of(path: Path) -> str:
                 text = hash_file(path)
                 note.write_text(text)
             return text
-    except OSError:  # no home, a full or read-only disk: it is only a cache
+    except (OSError, RuntimeError):  # no home, a full or read-only disk: it is only a cache
         return hash_file(path)
 
 

@@ -4,6 +4,7 @@ Nothing is written here. `resolve` opens what a recipe names, `probe` settles wh
 `try_out` renders a view, and `freeze` says what decides the pixels.
 """
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,6 +31,8 @@ from pipeline.renderers import Renderer, renderer_class, require_declarations, r
 from pipeline.rendering import render_checked
 from prompts.merging import merge_subjects
 from prompts.sources import prompt_source_class
+
+log = logging.getLogger(__name__)
 
 NUM_TRIED = 4
 """Subjects that are tried before a set is begun, until a view of one can be rendered."""
@@ -129,7 +132,8 @@ def try_out(ingredients: Ingredients) -> Trial | None:
         import torch  # only here: a renderer of somebody else may do without
 
         if not torch.cuda.is_available():
-            return None  # the workers have the GPUs
+            log.warning("no view is tried: the workers have the GPUs, and this machine has none")
+            return None
     identity = freeze(ingredients)
     num_subjects = len(ingredients.subjects)
     chosen = sorted({index * (num_subjects - 1) // (NUM_TRIED - 1) for index in range(NUM_TRIED)})

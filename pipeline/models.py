@@ -3,7 +3,8 @@
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from importlib.util import find_spec
@@ -71,12 +72,11 @@ class ModelFiles:
     def weight_bytes(self, dtype: str) -> int:
         """Bytes of all weights in a dtype such as `bfloat16`."""
         import torch  # only here: most of what is asked of a model needs no torch
-        from safetensors import safe_open
 
         num_numbers = 0
         for path in self.files:
             if path.endswith(WEIGHT_SUFFIX):
-                with safe_open(self.folder / path, "pt") as tensors:
+                with _opened(self.folder / path) as tensors:
                     num_numbers += sum(
                         math.prod(tensors.get_slice(name).get_shape())
                         for name in tensors.keys()  # noqa: SIM118
@@ -226,6 +226,17 @@ def _is_trusted(library: str) -> bool:
         return True
     # Parts that diffusers itself defines beside one of its pipelines, such as Kolors' text encoder.
     return library.isidentifier() and find_spec(f"diffusers.pipelines.{library}") is not None
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "pt") as tensors:
+            yield tensors
+    except (SafetensorError, OSError) as exc:
+        raise ModelError(f"{path}: cannot be read ({one_line(exc)}); copy the model again") from exc
 
 
 def read_json(path: Path) -> dict[str, Any]:

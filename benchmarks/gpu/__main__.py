@@ -24,6 +24,7 @@ from benchmarks import machine
 from benchmarks.gpu import rendering, training
 from benchmarks.gpu.architectures import SHAPES, write, write_tiny
 from benchmarks.loader_speed import make_set
+from manifests.foundation.errors import SynthError
 
 EXPECTED_S = {"sd15": 200, "sdxl": 150, "flux": 200, "training": 40}
 """How long a shape may take, by estimate: one that might not fit into what is left is skipped."""
@@ -52,8 +53,8 @@ def main(out: Path, shapes: str, seconds: float, tiny: bool) -> None:
         else:
             try:
                 results[name] = _measure(name, device, limit, tiny)
-            except torch.OutOfMemoryError as exc:
-                results[name] = f"out of memory: {exc!s:.200}"
+            except (torch.OutOfMemoryError, SynthError) as exc:
+                results[name] = f"failed: {exc!s:.200}"
         # After every shape, so that a run that is cut off has left something.
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(results, indent=1) + "\n")

@@ -154,7 +154,7 @@ def generate(
     keys = {_KEYS[flag]: value for flag, value in flags.items()}
     config = load_config(recipe=recipe, overrides=overrides, flags=keys)
     if time_batches:
-        _print_rates(config, out)
+        _print_rates(config, out, str(recipe or "recipe"))
         return
     # Nothing says what to render: the set itself does, so the captions may be gone by now.
     if recipe is None and not overrides and _says_nothing_of_a_set(keys):
@@ -200,12 +200,12 @@ def generate(
         raise SystemExit(3)
 
 
-def _print_rates(config: "GenerateConfig", out: str) -> None:
+def _print_rates(config: "GenerateConfig", out: str, origin: str) -> None:
     """Rates of batch sizes, for a user who gives one."""
     from manifests.storage import open_store
     from pipeline.ingredients import resolve, time_batches
 
-    ingredients = resolve(config, open_store(out), origin="recipe")
+    ingredients = resolve(config, open_store(out), origin=origin)
     for size, rate in time_batches(ingredients):
         click.echo(f"batch size {size}: {rate:,.2f} views/s")
 
@@ -222,9 +222,9 @@ def _plan_line(generation: "Generation", price: float | None) -> str:
     on_gpu = generation.job.resources.device_type == "cuda"
     work = duration(views * trial.view_s / 3600, price if on_gpu else None)
     return (
-        f"plan: {views:,} views in {identity.num_shards:,} shards, by a view that was tried about "
+        f"plan: {views:,} views in {identity.num_shards:,} shards; about "
         f"{decimal(int(views * trial.view_bytes))} and {work} of one "
-        f"{'GPU' if on_gpu else 'CPU worker'}"
+        f"{'GPU' if on_gpu else 'CPU worker'}, estimated from one batch"
     )
 
 

@@ -193,7 +193,8 @@ class _Driver:
             "max_task_retries": 0,
         }
         if job.resources.device_type == "cuda":
-            options["num_gpus"] = 1 / workers_per_gpu
+            # Ray counts in ten thousandths: rounded up, the last worker would wait for ever.
+            options["num_gpus"] = 10_000 // workers_per_gpu / 10_000
         self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT, **options)(_Actor)
         self._job = ray.put(job)  # once, and not again for each actor
         self._seats: list[_Seat] = []

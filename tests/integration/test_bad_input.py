@@ -80,7 +80,7 @@ BAD_OPTIONS = {
         ["--guidance", "nan"],
         "renderer.guidance.0 is nan: input should be a finite number",
     ),
-    "negative guidance": (["--guidance", "-1"], "a scale of -1: at or below 1"),
+    "negative guidance": (["--guidance", "-1"], "a scale of -1; give 0 or 1"),
     "guidance that computes none": (["--guidance", "0.5"], "at or below 1"),
     "guidance that does not divide": (
         ["--guidance", "1,2,3"],

@@ -8,9 +8,10 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from pipeline.errors import ModelError
+from manifests.foundation.errors import ConfigError
 from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
-from tests.tiny_models import FAMILIES, SIZE_PX, build
+from pipeline.renderers.text_to_image.guidance_interval import GUIDED_AS_ONE_BATCH, guided_within
+from tests.tiny_models import ALL_FAMILIES, FAMILIES, SIZE_PX, build
 from tests.views_of import requests
 
 STEPS = 4
@@ -77,10 +78,56 @@ def test_it_is_part_of_the_identity_where_it_acts(tiny_models: dict[str, Path]) 
     assert "guidance_interval" not in renderer(tiny_models["sd"]).identity()
 
 
-def test_a_class_that_guides_in_another_way_is_refused(tmp_path: Path) -> None:
-    model = build("qwen-image", tmp_path / "qwen")
-    with pytest.raises(ModelError, match="does not guide by one batch of twice the size"):
-        pixels(renderer(model, guidance_interval=(0.2, 0.8), size_px=32))
+@pytest.mark.parametrize(
+    ("model", "options", "message"),
+    [
+        ("qwen-image", {}, "QwenImagePipeline is not known to guide by one batch"),
+        ("lumina", {}, "LuminaPipeline is not known to guide by one batch"),
+        ("sd", {"guidance": (1.0,)}, "no view is guided"),
+    ],
+)
+def test_it_is_refused_where_it_would_be_wrong_or_do_nothing(
+    model: str, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    folder = build(model, tmp_path / model)
+    with pytest.raises(ConfigError, match=message):
+        renderer(folder, guidance_interval=(0.2, 0.8), size_px=32, **options).check([])
+
+
+PROVEN = ("sd", "sdxl", "sd3", "kolors", "pixart", "pixart-sigma", "sana")
+
+
+def test_every_class_of_the_list_is_proven() -> None:
+    assert len(PROVEN) == len(GUIDED_AS_ONE_BATCH)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("family", PROVEN)
+def test_a_step_outside_is_that_of_the_caption_alone(family: str, tmp_path: Path) -> None:
+    """With no step inside, a guided call gives the pictures of a call without guidance."""
+    pipe = DiffusionPipeline.from_pretrained(build(family, tmp_path / family))
+    assert type(pipe).__name__ in GUIDED_AS_ONE_BATCH
+    pipe.set_progress_bar_config(disable=True)
+
+    def call(scale: float) -> np.ndarray:
+        return pipe(
+            "a red fox",
+            num_images_per_prompt=2,
+            generator=[torch.Generator().manual_seed(seed) for seed in range(2)],
+            guidance_scale=scale,
+            num_inference_steps=2,
+            height=SIZE_PX,
+            width=SIZE_PX,
+            output_type="np",
+            **ALL_FAMILIES[family].options,
+        ).images
+
+    free, guided = call(1.0), call(6.0)
+    with guided_within(pipe, (0.0, 0.0), 2):
+        outside = call(6.0)
+    assert np.abs(outside - free).max() < 1e-4
+    assert np.abs(guided - free).max() > 1e-3
 
 
 @pytest.mark.parametrize("interval", [(0.5, 0.5), (0.8, 0.2), (-0.1, 1.0), (0.0, 1.1)])

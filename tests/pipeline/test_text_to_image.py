@@ -208,7 +208,7 @@ def test_the_memory_of_the_workers_limits_the_batch(
     memory_gib: float, size_px: int, weights: int, limit: int | None
 ) -> None:
     largest = largest_batch(
-        device="cuda", pixels=size_px**2, weight_bytes=weights << 30, memory_gib=memory_gib
+        device="cuda", pixels=size_px**2, weight_bytes=lambda: weights << 30, memory_gib=memory_gib
     )
     assert largest == limit
 

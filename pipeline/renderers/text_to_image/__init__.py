@@ -2,10 +2,12 @@
 
 A view is, bit for bit, what `pipe(prompt, num_images_per_prompt=N, generator=[...], ...)` gives for
 its caption alone, where N is the recipe's batch size and the view's generator is
-`torch.Generator().manual_seed(seed)`. The noise is drawn on the CPU, so a seed means the same noise
+`torch.Generator().manual_seed(seed)`; unless the recipe asks for `sigma`, `guidance_interval` or
+`speed = "fast"`. The noise is drawn on the CPU, so a seed means the same noise
 on any device. A safety checker is never run: it would replace pictures silently (docs/adr/0007).
 """
 
+import gc
 import logging
 import time
 from collections import Counter
@@ -27,9 +29,13 @@ from pipeline.errors import ModelError, RenderError, RenderMemoryError
 from pipeline.models import find_model
 from pipeline.renderers import Renderer
 from pipeline.renderers.text_to_image.architecture import ONE_VIEW, Architecture
-from pipeline.renderers.text_to_image.batch_size import choose_batch_size, largest_batch
+from pipeline.renderers.text_to_image.batch_size import (
+    LARGEST_BATCH,
+    choose_batch_size,
+    largest_batch,
+)
 from pipeline.renderers.text_to_image.calling import PipelineCall
-from pipeline.renderers.text_to_image.config import COLUMNS, LORA, SIGMA, TextToImageConfig
+from pipeline.renderers.text_to_image.config import COLUMNS, LORA, SIGMA, WHOLE, TextToImageConfig
 from pipeline.renderers.text_to_image.guidance import Guidance, is_known
 from pipeline.renderers.text_to_image.loading import load_pipeline
 from pipeline.renderers.text_to_image.neighbourhood import can_mix
@@ -38,8 +44,8 @@ from pipeline.views import Provenance, RenderedView, Resources, ViewRequest
 
 log = logging.getLogger(__name__)
 
-BATCHES_TIMED = 9
-"""Sizes of batches that are timed: 1, 2, 4, up to 256."""
+BATCHES_TIMED = LARGEST_BATCH.bit_length()
+"""Sizes of batches that are timed: 1, 2, 4, up to the largest that `auto` chooses."""
 
 
 class TextToImage(Renderer):
@@ -65,6 +71,7 @@ class TextToImage(Renderer):
                 "dtype": dtype,
                 "guidance": config.guidance or (architecture.usual_scale,),
                 "steps": config.steps or architecture.call["num_inference_steps"].default,
+                "variant": self.model.variant,
                 "captions_per_batch": architecture.captions_per_batch(config.captions_per_batch),
             }
         )
@@ -120,6 +127,8 @@ class TextToImage(Renderer):
             )
         architecture.check_batch_size(config.batch_size)
         architecture.check_guidance(config.guidance, has_negative_prompts)
+        if config.guidance_interval != WHOLE:
+            architecture.check_guidance_interval(config.guidance)
         architecture.check_taken("max_sequence_length", config.max_sequence_length)
         architecture.check_taken("clip_skip", config.clip_skip)
         assert config.steps is not None
@@ -169,7 +178,7 @@ class TextToImage(Renderer):
             **({"noise": "mixed"} if config.sigma else {}),
             **(
                 {"guidance_interval": list(config.guidance_interval)}
-                if config.guidance_interval != (0.0, 1.0)
+                if config.guidance_interval != WHOLE
                 else {}
             ),
             **({"lora": [[one.sha256, one.weight] for one in self._loras]} if self._loras else {}),
@@ -219,7 +228,7 @@ class TextToImage(Renderer):
         limit = largest_batch(
             device=self.config.device,
             pixels=self.size_px[0] * self.size_px[1],
-            weight_bytes=self.model.weight_bytes(self.config.dtype),
+            weight_bytes=lambda: self.model.weight_bytes(self.config.dtype),
             memory_gib=self.config.gpu_memory_gib,
         )
         if limit is None:
@@ -230,19 +239,20 @@ class TextToImage(Renderer):
         counts = Counter(self.batch_key(request) for request in requests)
         size = choose_batch_size([*counts.values()], limit)
         log.info("batch size %d of at most %d", size, limit)
-        settled = TextToImage(self.config.model_copy(update={"batch_size": size}))
-        if "_pipe" in self.__dict__:  # which is loaded, and serves this one as well
-            settled.__dict__["_pipe"] = self._pipe
-        return settled
+        return TextToImage(self.config.model_copy(update={"batch_size": size}))
 
     def time_batches(self, request: ViewRequest) -> Iterator[tuple[int, float]]:
         """Powers of 2 until memory ends."""
-        for size in (1 << power for power in range(BATCHES_TIMED)):
+        num_sizes = 1 if self._architecture.pipeline_name in ONE_VIEW else BATCHES_TIMED
+        for size in (1 << power for power in range(num_sizes)):
             try:
                 self._render_batch(fill_up([request], size))  # also pays for what is prepared once
+                self._call.forget()  # texts are encoded in the time that is taken
                 start = time.perf_counter()
                 self._render_batch(fill_up([request], size))
             except RenderMemoryError:
+                if size == 1:
+                    raise
                 return
             yield size, size / (time.perf_counter() - start)
 
@@ -264,6 +274,7 @@ class TextToImage(Renderer):
     def release(self) -> None:
         self.__dict__.pop("_pipe", None)
         self._call.forget()
+        gc.collect()  # compiled networks refer to themselves
         if self.config.device == "cuda":
             torch.cuda.empty_cache()
 
@@ -277,12 +288,12 @@ class TextToImage(Renderer):
             try:
                 return self._call(pipe, batch)
             except (torch.OutOfMemoryError, MemoryError):
-                # Once more at the same size, with the allocator's cache given back: the batches of
-                # another guidance scale may have fragmented it. A smaller batch would change the
-                # pixels.
-                if self.config.device == "cuda":
-                    torch.cuda.empty_cache()
-                return self._call(pipe, batch)
+                pass  # and not here, where the error still holds what the failed call computed
+            # Once more at the same size, with the allocator's cache given back: the batches of
+            # another guidance scale may have fragmented it. A smaller batch would change pixels.
+            if self.config.device == "cuda":
+                torch.cuda.empty_cache()
+            return self._call(pipe, batch)
         except (torch.OutOfMemoryError, MemoryError) as exc:
             raise RenderMemoryError(
                 f"{batch[0].key}: out of memory on {self.config.device} at batch size "

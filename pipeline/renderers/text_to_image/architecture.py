@@ -14,6 +14,7 @@ from manifests.foundation.plugins import did_you_mean
 from pipeline.errors import ModelError
 from pipeline.models import ModelFiles
 from pipeline.renderers.text_to_image.guidance import Guidance, distilled_advice, guidance_of
+from pipeline.renderers.text_to_image.guidance_interval import GUIDED_AS_ONE_BATCH
 
 _REQUIRED_ARGUMENTS = ("prompt", "generator", "num_inference_steps", "height", "width")
 _STAGES = ("Prior", "Decoder", "Combined", "UnCLIP", "Refiner", "Upscale", "SuperResolution")
@@ -107,7 +108,9 @@ class Architecture:
         Raises:
             ConfigError: No such scheduler, or one that does not fit the model.
         """
-        own = self.model.index["scheduler"][1]
+        own = self.model.index.get("scheduler", [None, None])[1]
+        if own is None:
+            raise ModelError(f"{self.model.folder}: its index names no scheduler; copy the model")
         name = requested or own
         known = [member for member in dir(diffusers) if member.endswith("Scheduler")]
         if name not in known:
@@ -184,7 +187,21 @@ class Architecture:
         kind, argument = self.guidance.kind, self.guidance.argument
         if kind == "classifier-free":
             return USUAL_SCALE
-        return float(self.call[argument].default) if kind == "embedded" else 0.0
+        default = self.call[argument].default
+        return float(default) if kind == "embedded" and default is not None else 0.0
+
+    def check_guidance_interval(self, scales: Iterable[float]) -> None:
+        """Refuse a guidance interval that would do nothing, or the wrong thing."""
+        if self.pipeline_name not in GUIDED_AS_ONE_BATCH:
+            raise ConfigError(
+                f"renderer.guidance_interval: {self.pipeline_name} is not known to guide by one "
+                "batch of twice the size; leave it out"
+            )
+        if not any(map(self.guidance.is_guided, scales)):
+            raise ConfigError(
+                "renderer.guidance_interval: no view is guided; give a --guidance above "
+                f"{self.guidance.none:g} or leave it out"
+            )
 
     def check_taken(self, argument: str, value: object) -> None:
         """Refuse an argument that this pipeline does not take. Raises ConfigError."""
@@ -204,6 +221,14 @@ class Architecture:
             raise ConfigError(
                 f"guidance: {self.pipeline_name} with this model ignores it; give --guidance 0"
             )
+        # Most models guide above 1 alone, and some distilled ones ask for 0. A scale between them
+        # would be recorded and change nothing.
+        for scale in scales:
+            if 0 < scale < guidance.none:
+                raise ConfigError(
+                    f"guidance: a scale of {scale:g}: {self.pipeline_name} computes no guidance at "
+                    f"or below {guidance.none:g}; give {guidance.none:g} for none"
+                )
         if not has_negative_prompts:
             return
         # A network that takes the scale as an input makes no second pass with another prompt.

@@ -4,7 +4,7 @@ Nothing is timed: two runs of a command would choose two sizes, and the size is 
 identity (docs/adr/0004). `synth generate --time-batches` times sizes and prints their rates.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from manifests.foundation.errors import ConfigError
 
@@ -21,14 +21,14 @@ Stable Diffusion 1.5 in batches of 1, 4 and 16 (diffusers, docs, optimization/to
 
 
 def largest_batch(
-    *, device: str, pixels: int, weight_bytes: int, memory_gib: float | None = None
+    *, device: str, pixels: int, weight_bytes: Callable[[], int], memory_gib: float | None = None
 ) -> int | None:
     """The largest batch that memory allows by estimate, a power of 2; None if not even one view.
 
     Args:
         device: `cpu` or `cuda`.
         pixels: Of a rendered view.
-        weight_bytes: Of the model on the device.
+        weight_bytes: Gives those of the model on the device.
         memory_gib: Of a GPU; that of this machine if not given.
 
     Raises:
@@ -39,7 +39,7 @@ def largest_batch(
         return max(1, min(LARGEST_BATCH, (512 * 512) // pixels))
     if memory_gib is None:
         memory_gib = _memory_gib()
-    free = USABLE_SHARE * memory_gib * 2**30 - weight_bytes
+    free = USABLE_SHARE * memory_gib * 2**30 - weight_bytes()
     views = int(free // (pixels * VIEW_BYTES_PER_PIXEL))
     if views < 1:
         return None

@@ -9,7 +9,7 @@ import torch
 
 from manifests.ids import NUM_SEEDS
 from pipeline.renderers.text_to_image.architecture import Architecture
-from pipeline.renderers.text_to_image.config import TextToImageConfig
+from pipeline.renderers.text_to_image.config import WHOLE, TextToImageConfig
 from pipeline.renderers.text_to_image.guidance_interval import guided_within
 from pipeline.renderers.text_to_image.loading import keep_random_state
 from pipeline.renderers.text_to_image.neighbourhood import mixed_noise
@@ -60,7 +60,7 @@ class PipelineCall:
             if self.config.captions_per_batch == "many":
                 stack.enter_context(self._encodings.of(pipe))
             is_guided = self.architecture.guidance.is_guided(scale)
-            if is_guided and self.config.guidance_interval != (0.0, 1.0):
+            if is_guided and self.config.guidance_interval != WHOLE:
                 interval = self.config.guidance_interval
                 stack.enter_context(guided_within(pipe, interval, len(batch)))
             sigma = batch[0].variation.get("sigma")
@@ -91,9 +91,13 @@ class PipelineCall:
             "max_sequence_length": self.config.max_sequence_length,
             "clip_skip": self.config.clip_skip,
         }
+        arguments: dict[str, Any] = {k: v for k, v in optional.items() if v is not None}
+        if self.config.steps != 2 and "intermediate_timesteps" in self.architecture.call:
+            # Sana-Sprint has a default of its call that fits two steps alone.
+            arguments["intermediate_timesteps"] = None
         return {
             **self.architecture.switched_off,
-            **{name: value for name, value in optional.items() if value is not None},
+            **arguments,
             self.architecture.guidance.argument: scale,
             "height": height_px,
             "width": width_px,

@@ -29,7 +29,7 @@ COLUMNS = (
     DeclaredColumn(
         "guidance_scale",
         "double",
-        "classifier-free guidance w; at most 1 is none",
+        "guidance w; for most models at most 1 is none",
         scope="variation",
     ),
     DeclaredColumn(
@@ -48,6 +48,9 @@ SIGMA = DeclaredColumn(
     scope="variation",
 )
 """Of sets with views around a latent alone."""
+
+WHOLE = (0.0, 1.0)
+"""The guidance interval of every step."""
 
 
 LORA = DeclaredColumn("lora", "string", "LoRA files, each with its weight", scope="set")
@@ -69,9 +72,9 @@ class TextToImageConfig(Table):
     variant: str = Field(default="", pattern=r"^\w*$")
     """Copy of the weights to read, such as `fp16`; the one without a name if not given."""
     guidance: tuple[float, ...] = ()
-    """Scales that are dealt over the views of each caption in turn; each is 0, or 1 and above. None
-    given: 2 where guidance is classifier-free, else the pipeline's own."""
-    guidance_interval: tuple[float, float] = (0.0, 1.0)
+    """Scales that are dealt over the views of each caption in turn. None given: 2 where guidance is
+    classifier-free, else the pipeline's own."""
+    guidance_interval: tuple[float, float] = WHOLE
     """Shares of the steps after which guidance begins and ends; without guidance a step costs
     half."""
     sigma: tuple[float, ...] = ()
@@ -112,7 +115,7 @@ class TextToImageConfig(Table):
     captions_per_batch: Literal["auto", "one", "many"] = "auto"
     """`many` fills batches across captions; `one` does not, for models whose pixels change with
     the other texts of a call. `auto` is `many` for the classes that are proven to bear it
-    (`batch_rule`)."""
+    (docs/families.md)."""
     threads: int = Field(default=1, ge=1, le=1024)
     """Threads of one worker on the CPU. Floats change with it as well, so it is part of the
     identity; to use more cores, start more workers."""
@@ -126,14 +129,9 @@ class TextToImageConfig(Table):
     @field_validator("guidance")
     @classmethod
     def _meaningful(cls, scales: tuple[float, ...]) -> tuple[float, ...]:
-        # 0 and 1 both mean no guidance, and some distilled models ask for 0. A scale between them
-        # would be recorded and change nothing.
         for scale in scales:
-            if scale < 0 or 0 < scale < 1:
-                raise ValueError(
-                    f"a scale of {scale:g}: at or below 1 diffusers computes no guidance at all; "
-                    "give 1 for none"
-                )
+            if scale < 0:
+                raise ValueError(f"a scale of {scale:g}; give 0 or 1 for no guidance")
         return scales
 
     @field_validator("size_px", mode="before")

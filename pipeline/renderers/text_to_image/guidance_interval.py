@@ -14,6 +14,14 @@ import torch
 
 from pipeline.errors import ModelError
 
+GUIDED_AS_ONE_BATCH = frozenset(
+    {
+        *("StableDiffusionPipeline", "StableDiffusionXLPipeline", "StableDiffusion3Pipeline"),
+        *("KolorsPipeline", "PixArtAlphaPipeline", "PixArtSigmaPipeline", "SanaPipeline"),
+    }
+)
+"""Classes that compute a guided step so: tests/pipeline/test_guidance_interval.py proves it."""
+
 
 @contextmanager
 def guided_within(pipe: Any, interval: tuple[float, float], num_views: int) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """What replaces or adds to the parts of a model: LoRA weights, another VAE."""
 
+import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ def open_loras(settings: Sequence[str]) -> list[Lora]:
         path = Path(f"{text}{WEIGHT_SUFFIX}" if weight else text)
         try:
             number = float(weight or 1)
+            if not math.isfinite(number):
+                raise ValueError(weight)
         except ValueError as exc:
             raise ModelError(
                 f"renderer.lora {setting}: {weight!r} is no weight; expected FILE:0.8"

@@ -22,7 +22,7 @@ def count_cut_tokens(
     """
     counts = dict.fromkeys(captions, 0)
     for name, tokenizer in pipe.components.items():
-        if not name.startswith("tokenizer") or tokenizer is None:
+        if not name.startswith(("tokenizer", "processor")) or tokenizer is None:
             continue
         if not hasattr(tokenizer, "model_max_length"):
             tokenizer = tokenizer.tokenizer  # that of a processor of pictures
@@ -30,7 +30,7 @@ def count_cut_tokens(
         # Pipelines cut the text of any encoder but CLIP's at an argument of the call, often below
         # what the tokenizer states.
         if "max_sequence_length" in call and "clip" not in type(tokenizer).__name__.lower():
-            limit = min(limit, max_sequence_length or call["max_sequence_length"].default)
+            limit = min(limit, max_sequence_length or call["max_sequence_length"].default or limit)
         for caption in counts:
             length = len(tokenizer(caption, verbose=False).input_ids)
             counts[caption] = max(counts[caption], length - limit)
