@@ -76,7 +76,9 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
 @click.option("--model", help="'embedded', a diffusers folder, or hub id[@revision].")
 @click.option("--views-per-subject", type=int, help="Views of each caption.  [default: 10]")
 @click.option(
-    "--guidance", callback=_numbers, help="One scale, or several to deal: 1,3,8.  [default: 2]"
+    "--guidance",
+    callback=_numbers,
+    help="One scale, or several to deal: 1,3,8.  [default: 2, or its own]",
 )
 @click.option(
     "--paired/--unpaired",
@@ -116,7 +118,7 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
     "--price-per-gpu-hour",
     type=click.FloatRange(min=0),
     metavar="PRICE",
-    help="Say what the set will cost, by estimate, before it is made.",
+    help="Say what a set on GPUs will cost, by estimate, before it is made.",
 )
 @click.option(
     "--time-batches", is_flag=True, help="Print the rate of each batch size, and make nothing."

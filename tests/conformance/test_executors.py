@@ -168,18 +168,25 @@ def test_workers_share_a_gpu_if_they_are_told_to(cluster: str, tmp_path: Path) -
     generation = begin_set(tmp_path, ray)
     on_gpu = Resources(device_type="cuda")
     generation = replace(generation, job=replace(generation.job, resources=on_gpu))
-    num_workers = []
-    seat = ray_executor._Driver._seat
+    num_workers, shares = [], []
+    seat, remote = ray_executor._Driver._seat, ray_executor.ray.remote
 
     def count(driver: Any) -> Any:
         num_workers.append(driver._num_workers)
         return seat(driver)
 
+    def note_share(**options: Any) -> Any:
+        shares.append(options.get("num_gpus"))
+        return remote(**options)
+
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray_executor._Driver, "_seat", count)
+        patch.setattr(ray_executor.ray, "remote", note_share)
         assert outcomes(generation) == ([0, 1, 2, 3, 4], [])
     # One GPU, three workers at once: with a whole GPU each, two of them would wait for ever.
     assert num_workers == [3, 3, 3]
+    assert 0.3333 in shares  # Ray makes actors of its own, too
+    assert 1 not in shares
 
 
 def test_shards_that_kill_every_worker_are_not_taken_for_workers_that_cannot_start(

@@ -127,6 +127,17 @@ def t5gemma_encoder(tokenizer: PreTrainedTokenizerBase) -> T5GemmaEncoder:
     return encoder
 
 
+_VISION = {
+    "depth": 1,
+    "hidden_size": NARROW,
+    "intermediate_size": NARROW,
+    "num_heads": 2,
+    "out_hidden_size": NARROW,
+    "patch_size": 4,
+}
+"""The part of a Qwen model that sees pictures; no picture is given to it here."""
+
+
 def qwen2_5_vl_encoder(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLForConditionalGeneration:
     """The model of Qwen 2.5 for text and pictures."""
     rope = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
@@ -135,14 +146,7 @@ def qwen2_5_vl_encoder(tokenizer: PreTrainedTokenizerBase) -> Qwen2_5_VLForCondi
             text_config=_decoder(len(tokenizer))
             | _token_ids(tokenizer)
             | {"rope_parameters": rope, "bos_token_id": None},
-            vision_config={
-                "depth": 1,
-                "hidden_size": NARROW,
-                "intermediate_size": NARROW,
-                "num_heads": 2,
-                "out_hidden_size": NARROW,
-                "patch_size": 4,
-            },
+            vision_config=_VISION,
             **_vision_ids(tokenizer),
         )
     )
@@ -156,16 +160,8 @@ def qwen3_vl_encoder(tokenizer: PreTrainedTokenizerBase, layers: int) -> Qwen3VL
             text_config=_decoder(len(tokenizer))
             | _token_ids(tokenizer)
             | {"rope_parameters": rope, "num_hidden_layers": layers},
-            vision_config={
-                "depth": 1,
-                "hidden_size": NARROW,
-                "intermediate_size": NARROW,
-                "num_heads": 2,
-                "out_hidden_size": NARROW,
-                "patch_size": 4,
-                "num_position_embeddings": 16,
-                "deepstack_visual_indexes": [0],
-            },
+            vision_config=_VISION
+            | {"num_position_embeddings": 16, "deepstack_visual_indexes": [0]},
             **_vision_ids(tokenizer),
         )
     )
