@@ -1,6 +1,6 @@
 """StableRep on the embedded model, beside its baselines.
 
-    python -m benchmarks.evidence.captions --work DIR [--seeds 0,1,2] [--tables main,guidance,...]
+    python -m benchmarks.evidence.captions --work DIR [--seeds 0,1,2] [--table main ...]
 
 Encoders are scored on drawings of artists whom neither generator nor encoder has seen, and on real
 pictures of other kinds. Every training takes 200 steps of 120 crops on one core with one of the

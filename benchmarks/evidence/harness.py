@@ -99,9 +99,11 @@ class Benchmark:
         self.work = work.absolute()
         self.work.mkdir(parents=True, exist_ok=True)
         self.protocols = {name: PROTOCOLS[name] for name in protocols}
-        write_pictograms(self.work / "pictograms")
-        for name in {protocol.on for protocol in self.protocols.values()} - {"pictograms"}:
-            write_transfer_set(name, self.work / name)
+        for name in {protocol.on for protocol in self.protocols.values()}:
+            if name == "pictograms":
+                write_pictograms(self.work / name)
+            else:
+                write_transfer_set(name, self.work / name)
         self._kept = self.work / "scores.json"
         self.scores: dict[str, Any] = {}
         if self._kept.exists():
@@ -222,13 +224,18 @@ def command(
     @click.command(help=help)
     @click.option("--work", type=click.Path(path_type=Path), required=True)
     @click.option("--seeds", default="0,1,2", show_default=True)
-    @click.option("--tables", default=",".join(dict.fromkeys(arm.table for arm in arms)))
-    def main(work: Path, seeds: str, tables: str) -> None:
+    @click.option(
+        "--table",
+        "tables",
+        # One option for each, because names of tables may have commas.
+        type=click.Choice([*dict.fromkeys(arm.table for arm in arms)]),
+        multiple=True,
+        help="One of the tables; repeat it for several. All if not given.",
+    )
+    def main(work: Path, seeds: str, tables: tuple[str, ...]) -> None:
         torch.set_num_threads(1)
         numbers = [int(text) for text in seeds.split(",")]
-        if unknown := {*tables.split(",")} - {arm.table for arm in arms}:
-            raise click.BadParameter(f"no table {', '.join(sorted(unknown))}")
-        chosen = [arm for arm in arms if arm.table in tables.split(",")]
+        chosen = [arm for arm in arms if not tables or arm.table in tables]
         benchmark = Benchmark(work, protocols)
         prepare(benchmark)
         benchmark.run(chosen, numbers)

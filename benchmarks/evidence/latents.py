@@ -1,6 +1,6 @@
 """GenRep on the embedded generator: how far views are from their anchor, and in which way.
 
-    python -m benchmarks.evidence.latents --work DIR [--seeds 0,1,2] [--tables sigma,...]
+    python -m benchmarks.evidence.latents --work DIR [--seeds 0,1,2] [--table sigma ...]
 
 Every set has 6,000 images; every training takes 1,000 steps of 60 pairs on one core. Encoders are
 scored on drawings of artists whom neither generator nor encoder has seen, and on handwriting. Draws

@@ -1,6 +1,6 @@
 """Shaders21k on the programs of this package: how many programs, which objective, mixed or not.
 
-    python -m benchmarks.evidence.programs --work DIR [--seeds 0,1,2] [--tables programs,...]
+    python -m benchmarks.evidence.programs --work DIR [--seeds 0,1,2] [--table programs ...]
 
 Images grow along with programs, 24 views of each. Every training takes 1,000 steps of 120 crops on
 one core. Encoders are scored on real pictures: drawings of an unseen artist, handwriting, and
