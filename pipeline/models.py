@@ -76,7 +76,7 @@ class ModelFiles:
         num_numbers = 0
         for path in self.files:
             if path.endswith(WEIGHT_SUFFIX):
-                with _opened(self.folder / path) as tensors:
+                with opened(self.folder / path) as tensors:
                     num_numbers += sum(
                         math.prod(tensors.get_slice(name).get_shape())
                         for name in tensors.keys()  # noqa: SIM118
@@ -159,7 +159,14 @@ def _locate(model: str, variant: str) -> tuple[Path, str, str]:
         )
     # Imported here, because only a hub id needs it.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
+    )
 
     name, _, revision = model.partition("@")
     others = [name for name in _COMMON_VARIANTS if name != variant]
@@ -175,6 +182,18 @@ def _locate(model: str, variant: str) -> tuple[Path, str, str]:
                 ],
             )
         )
+    except GatedRepoError as exc:
+        raise ModelError(
+            f"{model}: the hub gives it only to those who have accepted its terms; accept them on "
+            "its page and give their token as HF_TOKEN"
+        ) from exc
+    except RepositoryNotFoundError as exc:
+        raise ModelError(
+            f"{model}: the hub has no such model, or a private one; check the name, or give a "
+            "token that may read it as HF_TOKEN"
+        ) from exc
+    except RevisionNotFoundError as exc:
+        raise ModelError(f"{model}: the hub has no such revision of this model") from exc
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as exc:
         raise ModelError(
             f"{model}: not in the local cache, and the hub does not give it "
@@ -229,7 +248,8 @@ def _is_trusted(library: str) -> bool:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def opened(path: Path) -> Iterator[Any]:
+    """A file of safetensors, whose tensors are read when they are asked for. Raises ModelError."""
     from safetensors import SafetensorError, safe_open
 
     try:

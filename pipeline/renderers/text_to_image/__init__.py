@@ -40,6 +40,7 @@ from pipeline.renderers.text_to_image.guidance import Guidance, is_known
 from pipeline.renderers.text_to_image.loading import load_pipeline
 from pipeline.renderers.text_to_image.neighbourhood import can_mix
 from pipeline.renderers.text_to_image.overrides import open_loras, vae_files
+from pipeline.renderers.text_to_image.single_file import open_single_file
 from pipeline.views import Provenance, RenderedView, Resources, ViewRequest
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class TextToImage(Renderer):
                 "captions_per_batch": architecture.captions_per_batch(config.captions_per_batch),
             }
         )
+        self._single_file = open_single_file(config.weights)
         self._loras = open_loras(config.lora)
         self._vae_files = vae_files(config.vae)
         self.scheduler_class = architecture.scheduler_class(config.scheduler)
@@ -181,6 +183,7 @@ class TextToImage(Renderer):
                 if config.guidance_interval != WHOLE
                 else {}
             ),
+            **({"weights": self._single_file.sha256} if self._single_file else {}),
             **({"lora": [[one.sha256, one.weight] for one in self._loras]} if self._loras else {}),
             **({"vae": dict(self._vae_files)} if self._vae_files else {}),
             # On a GPU the threads of the CPU compute no float of a picture.
@@ -191,9 +194,10 @@ class TextToImage(Renderer):
         """What the rows say."""
         width_px, height_px = self.size_px
         assert self.config.steps is not None
+        model, file = self.model, self._single_file
         return Provenance(
-            model=self.model.name,
-            revision=self.model.revision,
+            model=model.name if file is None else file.name_with(model),
+            revision=model.revision if file is None else file.revision_with(model),
             width_px=width_px,
             height_px=height_px,
             constants={
@@ -212,6 +216,7 @@ class TextToImage(Renderer):
         return load_pipeline(
             self._architecture,
             scheduler_class=None if self.config.scheduler is None else self.scheduler_class,
+            single_file=self._single_file,
             loras=self._loras,
             vae=self.config.vae,
             is_fast=self.config.speed == "fast",

@@ -83,6 +83,9 @@ class TextToImageConfig(Table):
     lora: tuple[str, ...] = ()
     """Files of LoRA weights, each with its weight behind a colon or none for 1:
     `style.safetensors:0.8`."""
+    weights: str = ""
+    """One file of safetensors whose networks replace those of the model, as fine-tuned models are
+    shared; the model is then the one that it was made from."""
     vae: str = ""
     """Folder of another VAE of diffusers; the model's own if not given."""
     steps: int | None = Field(default=None, ge=1, le=1000)
@@ -166,11 +169,11 @@ class TextToImageConfig(Table):
             raise ValueError("expected auto or a number of 1 or more")
         return size
 
-    @field_validator("model", "vae")
+    @field_validator("model", "vae", "weights")
     @classmethod
     def _absolute(cls, model: str) -> str:
-        folder = Path(model).expanduser()
-        return str(folder.absolute()) if model and folder.is_dir() else model
+        path = Path(model).expanduser()
+        return str(path.absolute()) if model and path.exists() else model
 
     @field_validator("lora")
     @classmethod

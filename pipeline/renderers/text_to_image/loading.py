@@ -13,6 +13,7 @@ from manifests.foundation.messages import one_line
 from pipeline.errors import ModelError
 from pipeline.renderers.text_to_image.architecture import Architecture
 from pipeline.renderers.text_to_image.overrides import Lora, add_loras, load_vae
+from pipeline.renderers.text_to_image.single_file import SingleFile, replace_networks
 
 _NEVER_RUN = {
     "safety_checker": None,
@@ -28,6 +29,7 @@ def load_pipeline(
     architecture: Architecture,
     *,
     scheduler_class: Any | None,
+    single_file: SingleFile | None,
     loras: Sequence[Lora],
     vae: str,
     is_fast: bool,
@@ -38,6 +40,7 @@ def load_pipeline(
 
     Args:
         scheduler_class: Replaces the model's own scheduler; None to keep that.
+        single_file: Its networks replace the model's own; None to keep those.
         is_fast: Let the last bits of floats differ from the stock pipeline.
         vae: Folder of the VAE that replaces the model's own; empty to keep that.
 
@@ -52,8 +55,8 @@ def load_pipeline(
         )
     _silence_libraries()
     accepted = inspect.signature(architecture.pipeline_class.__init__).parameters
-    own_vae = architecture.model.part_config("vae")
-    other_vae = {"vae": load_vae(vae, own_vae, dtype)} if vae else {}
+    model_vae = architecture.model.part_config("vae")
+    other_vae = {"vae": load_vae(vae, model_vae, dtype)} if vae else {}
     try:
         with keep_random_state():
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
@@ -67,6 +70,8 @@ def load_pipeline(
                 **other_vae,
                 **{name: value for name, value in _NEVER_RUN.items() if name in accepted},
             )
+            if single_file is not None:
+                replace_networks(pipeline, single_file, folder, dtype)
             if scheduler_class is not None:
                 pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config)
             add_loras(pipeline, loras)
