@@ -107,6 +107,7 @@ class Job:
             settings["renderer"] = {**renderer_table, **(changes or {})}  # type: ignore[dict-item]
             resources = Resources(
                 device_type=resource_table["device_type"],  # type: ignore[index]
+                gpus=resource_table.get("gpus", 1),  # type: ignore[union-attr]
                 threads=resource_table["threads"],  # type: ignore[index]
             )
         except (TypeError, LookupError, ConfigError) as exc:

@@ -3,6 +3,7 @@
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,19 +70,20 @@ class ModelFiles:
         path = self.folder / part / "config.json"
         return read_json(path) if path.exists() else {}
 
-    def weight_bytes(self, dtype: str) -> int:
-        """Bytes of all weights in a dtype such as `bfloat16`."""
+    def weight_bytes(self, dtype: str) -> Mapping[str, int]:
+        """Bytes of the weights in a dtype such as `bfloat16`, by part."""
         import torch  # only here: most of what is asked of a model needs no torch
 
-        num_numbers = 0
+        itemsize = int(getattr(torch, dtype).itemsize)
+        by_part: Counter[str] = Counter()
         for path in self.files:
             if path.endswith(WEIGHT_SUFFIX):
                 with opened(self.folder / path) as tensors:
-                    num_numbers += sum(
+                    by_part[path.partition("/")[0]] += itemsize * sum(
                         math.prod(tensors.get_slice(name).get_shape())
                         for name in tensors.keys()  # noqa: SIM118
                     )
-        return num_numbers * int(getattr(torch, dtype).itemsize)
+        return by_part
 
 
 def find_model(model: str, variant: str = "") -> ModelFiles:

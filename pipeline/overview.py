@@ -66,9 +66,12 @@ def overview(shards: ShardSet) -> Overview:
         for shard in range(identity.num_shards)
         if shard not in done
     )
-    hours = sum(line["render_s"] for line in stats) / 3600 if stats else None
     made = sum(line["num_views"] for line in stats)
     resources = shards.recipe.settings.get("resources")
+    resources = resources if isinstance(resources, Mapping) else {}
+    on_gpu = resources.get("device_type") == "cuda"
+    num_devices = resources.get("gpus", 1) if on_gpu else 1
+    hours = num_devices * sum(line["render_s"] for line in stats) / 3600 if stats else None
     return Overview(
         num_shards=identity.num_shards,
         num_committed=len(committed),
@@ -80,7 +83,7 @@ def overview(shards: ShardSet) -> Overview:
         views_per_s=rate,
         left_s=left / rate if rate else None,
         hosts=tuple(sorted({line["host"] for line in stats})),
-        on_gpu=isinstance(resources, Mapping) and resources.get("device_type") == "cuda",
+        on_gpu=on_gpu,
         device_hours=hours,
         device_hours_left=None if hours is None else left * hours / max(made, 1),
         bytes_left=left * tar_bytes / num_views if num_views else None,

@@ -50,16 +50,20 @@ class Resources:
     """What a worker needs for one renderer.
 
     Raises:
-        ConfigError: Another device type, or no whole number of cores.
+        ConfigError: Another device type, or no whole number of GPUs or cores.
     """
 
     device_type: str = "cpu"
-    """`cuda` for one whole GPU, `cpu` for none."""
+    """`cuda` for GPUs, `cpu` for none."""
+    gpus: int = 1
+    """GPUs of one worker, where the device type is `cuda`."""
     threads: int = 1
     """Cores that one worker keeps busy on the CPU."""
 
     def __post_init__(self) -> None:
         if self.device_type not in ("cpu", "cuda"):
             raise ConfigError(f"device_type is {self.device_type!r:.40}, expected cpu or cuda")
-        if type(self.threads) is not int or self.threads < 1:
-            raise ConfigError(f"threads is {self.threads!r:.40}, expected 1 or more")
+        for name in ("gpus", "threads"):
+            number = getattr(self, name)
+            if type(number) is not int or number < 1:
+                raise ConfigError(f"{name} is {number!r:.40}, expected 1 or more")

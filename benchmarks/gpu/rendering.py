@@ -82,7 +82,10 @@ def measure(
     best = max(stock_rates, key=lambda batch: stock_rates[batch]["images_per_s"])
     del pipe, stock
     views: dict[str, list[RenderedView]] = {}
-    for speed in ("exact", "fast"):
+    arms: dict[str, dict[str, Any]] = {"exact": {}, "fast": {"speed": "fast"}}
+    if device == "cuda":
+        arms["offloaded"] = {"offload": True}
+    for speed, options in arms.items():
         renderer = TextToImage(
             TextToImageConfig(
                 model=str(folder),
@@ -92,7 +95,7 @@ def measure(
                 dtype=dtype,
                 device=device,
                 batch_size=best,
-                speed=speed,
+                **options,
             )
         )
         requests = _requests(renderer, best)
@@ -106,7 +109,8 @@ def measure(
             "the same beside others": _equal(first[:1], renderer.render(_crowd(requests))[:1]),
         }
         renderer.release()
-    results["fast against exact"] = _difference(views["exact"], views["fast"])
+    for speed in [*arms][1:]:
+        results[f"{speed} against exact"] = _difference(views["exact"], views[speed])
     results["exact against the best stock call"] = round(
         results[f"exact, batch {best}"]["images_per_s"] / stock_rates[best]["images_per_s"], 3
     )

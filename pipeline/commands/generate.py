@@ -221,8 +221,10 @@ def _plan_line(generation: "Generation", price: float | None) -> str:
     identity, trial = generation.shards.recipe.identity, generation.trial
     assert trial is not None
     views = identity.num_views
-    on_gpu = generation.job.resources.device_type == "cuda"
-    work = duration(views * trial.view_s / 3600, price if on_gpu else None)
+    resources = generation.job.resources
+    on_gpu = resources.device_type == "cuda"
+    hours = views * trial.view_s / 3600 * (resources.gpus if on_gpu else 1)
+    work = duration(hours, price if on_gpu else None)
     return (
         f"plan: {views:,} views in {identity.num_shards:,} shards; about "
         f"{decimal(int(views * trial.view_bytes))} and {work} of one "

@@ -39,7 +39,7 @@ import ray
 from pydantic import Field
 from ray.exceptions import RayActorError, RayError
 
-from manifests.foundation.errors import PluginError, SynthError
+from manifests.foundation.errors import ConfigError, PluginError, SynthError
 from manifests.foundation.plugins import blame
 from manifests.foundation.settings import Table
 from pipeline.errors import ExecutorError, ShardError
@@ -171,12 +171,20 @@ class RayExecutor:
     def _num_workers(self, job: Job, num_shards: int) -> int:
         resource = "GPU" if job.resources.device_type == "cuda" else "CPU"
         units = int(ray.cluster_resources().get(resource, 0))
-        on_gpu = resource == "GPU"
-        available = units * self._per_gpu if on_gpu else units // job.resources.threads
+        needed = job.resources.threads if resource == "CPU" else job.resources.gpus
+        available = units // needed
+        if resource == "GPU" and self._per_gpu > 1:
+            if needed > 1:
+                raise ConfigError(
+                    f"execution.workers_per_gpu {self._per_gpu}: a worker of this set has {needed} "
+                    "GPUs of its own; leave it out"
+                )
+            available = units * self._per_gpu
         # A number that the user gives is taken as it is: nodes may join the cluster later.
         if self._workers is None and not available:
             raise ExecutorError(
-                f"ray at {self._address}: no {resource} in the cluster; add nodes or give --workers"
+                f"ray at {self._address}: a worker needs {needed} {resource}, and the cluster has "
+                f"{units}; add nodes or give --workers"
             )
         return max(1, min(self._workers or available, num_shards))
 
@@ -194,7 +202,8 @@ class _Driver:
         }
         if job.resources.device_type == "cuda":
             # Ray counts in ten thousandths: rounded up, the last worker would wait for ever.
-            options["num_gpus"] = 10_000 // workers_per_gpu / 10_000
+            share = 10_000 // workers_per_gpu / 10_000
+            options["num_gpus"] = share if workers_per_gpu > 1 else job.resources.gpus
         self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT, **options)(_Actor)
         self._job = ray.put(job)  # once, and not again for each actor
         self._seats: list[_Seat] = []

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from manifests.errors import IdentityError
+from manifests.foundation.errors import ConfigError
 from pipeline.config import load_config
-from pipeline.errors import RendererError
+from pipeline.errors import ExecutorError, RendererError
 from pipeline.execution import EXECUTORS
 from pipeline.generating import Generation, begin, finish, run
 from pipeline.retrying import ShardFailure
@@ -162,13 +163,36 @@ def test_last_try_is_not_starved_by_workers_that_wait_for_a_core(
 
 
 def test_workers_share_a_gpu_if_they_are_told_to(cluster: str, tmp_path: Path) -> None:
+    generation = on_gpus(begin_set(tmp_path, {"ray_address": cluster, "workers_per_gpu": 3}), 1)
+    num_workers, shares = gpus_of_workers(generation)
+    # One GPU, three workers at once: with a whole GPU each, two of them would wait for ever.
+    assert num_workers == [3, 3, 3]
+    assert 0.3333 in shares
+    assert 1 not in shares
+
+
+def test_a_worker_has_several_gpus_if_its_model_needs_them(cluster: str, tmp_path: Path) -> None:
+    begun = begin_set(tmp_path, {"ray_address": cluster})
+    with pytest.raises(ExecutorError, match="a worker needs 2 GPU, and the cluster has 1; add"):
+        outcomes(on_gpus(begun, 2))
+    shared = begin_set(tmp_path, {"ray_address": cluster, "workers_per_gpu": 2})
+    with pytest.raises(ConfigError, match="workers_per_gpu 2: a worker of this set has 2 GPUs"):
+        outcomes(on_gpus(shared, 2))
+    assert gpus_of_workers(on_gpus(begun, 1)) == ([1], [1])
+
+
+def on_gpus(generation: Generation, gpus: int) -> Generation:
+    """The same work for workers that have GPUs."""
+    resources = Resources(device_type="cuda", gpus=gpus)
+    return replace(generation, job=replace(generation.job, resources=resources))
+
+
+def gpus_of_workers(generation: Generation) -> tuple[list[int], list[float]]:
+    """Run to the end: the number of workers at the start of each, and the GPUs asked for each."""
     from pipeline.execution import ray_executor
 
-    ray = {"executor": "ray", "ray_address": cluster, "workers_per_gpu": 3}
-    generation = begin_set(tmp_path, ray)
-    on_gpu = Resources(device_type="cuda")
-    generation = replace(generation, job=replace(generation.job, resources=on_gpu))
-    num_workers, shares = [], []
+    num_workers: list[int] = []
+    shares: list[float] = []
     seat, remote = ray_executor._Driver._seat, ray_executor.ray.remote
 
     def count(driver: Any) -> Any:
@@ -176,17 +200,15 @@ def test_workers_share_a_gpu_if_they_are_told_to(cluster: str, tmp_path: Path) -
         return seat(driver)
 
     def note_share(**options: Any) -> Any:
-        shares.append(options.get("num_gpus"))
+        if "num_gpus" in options:  # Ray makes actors of its own, too
+            shares.append(options["num_gpus"])
         return remote(**options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray_executor._Driver, "_seat", count)
         patch.setattr(ray_executor.ray, "remote", note_share)
         assert outcomes(generation) == ([0, 1, 2, 3, 4], [])
-    # One GPU, three workers at once: with a whole GPU each, two of them would wait for ever.
-    assert num_workers == [3, 3, 3]
-    assert 0.3333 in shares  # Ray makes actors of its own, too
-    assert 1 not in shares
+    return num_workers, shares
 
 
 def test_shards_that_kill_every_worker_are_not_taken_for_workers_that_cannot_start(

@@ -221,6 +221,40 @@ def test_a_driver_without_a_gpu_chooses_for_workers_that_have_one(sd: Path) -> N
         renderer(sd, gpu_memory_gib=4.0, **options).probe(requests())
 
 
+def test_a_model_that_is_spread_leaves_room_for_larger_batches() -> None:
+    weights, memory_gib = 34, 48.0  # FLUX in 16 bits, on cards that hold it and no view beside it
+    options = {"device": "cuda", "pixels": 1024**2, "memory_gib": memory_gib}
+    limits = [
+        largest_batch(weight_bytes=lambda: weights << 30, gpus=gpus, **options) for gpus in (1, 2)
+    ]
+    assert limits == [1, 4]
+
+
+def test_only_the_largest_part_of_an_offloaded_model_is_on_the_gpu(sd: Path) -> None:
+    whole, offloaded = (renderer(sd, device="cuda", offload=offload) for offload in (False, True))
+    assert offloaded._weight_bytes() < whole._weight_bytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"gpus": 2, "device": "cpu"}, "renderer.gpus: there is no GPU with device cpu"),
+        ({"offload": True, "device": "cpu"}, "renderer.offload: there is no GPU"),
+        (
+            {"gpus": 2, "device": "cuda", "offload": True},
+            "renderer.offload: not with",
+        ),
+        ({"gpus": 2, "device": "cuda", "speed": "fast"}, "renderer.speed: not with renderer.gpus"),
+        ({"offload": True, "device": "cuda", "speed": "fast"}, "renderer.offload: not with"),
+    ],
+)
+def test_a_placement_that_cannot_be_is_refused(
+    options: dict[str, Any], message: str, sd: Path
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        renderer(sd, **options).check([])
+
+
 def test_a_model_is_loaded_once_to_begin_a_set_with_an_auto_batch(
     sd: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

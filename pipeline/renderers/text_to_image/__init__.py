@@ -37,7 +37,7 @@ from pipeline.renderers.text_to_image.batch_size import (
 from pipeline.renderers.text_to_image.calling import PipelineCall
 from pipeline.renderers.text_to_image.config import COLUMNS, LORA, SIGMA, WHOLE, TextToImageConfig
 from pipeline.renderers.text_to_image.guidance import Guidance, is_known
-from pipeline.renderers.text_to_image.loading import load_pipeline
+from pipeline.renderers.text_to_image.loading import check_placement, load_pipeline
 from pipeline.renderers.text_to_image.neighbourhood import can_mix
 from pipeline.renderers.text_to_image.overrides import open_loras, vae_files
 from pipeline.renderers.text_to_image.single_file import open_single_file
@@ -102,8 +102,9 @@ class TextToImage(Renderer):
         return self.config.batch_size
 
     def resources(self) -> Resources:
-        """One GPU, or as many cores as it has threads."""
-        return Resources(device_type=self.config.device, threads=self.config.threads)
+        """The GPUs of one worker, or as many cores as it has threads."""
+        config = self.config
+        return Resources(device_type=config.device, gpus=config.gpus, threads=config.threads)
 
     def columns(self) -> Sequence[DeclaredColumn]:
         """Columns of a diffusion pipeline, in the rows after those that every set has."""
@@ -127,6 +128,7 @@ class TextToImage(Renderer):
                 f"renderer.sigma: {architecture.pipeline_name} draws its noise where it "
                 "cannot be mixed; leave sigma out"
             )
+        check_placement(config)
         architecture.check_batch_size(config.batch_size)
         architecture.check_guidance(config.guidance, has_negative_prompts)
         if config.guidance_interval != WHOLE:
@@ -222,7 +224,14 @@ class TextToImage(Renderer):
             is_fast=self.config.speed == "fast",
             dtype=self.config.dtype,
             device=self.config.device,
+            gpus=self.config.gpus,
+            is_offloaded=self.config.offload,
         )
+
+    def _weight_bytes(self) -> int:
+        """Of what is on a GPU at once."""
+        by_part = self.model.weight_bytes(self.config.dtype)
+        return max(by_part.values()) if self.config.offload else sum(by_part.values())
 
     def probe(self, requests: Sequence[ViewRequest]) -> "TextToImage":
         """The renderer with its batch size chosen, if that is `auto`."""
@@ -233,8 +242,9 @@ class TextToImage(Renderer):
         limit = largest_batch(
             device=self.config.device,
             pixels=self.size_px[0] * self.size_px[1],
-            weight_bytes=lambda: self.model.weight_bytes(self.config.dtype),
+            weight_bytes=self._weight_bytes,
             memory_gib=self.config.gpu_memory_gib,
+            gpus=self.config.gpus,
         )
         if limit is None:
             raise ModelError(

@@ -21,15 +21,21 @@ Stable Diffusion 1.5 in batches of 1, 4 and 16 (diffusers, docs, optimization/to
 
 
 def largest_batch(
-    *, device: str, pixels: int, weight_bytes: Callable[[], int], memory_gib: float | None = None
+    *,
+    device: str,
+    pixels: int,
+    weight_bytes: Callable[[], int],
+    memory_gib: float | None = None,
+    gpus: int = 1,
 ) -> int | None:
     """The largest batch that memory allows by estimate, a power of 2; None if not even one view.
 
     Args:
         device: `cpu` or `cuda`.
         pixels: Of a rendered view.
-        weight_bytes: Gives those of the model on the device.
+        weight_bytes: Gives those of the model on the devices.
         memory_gib: Of a GPU; that of this machine if not given.
+        gpus: GPUs that share the weights; a view is computed on one of them.
 
     Raises:
         ConfigError: The device is a GPU and this machine has none.
@@ -39,7 +45,7 @@ def largest_batch(
         return max(1, min(LARGEST_BATCH, (512 * 512) // pixels))
     if memory_gib is None:
         memory_gib = _memory_gib()
-    free = USABLE_SHARE * memory_gib * 2**30 - weight_bytes()
+    free = USABLE_SHARE * memory_gib * 2**30 - weight_bytes() / gpus
     views = int(free // (pixels * VIEW_BYTES_PER_PIXEL))
     if views < 1:
         return None

@@ -112,6 +112,11 @@ class TextToImageConfig(Table):
     gpu_memory_gib: float | None = Field(default=None, gt=0, le=4096)
     """Memory of the workers' GPUs, for a batch size of `auto`; that of this machine's GPU if not
     given."""
+    gpus: int = Field(default=1, ge=1, le=64)
+    """GPUs of one worker: more than one spreads the parts of a model that does not fit into one."""
+    offload: bool = False
+    """Whether a part of the model is on the GPU only while it computes, and else in the memory of
+    the machine: slower, and takes the memory of the largest part alone."""
     speed: Literal["exact", "fast"] = "exact"
     """`exact` is the stock pipeline to the bit. `fast` has its networks in the memory format that
     convolutions like best and, on a GPU, compiles them: its floats differ in their last bits."""

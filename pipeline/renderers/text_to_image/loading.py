@@ -9,9 +9,11 @@ import diffusers
 import torch
 import transformers
 
+from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import one_line
 from pipeline.errors import ModelError
 from pipeline.renderers.text_to_image.architecture import Architecture
+from pipeline.renderers.text_to_image.config import TextToImageConfig
 from pipeline.renderers.text_to_image.overrides import Lora, add_loras, load_vae
 from pipeline.renderers.text_to_image.single_file import SingleFile, replace_networks
 
@@ -35,6 +37,8 @@ def load_pipeline(
     is_fast: bool,
     dtype: str,
     device: str,
+    gpus: int,
+    is_offloaded: bool,
 ) -> Any:
     """The pipeline with its weights on the device.
 
@@ -43,6 +47,8 @@ def load_pipeline(
         single_file: Its networks replace the model's own; None to keep those.
         is_fast: Let the last bits of floats differ from the stock pipeline.
         vae: Folder of the VAE that replaces the model's own; empty to keep that.
+        gpus: GPUs that the parts of the model are spread over.
+        is_offloaded: A part is on the GPU only while it computes.
 
     Raises:
         ModelError: There is no such device here, its memory is too small, or a file is damaged.
@@ -57,6 +63,7 @@ def load_pipeline(
     accepted = inspect.signature(architecture.pipeline_class.__init__).parameters
     model_vae = architecture.model.part_config("vae")
     other_vae = {"vae": load_vae(vae, model_vae, dtype)} if vae else {}
+    spread = {"device_map": "balanced"} if gpus > 1 else {}
     try:
         with keep_random_state():
             pipeline = diffusers.DiffusionPipeline.from_pretrained(
@@ -68,6 +75,7 @@ def load_pipeline(
                 local_files_only=True,
                 variant=architecture.model.variant or None,
                 **other_vae,
+                **spread,
                 **{name: value for name, value in _NEVER_RUN.items() if name in accepted},
             )
             if single_file is not None:
@@ -75,7 +83,10 @@ def load_pipeline(
             if scheduler_class is not None:
                 pipeline.scheduler = scheduler_class.from_config(pipeline.scheduler.config)
             add_loras(pipeline, loras)
-            pipeline.to(device)
+            if is_offloaded:
+                pipeline.enable_model_cpu_offload()
+            elif not spread:
+                pipeline.to(device)
     except ModelError:
         raise
     except (torch.OutOfMemoryError, MemoryError) as exc:
@@ -98,6 +109,24 @@ def load_pipeline(
     if is_fast:
         _speed_up(pipeline, device)
     return pipeline
+
+
+def check_placement(config: TextToImageConfig) -> None:
+    """Refuse what cannot be placed on the devices as it is asked for. Raises ConfigError."""
+    if config.device == "cpu" and (config.gpus > 1 or config.offload):
+        name = "offload" if config.offload else "gpus"
+        raise ConfigError(f"renderer.{name}: there is no GPU with device cpu; leave it out")
+    if config.gpus > 1:
+        # Parts that are spread may not be replaced, and hooks of diffusers move what they read.
+        clashing = {
+            "offload": config.offload,
+            "speed": config.speed == "fast",
+            "weights": bool(config.weights),
+        }
+        if names := [name for name, is_set in clashing.items() if is_set]:
+            raise ConfigError(f"renderer.{names[0]}: not with renderer.gpus above 1; leave one out")
+    if config.offload and config.speed == "fast":
+        raise ConfigError("renderer.offload: not with renderer.speed fast; leave one out")
 
 
 def _speed_up(pipeline: Any, device: str) -> None:
