@@ -7,7 +7,7 @@ pictures of other kinds. Every training takes 200 steps of 120 crops on one core
 recipes `demo*`, unless the label of an arm says otherwise.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,18 +30,27 @@ ALL = (
 )
 SHORT = ("k-NN", "linear", "one-shot")
 CROPS = 120
+RENDERER_OPTIONS: Mapping[str, Mapping[str, Any]] = {
+    "default: 5 steps, exact, float32": {},
+    "speed = fast": {"speed": "fast"},
+    "dtype = bfloat16": {"dtype": "bfloat16"},
+    "guidance_interval = [0.2, 0.8]": {"guidance_interval": [0.2, 0.8]},
+    "feature_cache = 2": {"feature_cache": 2},
+    "feature_cache = 2, 10 steps": {"feature_cache": 2, "steps": 10},
+    "steps = 3": {"steps": 3},
+    "steps = 8": {"steps": 8},
+}
 
 
 def views(
-    captions: int = 0, *, guidance: float = 3.0, count: int = 6
+    captions: int = 0, *, guidance: float = 3.0, count: int = 6, **more: Any
 ) -> tuple[tuple[str, Any], ...]:
     """A set of the embedded model: of the list that is shipped, or the first of 996 others."""
+    renderer: dict[str, Any] = {"guidance": [guidance], "steps": 5, "batch_size": 64, **more}
     return settings(
         prompts__file=f"captions-{captions}.txt" if captions else EMBEDDED_LIST.name,
         views__per_subject=count,
-        renderer__guidance=[guidance],
-        renderer__steps=5,
-        renderer__batch_size=64,
+        **{f"renderer__{key}": value for key, value in renderer.items()},
     )
 
 
@@ -93,6 +102,10 @@ ARMS = (
             train=batch(min(1494 // count, 6)),
         )
         for count in (747, 498, 249, 83)
+    ),
+    *(
+        arm("option of the renderer", label, views=views(**options), train=batch(6))
+        for label, options in RENDERER_OPTIONS.items()
     ),
 )
 

@@ -36,6 +36,7 @@ from pipeline.renderers.text_to_image.batch_size import (
 )
 from pipeline.renderers.text_to_image.calling import PipelineCall
 from pipeline.renderers.text_to_image.config import COLUMNS, LORA, SIGMA, WHOLE, TextToImageConfig
+from pipeline.renderers.text_to_image.feature_cache import check_feature_cache
 from pipeline.renderers.text_to_image.guidance import Guidance, is_known
 from pipeline.renderers.text_to_image.loading import check_placement, load_pipeline
 from pipeline.renderers.text_to_image.neighbourhood import can_mix
@@ -133,6 +134,8 @@ class TextToImage(Renderer):
         architecture.check_guidance(config.guidance, has_negative_prompts)
         if config.guidance_interval != WHOLE:
             architecture.check_guidance_interval(config.guidance)
+        if config.feature_cache > 1:
+            check_feature_cache(self.model)
         architecture.check_taken("max_sequence_length", config.max_sequence_length)
         architecture.check_taken("clip_skip", config.clip_skip)
         assert config.steps is not None
@@ -180,6 +183,7 @@ class TextToImage(Renderer):
             "safety_checker": "not run",
             "call": {**self._architecture.switched_off, **given},
             **({"noise": "mixed"} if config.sigma else {}),
+            **({"feature_cache": config.feature_cache} if config.feature_cache > 1 else {}),
             **(
                 {"guidance_interval": list(config.guidance_interval)}
                 if config.guidance_interval != WHOLE

@@ -10,6 +10,7 @@ import torch
 from manifests.ids import NUM_SEEDS
 from pipeline.renderers.text_to_image.architecture import Architecture
 from pipeline.renderers.text_to_image.config import WHOLE, TextToImageConfig
+from pipeline.renderers.text_to_image.feature_cache import cached_features
 from pipeline.renderers.text_to_image.guidance_interval import guided_within
 from pipeline.renderers.text_to_image.loading import keep_random_state
 from pipeline.renderers.text_to_image.neighbourhood import mixed_noise
@@ -59,6 +60,8 @@ class PipelineCall:
             stack.enter_context(torch.inference_mode())
             if self.config.captions_per_batch == "many":
                 stack.enter_context(self._encodings.of(pipe))
+            if self.config.feature_cache > 1:
+                stack.enter_context(cached_features(pipe.unet, self.config.feature_cache))
             is_guided = self.architecture.guidance.is_guided(scale)
             if is_guided and self.config.guidance_interval != WHOLE:
                 interval = self.config.guidance_interval

@@ -77,6 +77,9 @@ class TextToImageConfig(Table):
     guidance_interval: tuple[float, float] = WHOLE
     """Shares of the steps after which guidance begins and ends; without guidance a step costs
     half."""
+    feature_cache: int = Field(default=1, ge=1, le=50)
+    """Steps from one whole computation of a U-Net to the next; between them only its outermost
+    level is computed. 1 computes all of every step."""
     sigma: tuple[float, ...] = ()
     """Views around one latent of each caption: shares of a view's own noise, from 0 to 1, dealt
     with the guidance scales; empty for views with noise of their own."""
