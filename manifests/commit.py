@@ -16,6 +16,7 @@ from manifests.errors import CorruptError
 from manifests.layout import Layout
 from manifests.manifest import Manifest, parse_manifest
 from manifests.recipe import Recipe
+from manifests.rereading import reread
 from manifests.storage import Store
 from manifests.tars import walk_tar
 
@@ -85,9 +86,13 @@ def describe_tar(store: Store, layout: Layout, expected: Expected) -> Manifest:
         FileNotFoundError: There is no tar.
     """
     path = layout.tar(expected.shard)
-    try:
+
+    def describe() -> Manifest:
         with store.open(path) as hashed, store.open(path) as walked:
             return _describe(hashed, walked, expected, where=store.at(path))
+
+    try:
+        return reread(describe)
     except CorruptError as exc:
         if store.exists(layout.manifest(expected.shard)):
             raise  # `synth gc` does not remove the tar of a committed shard
@@ -101,7 +106,8 @@ def _commit_manifest(store: Store, layout: Layout, manifest: Manifest) -> Manife
     if store.create(path, manifest.to_bytes()):
         return manifest
     # Another writer was first, or we were and the answer was lost: read back and compare.
-    committed = parse_manifest(store.read(path), manifest.columns, where=store.at(path))
+    columns, where = manifest.columns, store.at(path)
+    committed = reread(lambda: parse_manifest(store.read(path), columns, where=where))
     if committed.tar_sha256 != manifest.tar_sha256:
         raise CorruptError(
             f"{store.at(path)}: commits another tar than the one that is there; "

@@ -1,13 +1,19 @@
 """Seal a set: `dataset.json`, which names and hashes every file, then the files derived from it."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from manifests.canonical import sha256_hex
 from manifests.commit import Expected, commit_tar_in_place
 from manifests.derived import derived_files
 from manifests.errors import ContractError, CorruptError
 from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL
-from manifests.manifest import parse_manifest
+from manifests.manifest import Manifest, parse_manifest
+from manifests.rereading import read_alike, reread
 from manifests.seal import Seal, ShardSummary
 from manifests.shard_set import ShardSet
+
+READERS = 16
+"""Files that are read at once: in a bucket a reading is mostly waiting."""
 
 
 def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
@@ -56,15 +62,17 @@ def _write_seal(shards: ShardSet, incomplete: bool) -> None:
             f"{missing[0]}; run `synth generate` again, or seal with --seal-incomplete"
         )
     sizes = store.list("data")  # one request for all tars, and none for each of them
-    summaries = [_summarize(shards, shard, sizes) for shard in committed]
     files = [RECIPE, *layout.subject_files()]
     files += [path for path in store.list("stats") if layout.number(path) is not None]
     files += [path for path in store.list("failed") if layout.number(path) is not None]
+    with ThreadPoolExecutor(READERS, thread_name_prefix="seal") as pool:
+        summaries = [*pool.map(lambda shard: _summarize(shards, shard, sizes), committed)]
+        hashes = [*pool.map(lambda path: sha256_hex(read_alike(store, path)), files)]
     seal = Seal(
         recipe_sha256=shards.recipe_sha256,
         shards=summaries,
         missing=missing,
-        files={path: sha256_hex(store.read(path)) for path in files},
+        files=dict(zip(files, hashes, strict=True)),
     )
     store.create(SEAL, seal.to_bytes())
 
@@ -82,9 +90,13 @@ def _commit_tars_in_place(shards: ShardSet) -> None:
 
 def _summarize(shards: ShardSet, shard: int, sizes: dict[str, int]) -> ShardSummary:
     path = shards.layout.manifest(shard)
-    data = shards.store.read(path)
-    columns = shards.recipe.identity.columns
-    manifest = parse_manifest(data, columns, where=shards.store.at(path))
+    columns, where = shards.recipe.identity.columns, shards.store.at(path)
+
+    def read() -> tuple[bytes, Manifest]:
+        data = shards.store.read(path)
+        return data, parse_manifest(data, columns, where=where)
+
+    data, manifest = reread(read)
     tar = shards.layout.tar(shard)
     if sizes.get(tar) != manifest.tar_bytes:
         raise CorruptError(

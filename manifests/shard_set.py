@@ -16,6 +16,7 @@ from manifests.layout import MAX_NOTES, RECIPE, SEAL, Layout
 from manifests.manifest import Manifest, parse_manifest
 from manifests.plan import ViewRequest, hash_subjects, requests_of
 from manifests.recipe import Identity, Recipe, parse_recipe
+from manifests.rereading import reread
 from manifests.rows import SubjectRow, ViewRow, subjects_to_table, table_to_subjects
 from manifests.schema import schema_of, subject_columns
 from manifests.seal import Seal, parse_seal
@@ -35,13 +36,14 @@ class ShardSet:
     def __init__(self, store: Store) -> None:
         self.store = store
         try:
-            data = store.read(RECIPE)
+            self.recipe: Recipe = reread(
+                lambda: parse_recipe(store.read(RECIPE), where=store.at(RECIPE))
+            )
         except FileNotFoundError as exc:
             raise ForeignSetError(
                 f"{store.url}: no shard set here (no {RECIPE}); give the URL that `synth generate "
                 "--out` was given"
             ) from exc
-        self.recipe: Recipe = parse_recipe(data, where=store.at(RECIPE))
         self.recipe_sha256 = self.recipe.sha256
         self.layout: Layout = self.recipe.identity.layout
         self._last_plan_file = ("", b"")
@@ -162,9 +164,8 @@ class ShardSet:
             CorruptError: The manifest is broken, or belongs to another recipe or shard.
         """
         path = self.layout.manifest(shard)
-        manifest = parse_manifest(
-            self.store.read(path), self.recipe.identity.columns, where=self.store.at(path)
-        )
+        where, columns = self.store.at(path), self.recipe.identity.columns
+        manifest = reread(lambda: parse_manifest(self.store.read(path), columns, where=where))
         if (manifest.recipe_sha256, manifest.shard) != (self.recipe_sha256, shard):
             raise CorruptError(
                 f"{self.store.at(path)}: belongs to another recipe or shard; remove it and render "
@@ -191,7 +192,7 @@ class ShardSet:
         # A file holds the subjects of many shards, and a worker makes one after the other.
         name, data = self._last_plan_file
         if name != path:
-            data = self._read_plan_file(path)
+            data = reread(lambda: self._read_plan_file(path))
             self._last_plan_file = (path, data)  # at once, because threads share it
         columns = self.recipe.identity.columns
         schema = schema_of(subject_columns(columns))
@@ -234,21 +235,24 @@ class ShardSet:
             raise CorruptError(
                 f"{where}: has no image, it failed ({row.reason}); take another view"
             )
-        try:
+
+        def read() -> bytes:
             data = self.store.read_range(path, row.offset, row.length)
+            if sha256_hex(data) != row.sha256:
+                raise CorruptError(f"{where}: not the image that was committed; run `synth verify`")
+            return data
+
+        try:
+            return reread(read)
         except FileNotFoundError as exc:
             raise CorruptError(f"{where}: the tar is gone; restore it from a copy") from exc
-        if sha256_hex(data) != row.sha256:
-            raise CorruptError(f"{where}: not the image that was committed; run `synth verify`")
-        return data
 
     def seal(self) -> Seal | None:
         """The seal, or None while the set is being made."""
         try:
-            data = self.store.read(SEAL)
+            return reread(lambda: parse_seal(self.store.read(SEAL), where=self.store.at(SEAL)))
         except FileNotFoundError:
             return None
-        return parse_seal(data, where=self.store.at(SEAL))
 
 
 def write_plan(identity: Identity, subjects: Sequence[SubjectRow]) -> dict[str, bytes]:

@@ -20,7 +20,7 @@ def explain(exc: Exception, *, about: str) -> str:
         about: The URL that was passed to the library. If it holds secrets, the library's message is
             not quoted.
     """
-    causes = list(_causes(exc))
+    chain = list(causes(exc))
     words = one_line(exc, about=about)
     if words == "None":  # such as PermissionError(None), for an answer without a text
         words = type(exc).__name__
@@ -29,13 +29,11 @@ def explain(exc: Exception, *, about: str) -> str:
         quoted = "" if words == type(exc).__name__ else f": {words}"
         code = "" if status is None else f" (HTTP {status})"
         return f"access was refused{code}{quoted}; {_CREDENTIALS}"
-    if any(
-        isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in causes
-    ):
+    if any(isinstance(cause, TimeoutError) or "Timeout" in type(cause).__name__ for cause in chain):
         return f"the storage stopped answering; {_RETRY}"
     if isinstance(exc, LookupError | TypeError | AttributeError):
         # The library failed while it handled another error. That one says what happened.
-        cause = next((cause for cause in causes[1:] if isinstance(cause, OSError)), None)
+        cause = next((cause for cause in chain[1:] if isinstance(cause, OSError)), None)
         words = one_line(cause, about=about) if cause else f"{type(exc).__name__} in its library"
         return f"reading failed ({words}); {_RETRY}"
     return f"{words}; {_RETRY}"
@@ -57,7 +55,7 @@ def http_status(exc: BaseException | None) -> int | None:
     return None
 
 
-def _causes(exc: BaseException | None) -> Iterator[BaseException]:
+def causes(exc: BaseException | None) -> Iterator[BaseException]:
     """The exception, the one that caused it, and so on; a circle of causes is followed once."""
     seen: set[int] = set()
     while exc is not None and id(exc) not in seen:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from manifests.storage.answers import http_status
+from manifests.storage.calls import Progress, call, limit_s
 from manifests.storage.errors import StoreError
 from manifests.storage.remote import RemoteStore
 
@@ -32,9 +33,9 @@ class ObjectStore(RemoteStore):
     can_create = True
 
     def create(self, path: str, content: bytes | Path) -> bool:
-        with self._errors(path):
+        with self._errors(self.at(path)):
             try:
-                return self._upload(self._path(path), content)
+                return self._repeat(lambda: self._upload(path, content), self.at(path))
             except FileExistsError:
                 return False
             except FileNotFoundError as exc:
@@ -48,16 +49,21 @@ class ObjectStore(RemoteStore):
                 raise
 
     def _upload(self, path: str, content: bytes | Path) -> bool:
+        name = self._path(path)
         if isinstance(content, bytes):
             # Not open(path, "xb"): for empty content s3fs overwrites an existing file.
-            self._fs.pipe_file(path, content, mode="create")
+            progress = Progress(limit_s(len(content)))
+            call(self._fs, "pipe_file", name, content, mode="create", progress=progress)
             return True
         # Some servers obey the condition in a single request and ignore it where a file is sent in
         # parts. Asking first leaves only a moment in which they can overwrite. It also saves the
         # upload of a file that exists.
-        if self._fs.exists(path):
+        if call(self._fs, "exists", name, progress=Progress(limit_s(0))):
             return False
         protocol = self._fs.protocol
         options = _PART_OPTIONS[protocol if isinstance(protocol, str) else protocol[0]]
-        self._fs.put_file(str(content), path, mode="create", **options)
+        # Of two parts at once nothing is heard before one of them is whole.
+        progress = Progress(limit_s(2 * PART_BYTES))
+        arguments = {"mode": "create", "callback": progress, **options}
+        call(self._fs, "put_file", str(content), name, progress=progress, **arguments)
         return True

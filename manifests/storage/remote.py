@@ -3,7 +3,8 @@
 Nothing is written there, because these file systems may overwrite a file or show half of it.
 """
 
-from collections.abc import Iterator
+import io
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -13,12 +14,12 @@ from fsspec.core import url_to_fs
 from manifests.foundation.errors import SynthError
 from manifests.foundation.files import TEMPORARY_PREFIX
 from manifests.foundation.messages import one_line, redact
-from manifests.storage import BACKENDS, Store
+from manifests.storage import BACKENDS, Store, calls
 from manifests.storage.answers import explain, http_status
+from manifests.storage.calls import LISTING_S, Progress, Repeater
 from manifests.storage.errors import StoreError
 from manifests.storage.reading import (
     MAX_READ_BYTES,
-    OpenFile,
     require_range,
     require_relative,
     require_size,
@@ -28,6 +29,7 @@ BLOCK_BYTES = 16 << 20
 """How much of an open file is fetched at once; it bounds the memory of a reader."""
 
 _RANGE_NOT_SATISFIABLE = 416
+_S3_SCHEMES = ("s3", "s3a")
 _SERVER_OPTIONS = ("host", "account_name")
 """Options that name the server of a file system: equal paths on two servers are two files."""
 
@@ -49,8 +51,11 @@ class RemoteStore(Store):
                 f"{self._url}: unknown scheme {scheme!r}; known schemes: {', '.join(sorted(known))}"
             )
         try:
-            # No cache of listings: other writers add files while this process runs.
-            self._fs, self._root = url_to_fs(url, use_listings_cache=False)
+            # No cache of listings: other writers add files while this process runs. An instance of
+            # its own, because the number of its tries is changed below.
+            self._fs, self._root = url_to_fs(
+                url, use_listings_cache=False, skip_instance_cache=True, **_options(scheme)
+            )
         except ImportError as exc:
             extra = BACKENDS[scheme].extra if scheme in BACKENDS else ""
             advice = f"pip install 'synth-rep[{extra}]'" if extra else "install that package"
@@ -60,6 +65,9 @@ class RemoteStore(Store):
                 f"{self._url}: cannot be opened ({one_line(exc, about=url)}); look at the address "
                 f"and at the credentials that {scheme} needs"
             ) from exc
+        if scheme in _S3_SCHEMES:
+            self._fs.retries = 1  # `Repeater` is the one layer that makes a call again
+        self._repeat = Repeater(url)
 
     @property
     def url(self) -> str:
@@ -81,14 +89,33 @@ class RemoteStore(Store):
         return f"{self._root}/{path}"
 
     def read(self, path: str, *, max_bytes: int = MAX_READ_BYTES) -> bytes:
-        # One byte more than allowed shows that the file is larger, without a request for its size.
-        data = self._read_range(path, 0, max_bytes + 1)
+        with self.open(path) as file:
+            # One byte more than allowed shows that the file is larger, without asking for its size.
+            data: bytes = file.read(max_bytes + 1)
         require_size(self.at(path), len(data), max_bytes)
         return data
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         require_range(self.at(path), offset, length)
-        data = self._read_range(path, offset, length) if length else b""
+        return self._read_range(path, offset, length) if length else b""
+
+    def _read_range(self, path: str, offset: int, length: int) -> bytes:
+        def ask() -> bytes:
+            try:
+                progress = Progress(calls.limit_s(length))
+                start, end = offset, offset + length
+                name = self._path(path)
+                data = calls.call(
+                    self._fs, "cat_file", name, start=start, end=end, progress=progress
+                )
+            except Exception as exc:
+                if http_status(exc) != _RANGE_NOT_SATISFIABLE:
+                    raise
+                return b""  # how HTTP answers a range that begins after the end of a file
+            return bytes(data)
+
+        with self._errors(self.at(path)):
+            data = self._repeat(ask, self.at(path))
         if len(data) > length:
             raise StoreError(
                 f"{self.at(path)}: the server sends the whole file where a part is asked for; "
@@ -96,48 +123,40 @@ class RemoteStore(Store):
             )
         return data
 
-    def _read_range(self, path: str, offset: int, length: int) -> bytes:
-        with self._errors(path):
-            try:
-                data: bytes = self._fs.cat_file(self._path(path), start=offset, end=offset + length)
-            except Exception as exc:
-                if http_status(exc) != _RANGE_NOT_SATISFIABLE:
-                    raise
-                return b""  # how HTTP answers a range that begins after the end of a file
-            return data
-
     @contextmanager
     def open(self, path: str) -> Iterator[Any]:
-        with self._errors(path):
-            file = self._fs.open(self._path(path), "rb", block_size=BLOCK_BYTES)
-        with file:
-            yield OpenFile(file, lambda: self._errors(path))
+        blocks = _Blocks(lambda offset: self._read_range(path, offset, BLOCK_BYTES))
+        with io.BufferedReader(blocks) as file:
+            yield file
 
     def list(self, folder: str = "") -> dict[str, int]:
         prefix = f"{folder}/" if folder else ""
-        with self._errors(folder):
-            return {
-                prefix + name: self._size(entry)
-                for name, entry in self._entries(folder).items()
-                if entry["type"] == "file"
-            }
+        return {
+            prefix + name: self._size(entry)
+            for name, entry in self._entries(folder).items()
+            if entry["type"] == "file"
+        }
 
     def _size(self, entry: dict[str, Any]) -> int:
         """The size of a listed file. Listings of web servers have none, so the server is asked."""
-        size = entry["size"]
-        return int(self._fs.size(entry["name"]) if size is None else size)
+        size, name = entry["size"], entry["name"]
+        if size is None:
+            size = self._ask("size", name, where=f"{self.url}/{name.rpartition('/')[2]}")
+        return int(size)
 
     def names(self, folder: str = "") -> tuple[str, ...]:
-        with self._errors(folder):
-            return tuple(self._entries(folder))
+        return tuple(self._entries(folder))
 
     def _entries(self, folder: str) -> dict[str, Any]:
         """Entries of fsspec for a folder by name, sorted, without temporary files.
 
         A folder that was copied to this storage may have brought temporary files with it.
         """
+        where = self.at(folder) if folder else self.url
         try:
-            entries = self._fs.ls(self._path(folder), detail=True)
+            entries = self._ask(
+                "ls", self._path(folder), detail=True, where=where, limit_s=LISTING_S
+            )
         except FileNotFoundError:
             return {}
         by_name = {entry["name"].rstrip("/").rpartition("/")[2]: entry for entry in entries}
@@ -148,16 +167,63 @@ class RemoteStore(Store):
         }
 
     def exists(self, path: str) -> bool:
-        with self._errors(path):
-            return bool(self._fs.exists(self._path(path)))
+        return bool(self._ask("exists", self._path(path), where=self.at(path)))
+
+    def _ask(
+        self, method: str, *args: Any, where: str, limit_s: float | None = None, **options: Any
+    ) -> Any:
+        """Answer to a small question, which is asked again where that may help."""
+
+        def ask() -> Any:
+            progress = Progress(calls.limit_s(0) if limit_s is None else limit_s)
+            return calls.call(self._fs, method, *args, progress=progress, **options)
+
+        with self._errors(where):
+            return self._repeat(ask, where)
 
     @contextmanager
-    def _errors(self, path: str) -> Iterator[None]:
+    def _errors(self, where: str) -> Iterator[None]:
         """Turn whatever a library raises into a StoreError; FileNotFoundError passes."""
         try:
             yield
         except (FileNotFoundError, SynthError):
             raise
         except Exception as exc:
-            where = self.at(path) if path else self.url
             raise StoreError(f"{where}: {explain(exc, about=self._url_with_secrets)}") from exc
+
+
+class _Blocks(io.RawIOBase):
+    """A file of which each block is one call of its store."""
+
+    def __init__(self, read_block: Callable[[int], bytes]) -> None:
+        self._read_block = read_block
+        self._offset = 0
+        # At once, so that a file that does not exist is not opened.
+        self._block = memoryview(read_block(0))
+        self._is_last = len(self._block) < BLOCK_BYTES
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        if not self._block and not self._is_last:
+            self._block = memoryview(self._read_block(self._offset))
+            self._is_last = len(self._block) < BLOCK_BYTES
+        size = min(len(buffer), len(self._block))
+        buffer[:size] = self._block[:size]
+        self._block = self._block[size:]
+        self._offset += size
+        return size
+
+
+def _options(scheme: str) -> dict[str, Any]:
+    """Of the library of a scheme: so that it does not make calls again itself."""
+    if scheme not in _S3_SCHEMES:
+        return {}
+    return {
+        "config_kwargs": {
+            "retries": {"max_attempts": 0},
+            "connect_timeout": 10,
+            "read_timeout": calls.SILENCE_S,
+        }
+    }

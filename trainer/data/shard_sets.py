@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from manifests.canonical import sha256_hex
 from manifests.errors import CorruptError
 from manifests.latents import LATENT
+from manifests.rereading import reread
 from manifests.schema import CORE_SCHEMA
 from manifests.seal import ShardSummary
 from manifests.shard_set import ShardSet
@@ -107,12 +108,19 @@ class ShardSetSource:
     def _columns(self, sealed: ShardSummary, names: Sequence[str]) -> pa.Table:
         path = self._shards.layout.manifest(sealed.shard)
         where = self._shards.store.at(path)
-        try:
+
+        def read() -> bytes:
             data = self._shards.store.read(path)
+            if sha256_hex(data) != sealed.manifest_sha256:
+                raise CorruptError(
+                    f"{where}: not the manifest that was sealed; restore it from a copy"
+                )
+            return data
+
+        try:
+            data = reread(read)
         except FileNotFoundError as exc:
             raise CorruptError(f"{where}: is gone; restore it from a copy") from exc
-        if sha256_hex(data) != sealed.manifest_sha256:
-            raise CorruptError(f"{where}: not the manifest that was sealed; restore it from a copy")
         fields = [LATENT.field() if n == LATENT.name else CORE_SCHEMA.field(n) for n in names]
         schema = pa.schema(fields)
         return read_table(data, schema, where=where)[0]
@@ -145,6 +153,12 @@ class ShardSetSource:
 
     def read(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:
         """The chosen views, by one read of the tar: the views of a group are adjacent in it."""
+        try:
+            return self._read_once(shard, first_row, chosen)
+        except CorruptViewError:
+            return self._read_once(shard, first_row, chosen)  # a bit may have flipped on the way
+
+    def _read_once(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:
         views = self._views(shard)
         rows = views.good_rows(first_row)[list(chosen)]
         starts, ends = views.offset[rows], views.offset[rows] + views.length[rows]

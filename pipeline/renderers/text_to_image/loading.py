@@ -132,7 +132,7 @@ def check_placement(config: TextToImageConfig) -> None:
 def _speed_up(pipeline: Any, device: str) -> None:
     """Convolutions without a change of memory format between them; on a GPU, compiled networks.
 
-    On one CPU core the format makes the embedded model 1.09 times as fast
+    On one CPU core the format makes the embedded model 1.02 to 1.09 times as fast
     (`python -m benchmarks.embedded_model.options`). Compiling waits for a GPU: there it takes the
     place of many small kernels.
     """

@@ -6,17 +6,17 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import count
 from pathlib import Path
-from threading import Event, Thread
+from threading import Thread
 from typing import Any
 
 import fsspec
 import pytest
 
-from manifests.storage import Store, open_store
+from manifests.storage import Store, calls, open_store
 from manifests.storage.answers import explain, http_status
 from manifests.storage.errors import StoreError
 from manifests.storage.objects import ObjectStore
-from manifests.storage.testing import StoreLaws, read_open
+from manifests.storage.testing import StoreLaws
 from tests.object_store import s3_clients_of, s3_server
 from tests.sets import refused
 
@@ -80,31 +80,6 @@ def test_a_refused_listing_names_the_credentials() -> None:
             assert "None" not in message
 
 
-def test_an_answer_that_stops_half_way_is_reported_as_that(monkeypatch: pytest.MonkeyPatch) -> None:
-    is_over = Event()
-
-    def stall(request: BaseHTTPRequestHandler) -> None:
-        request.send_response(200)
-        request.send_header("Content-Length", "1000")
-        request.end_headers()
-        if request.command == "GET":
-            request.wfile.write(b"half")
-            request.wfile.flush()
-            is_over.wait()
-
-    monkeypatch.setitem(fsspec.config.conf, "s3", {"config_kwargs": {"read_timeout": 0.3}})
-    monkeypatch.setattr(fsspec.get_filesystem_class("s3"), "retries", 1)
-    try:
-        with misbehaving_server(stall):
-            store = open_store("s3://bucket/set")
-            for read in (lambda: store.read("a"), lambda: read_open(store, "a")):
-                with refused(StoreError, "s3://bucket/set/a: the storage stopped answering; run"):
-                    read()
-            is_over.set()
-    finally:
-        is_over.set()
-
-
 def after(exc: Exception, before: Exception) -> Exception:
     """An exception that was raised while another one was handled."""
     exc.__context__ = before
@@ -155,12 +130,17 @@ def store() -> Store:
     return open_store("s3://bucket/set")
 
 
+async def is_absent(path: str) -> bool:
+    return False
+
+
 def refuse_with(store: Store, monkeypatch: pytest.MonkeyPatch, exc: Exception) -> None:
-    def refuse(*args: object, **options: object) -> None:
+    async def refuse(*args: object, **options: object) -> None:
         raise exc
 
-    monkeypatch.setattr(store._fs, "exists", lambda path: False)
-    for name in ("pipe_file", "put_file"):
+    monkeypatch.setattr(calls, "PATIENCE_S", 0)
+    monkeypatch.setattr(store._fs, "_exists", is_absent)
+    for name in ("_pipe_file", "_put_file"):
         monkeypatch.setattr(store._fs, name, refuse)
 
 
@@ -243,11 +223,11 @@ def test_every_upload_carries_the_condition(
     monkeypatch.setattr("google.auth.default", lambda **scopes: (None, "nothing"))
     store, sent = open_store(url), []
 
-    def note(*args: object, **keywords: Any) -> None:
+    async def note(*args: object, callback: object = None, **keywords: Any) -> None:
         sent.append((args, keywords))
 
-    monkeypatch.setattr(store._fs, "exists", lambda path: False)
-    for name in ("pipe_file", "put_file"):
+    monkeypatch.setattr(store._fs, "_exists", is_absent)
+    for name in ("_pipe_file", "_put_file"):
         monkeypatch.setattr(store._fs, name, note)
     assert store.create("a", b"")
     assert store.create("b", tmp_path / "b")
