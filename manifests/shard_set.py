@@ -1,6 +1,6 @@
 """Reads a shard set under one URL: its committed files only, and each of them checked."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from manifests.canonical import sha256_hex
@@ -94,8 +94,9 @@ class ShardSet:
         # that was killed may have left out files of the plan.
         shards = cls(store)
         shards.require_identity(identity)
+        present = store.list("subjects")  # one request, and none for each of the files
         for path, data in files.items():
-            if not store.exists(path):
+            if path not in present:
                 store.create(path, data)
         return shards
 
@@ -121,12 +122,15 @@ class ShardSet:
         """Numbers of the shards that have a manifest, ascending."""
         return self._numbers("manifests")
 
-    def given_up(self) -> dict[int, str]:
+    def given_up(self, committed: Collection[int] | None = None) -> dict[int, str]:
         """Shards that were given up and not committed later: the path of the last note by number.
 
         Example: {1: "failed/000001-000.json"}.
+
+        Args:
+            committed: What `committed` gave a moment ago; listed again if not given.
         """
-        committed = set(self.committed())
+        committed = set(self.committed() if committed is None else committed)
         notes: dict[int, str] = {}
         for path in self.store.list("failed"):
             number = self.layout.number(path)

@@ -142,7 +142,7 @@ def _generation(
     # stays as it is, even if it was sealed with shards missing.
     done = set(shards.committed())
     if not retry_failed:
-        done |= set(shards.given_up())
+        done |= shards.given_up(done).keys()
     todo = [] if is_sealed else [n for n in range(shards.layout.num_shards) if n not in done]
     return Generation(
         shards=shards,

@@ -1,18 +1,28 @@
-"""How much of a set is made, read from storage alone.
+"""How much of a set is made, read from storage alone, also while its driver is dead.
 
-Counts come from the seal, or from the manifests of a set that is still open; rates come from the
-statistics of the shards. Statistics and notes on failures are advisory: one that is missing or
+Counts of shards are exact: they come from a listing. What is in them comes from the seal, or for a
+set that is still open from the manifests of a sample, so that a set of 100,000 shards in a bucket
+takes less than 200 requests. Statistics and notes on failures are advisory: one that is missing or
 damaged is left out, and changes no count.
 """
 
 import json
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 from manifests.errors import CorruptError
+from manifests.manifest import Manifest
 from manifests.shard_set import ShardSet
 from manifests.storage.errors import StoreError
+
+MAX_SAMPLE = 40
+"""Committed shards of which manifest and statistics are read; all of them in a smaller set."""
+MAX_NOTES_READ = 20
+"""Notes on failures that are read: more are not shown."""
+READERS = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,19 +31,24 @@ class Overview:
 
     num_shards: int
     num_committed: int
+    num_sampled: int
+    """Committed shards that were read. Where they are not all, what is in shards is an estimate."""
     given_up: dict[int, list[str]]
-    """The errors of the attempts of each shard that was given up."""
+    """The errors of the attempts of each shard that was given up; none where they were not read."""
     is_sealed: bool
     num_views: int
-    """Views in the committed shards."""
+    """Views in the committed shards, exact."""
     num_ok: int
     tar_bytes: int
+    reasons: dict[str, int]
+    """Failed views in the sample by reason, the most frequent first."""
     views_per_s: float | None
     """Rate of all workers together, from the start of the first shard to the end of the last one,
     pauses included. None where no shard has statistics."""
     left_s: float | None
     """Seconds until the last shard is made, at that rate; shards that were given up are no work."""
-    hosts: tuple[str, ...]
+    hosts: dict[str, float]
+    """Views a second of one worker on each host while it renders, the slowest first."""
     on_gpu: bool
     """Whether the renderer runs on GPUs; if not, device hours are those of its CPU workers."""
     device_hours: float | None
@@ -41,6 +56,11 @@ class Overview:
     device_hours_left: float | None
     bytes_left: float | None
     """Estimated from what is there, as the hours are."""
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether nothing was estimated from a sample."""
+        return self.is_sealed or self.num_sampled == self.num_committed
 
 
 def overview(shards: ShardSet) -> Overview:
@@ -51,43 +71,87 @@ def overview(shards: ShardSet) -> Overview:
     """
     identity = shards.recipe.identity
     committed = shards.committed()
-    given_up = {shard: _errors_in(shards, path) for shard, path in shards.given_up().items()}
-    num_views, num_ok, tar_bytes = _counts(shards, committed)
-    stats = [line for line in (_stats(shards, shard) for shard in committed) if line is not None]
-    rate = None
+    notes = shards.given_up(committed)
+    seal = shards.seal()
+    sample = _spread(committed, MAX_SAMPLE)
+    with ThreadPoolExecutor(READERS, thread_name_prefix="overview") as pool:
+        stats_of = pool.map(lambda shard: _stats(shards, shard), sample)
+        manifests = [] if seal is not None else [*pool.map(shards.manifest, sample)]
+        stats = [line for line in stats_of if line is not None]
+        read = [*notes.items()][:MAX_NOTES_READ]
+        errors = dict(pool.map(lambda item: (item[0], _errors_in(shards, item[1])), read))
+    given_up = {shard: errors.get(shard, []) for shard in notes}
+
+    def views_in(numbers: Sequence[int]) -> int:
+        subjects = sum(len(identity.subjects_in(shard)) for shard in numbers)
+        return subjects * identity.views_per_subject
+
+    num_views = views_in(committed)
+    left = identity.num_views - num_views - views_in([*given_up])
+    num_ok, tar_bytes = _content(manifests, num_views)
+    if seal is not None:
+        num_ok, tar_bytes = seal.counts["num_ok"], seal.counts["tar_bytes"]
+    rate = hours = None
+    resources = shards.recipe.settings.get("resources")
+    resources = resources if isinstance(resources, Mapping) else {}
+    on_gpu = resources.get("device_type") == "cuda"
     if stats:
         # By the clocks of the hosts. They may disagree, so the time is kept above zero.
         first = min(line["finished_at"] - line["total_s"] for line in stats)
         seconds = max(line["finished_at"] for line in stats) - first
-        rate = sum(line["num_views"] for line in stats) / max(seconds, 1e-9)
-    done = {*committed, *given_up}
-    left = sum(
-        len(identity.subjects_in(shard)) * identity.views_per_subject
-        for shard in range(identity.num_shards)
-        if shard not in done
-    )
-    made = sum(line["num_views"] for line in stats)
-    resources = shards.recipe.settings.get("resources")
-    resources = resources if isinstance(resources, Mapping) else {}
-    on_gpu = resources.get("device_type") == "cuda"
-    num_devices = resources.get("gpus", 1) if on_gpu else 1
-    hours = num_devices * sum(line["render_s"] for line in stats) / 3600 if stats else None
+        rate = num_views / max(seconds, 1e-9)
+        counted = sum(line["num_views"] for line in stats)
+        devices = num_views / max(counted, 1) * (resources.get("gpus", 1) if on_gpu else 1)
+        hours = devices * sum(line["render_s"] for line in stats) / 3600
     return Overview(
         num_shards=identity.num_shards,
         num_committed=len(committed),
+        num_sampled=len(sample),
         given_up=given_up,
-        is_sealed=shards.seal() is not None,
+        is_sealed=seal is not None,
         num_views=num_views,
         num_ok=num_ok,
         tar_bytes=tar_bytes,
+        reasons=_reasons(manifests),
         views_per_s=rate,
         left_s=left / rate if rate else None,
-        hosts=tuple(sorted({line["host"] for line in stats})),
+        hosts=_hosts(stats),
         on_gpu=on_gpu,
         device_hours=hours,
-        device_hours_left=None if hours is None else left * hours / max(made, 1),
+        device_hours_left=None if hours is None else left * hours / max(num_views, 1),
         bytes_left=left * tar_bytes / num_views if num_views else None,
     )
+
+
+def _spread(numbers: Sequence[int], count: int) -> list[int]:
+    """At most so many of the numbers, at equal distances, the first and the last among them."""
+    if len(numbers) <= count:
+        return [*numbers]
+    last = len(numbers) - 1
+    return [numbers[index * last // (count - 1)] for index in range(count)]
+
+
+def _content(manifests: Sequence[Manifest], num_views: int) -> tuple[int, int]:
+    """Good views and bytes of tars among so many views, by those in the manifests."""
+    counted = sum(len(manifest.rows) for manifest in manifests)
+    share = num_views / max(counted, 1)
+    num_ok = sum(manifest.num_ok for manifest in manifests)
+    return round(num_ok * share), round(share * sum(m.tar_bytes for m in manifests))
+
+
+def _reasons(manifests: Sequence[Manifest]) -> dict[str, int]:
+    failed = (row.reason for m in manifests for row in m.rows if not row.is_ok)
+    return dict(Counter(failed).most_common())
+
+
+def _hosts(stats: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    views: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for line in stats:
+        views[line["host"]] += line["num_views"]
+        seconds[line["host"]] += line["render_s"]
+    rates = {host: count / max(seconds[host], 1e-9) for host, count in views.items()}
+    return dict(sorted(rates.items(), key=lambda item: item[1]))
 
 
 def duration(hours: float, price: float | None = None) -> str:
@@ -97,20 +161,6 @@ def duration(hours: float, price: float | None = None) -> str:
     """
     text = f"{hours:,.2f} hours" if hours >= 0.1 else f"{60 * hours:.2g} minutes"
     return text if price is None else f"{text} (cost {hours * price:,.2f})"
-
-
-def _counts(shards: ShardSet, committed: list[int]) -> tuple[int, int, int]:
-    """Views, good views and bytes of tars in the committed shards."""
-    if (seal := shards.seal()) is not None:
-        counts = seal.counts
-        return counts["num_views"], counts["num_ok"], counts["tar_bytes"]
-    num_views = num_ok = tar_bytes = 0
-    for shard in committed:
-        manifest = shards.manifest(shard)
-        num_views += len(manifest.rows)
-        num_ok += manifest.num_ok
-        tar_bytes += manifest.tar_bytes
-    return num_views, num_ok, tar_bytes
 
 
 _MAX_STATISTIC = 1e12

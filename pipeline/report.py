@@ -98,6 +98,7 @@ def write_report(shards: ShardSet, *, num_groups: int) -> str:
         lines=[line for shard, group in groups for line in _lines(shards, identity, shard, group)],
         failures=[(row, names[row.view_index % len(names)]) for row in failures],
         reasons=sorted(reasons.items()),
+        num_ok=sum(count for (_, status), count in counts.items() if status == "ok"),
         num_failed=sum(reasons.values()),
         totals=[(column, totals[column.name]) for column in counted],
         constants={name: value for name, value in identity.constants.items() if value != ""},

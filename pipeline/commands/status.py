@@ -1,6 +1,17 @@
 """`synth status`: how much of a set is made."""
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from rich.console import Group
+
+    from manifests.shard_set import ShardSet
+    from pipeline.overview import Overview
+
+MAX_HOSTS = 5
+"""Hosts that are named as the slowest."""
 
 
 @click.command()
@@ -11,35 +22,73 @@ import click
     metavar="PRICE",
     help="What an hour of a GPU costs, in any currency; costs are shown in it.",
 )
-def status(url: str, price_per_gpu_hour: float | None) -> None:
-    """Show progress, rate, time left, hours and failures of a set, from storage alone."""
+@click.option("--watch", is_flag=True, help="Show it again and again until the set is sealed.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=1),
+    default=10.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often --watch looks.",
+)
+def status(url: str, price_per_gpu_hour: float | None, watch: bool, every: float) -> None:
+    """Show progress, rate, time left, hours and failures of a set, from storage alone.
+
+    In an open set of more than 40 shards, what is in the shards is estimated from 40 of them.
+    """
+    import time
+
     from rich.console import Console
+    from rich.live import Live
+
+    from manifests.shard_set import ShardSet
+    from pipeline.overview import overview
+
+    shards = ShardSet.open(url)
+    console = Console()
+    if not watch:
+        console.print(_table(shards, overview(shards), price_per_gpu_hour))
+        return
+    with Live(console=console, auto_refresh=False) as live:
+        while True:
+            summary = overview(shards)
+            live.update(_table(shards, summary, price_per_gpu_hour), refresh=True)
+            if summary.is_sealed:
+                return
+            time.sleep(every)
+
+
+def _table(shards: "ShardSet", summary: "Overview", price: float | None) -> "Group":
+    """All that is shown of a set."""
+    from rich.console import Group
     from rich.filesize import decimal
     from rich.table import Table
     from rich.text import Text
 
     from manifests.foundation.messages import printable
-    from manifests.shard_set import ShardSet
-    from pipeline.overview import duration, overview
+    from pipeline.overview import duration
 
-    shards = ShardSet.open(url)
-    summary = overview(shards)
-    identity = shards.recipe.identity
+    about = "" if summary.is_exact else "about "
     table = Table(show_header=False, title=Text(printable(shards.store.url)))
-    state = "sealed" if summary.is_sealed else "open"
-    table.add_row("state", state)
+    table.add_row("state", "sealed" if summary.is_sealed else "open")
     table.add_row("shards", f"{summary.num_committed:,} of {summary.num_shards:,} committed")
-    planned = identity.num_views
+    planned = shards.recipe.identity.num_views
     table.add_row(
-        "views", f"{summary.num_ok:,} ok, {summary.num_views:,} made, {planned:,} planned"
+        "views", f"{about}{summary.num_ok:,} ok, {summary.num_views:,} made, {planned:,} planned"
     )
-    table.add_row("tars", decimal(summary.tar_bytes))
+    if failed := sum(summary.reasons.values()):
+        shares = (f"{reason} {count / failed:.0%}" for reason, count in summary.reasons.items())
+        table.add_row("failed", Text(printable(", ".join(shares))))
+    table.add_row("tars", f"{about}{decimal(summary.tar_bytes)}")
     if summary.views_per_s is not None:
         table.add_row("rate", f"{summary.views_per_s:,.1f} views/s on {len(summary.hosts)} hosts")
+    if len(summary.hosts) > 1:
+        slowest = [f"{host} {rate:,.2f}" for host, rate in [*summary.hosts.items()][:MAX_HOSTS]]
+        table.add_row("slowest", Text(printable(f"{', '.join(slowest)} views/s a worker")))
     if not summary.is_sealed and summary.left_s is not None:
-        table.add_row("time left", f"{summary.left_s:,.0f} s at this rate")
+        table.add_row("time left", f"{duration(summary.left_s / 3600)} at this rate")
     if summary.device_hours is not None:
-        price = price_per_gpu_hour if summary.on_gpu else None
+        price = price if summary.on_gpu else None
         spent = duration(summary.device_hours, price)
         table.add_row("GPUs" if summary.on_gpu else "CPU workers", f"{spent} of rendering")
         if not summary.is_sealed and summary.device_hours_left is not None:
@@ -48,8 +97,9 @@ def status(url: str, price_per_gpu_hour: float | None) -> None:
     if not summary.is_sealed and summary.bytes_left is not None:
         table.add_row("bytes left", f"{decimal(int(summary.bytes_left))}, by estimate")
     table.add_row("given up", f"{len(summary.given_up):,} shards")
-    console = Console()
-    console.print(table)
-    for shard, errors in list(summary.given_up.items())[:20]:
-        last = errors[-1] if errors else "no error was recorded"
-        console.print(Text(printable(f"shard {shard}: {last}")))
+    lines = [
+        Text(printable(f"shard {shard}: {errors[-1]}"))
+        for shard, errors in summary.given_up.items()
+        if errors
+    ]
+    return Group(table, *lines)

@@ -6,12 +6,15 @@ from pathlib import Path
 import pytest
 
 from manifests.shard_set import ShardSet
+from manifests.storage.local import LocalStore
 from pipeline.config import load_config
 from pipeline.generating import begin, finish, run
-from pipeline.overview import duration, overview
+from pipeline.overview import MAX_SAMPLE, _spread, duration, overview
 from pipeline.report import write_report
 from pipeline.showing import half_blocks
 from tests.running import write_captions
+from tests.sets import begin as begin_set
+from tests.sets import commit
 
 
 def make_set(folder: Path, *, paired: bool = False, **trouble: str) -> ShardSet:
@@ -89,8 +92,50 @@ def test_a_kill_between_manifest_and_statistics_changes_no_count(tmp_path: Path)
                 path.write_bytes(content)
         summary = overview(shards)
         assert (summary.num_ok, summary.num_views, summary.tar_bytes) == (12, 12, 61440)
-        assert (summary.views_per_s, summary.hosts) == (None, ())
+        assert (summary.views_per_s, summary.hosts) == (None, {})
         assert write_report(shards, num_groups=1)
+
+
+class Counting(LocalStore):
+    """Counts its calls."""
+
+    num_calls = 0
+
+    def read(self, path: str, *, max_bytes: int = 1 << 30) -> bytes:
+        self.num_calls += 1
+        return super().read(path, max_bytes=max_bytes)
+
+    def list(self, folder: str = "") -> dict[str, int]:
+        self.num_calls += 1
+        return super().list(folder)
+
+
+def test_a_large_open_set_is_read_by_a_sample(tmp_path: Path) -> None:
+    captions = [f"a fox on hill {number}" for number in range(3 * MAX_SAMPLE)]
+    shards = begin_set(tmp_path, captions, subjects_per_shard=1)
+    made = [*range(0, 2 * MAX_SAMPLE)]
+    for shard in made:
+        commit(shards, shard)
+    store = Counting(str(tmp_path))
+    summary = overview(ShardSet(store))
+    # Recipe, seal, three listings; and of each shard in the sample its manifest and statistics.
+    assert store.num_calls <= 5 + 2 * MAX_SAMPLE
+    assert (summary.num_committed, summary.num_views) == (len(made), 2 * len(made))
+    assert summary.num_sampled == MAX_SAMPLE
+    assert not summary.is_exact
+    # One view of the second shard fails in these sets, and that one is not in the sample.
+    assert summary.num_ok == 2 * len(made)
+    sizes = shards.store.list("data")
+    assert summary.tar_bytes == pytest.approx(sum(sizes.values()), rel=0.01)
+
+
+@pytest.mark.parametrize("count", [1, 40, 41, 100, 12_345])
+def test_a_sample_has_the_first_and_the_last_shard(count: int) -> None:
+    numbers = [*range(4, 4 + count)]
+    sample = _spread(numbers, 40)
+    assert (sample[0], sample[-1]) == (numbers[0], numbers[-1])
+    assert len(sample) == min(count, 40)
+    assert sample == sorted(set(sample))
 
 
 @pytest.mark.parametrize(
