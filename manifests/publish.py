@@ -6,7 +6,6 @@ is deleted but temporary files.
 """
 
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -16,6 +15,7 @@ from pathlib import Path
 
 from manifests.canonical import hash_stream
 from manifests.errors import CorruptError
+from manifests.foundation.scratch import scratch_folder
 from manifests.layout import SEAL
 from manifests.publish_plan import SOURCE_ADVICE, TARGET_ADVICE, Publication, SetFile
 from manifests.storage import Store
@@ -50,12 +50,12 @@ def publish(publication: Publication, *, num_workers: int = NUM_WORKERS) -> Iter
         StoreError: One of the storages refuses, or gives other bytes at every reading.
     """
     with (
-        tempfile.TemporaryDirectory(prefix="synth-publish-") as scratch,
+        scratch_folder() as scratch,
         ThreadPoolExecutor(num_workers) as pool,
     ):
 
         def copy(chain: Sequence[SetFile]) -> list[Copied]:
-            return [_copy(publication, file, Path(scratch)) for file in chain]
+            return [_copy(publication, file, scratch) for file in chain]
 
         try:
             for stage in publication.stages:

@@ -28,6 +28,7 @@ from pipeline.execution import Executor, executor_class
 from pipeline.ingredients import Trial, freeze, probe, resolve, try_out
 from pipeline.job import Job
 from pipeline.retrying import ShardFailure
+from pipeline.share import Share
 from pipeline.worker import ShardReport
 
 _VERSIONED = ("synth-rep", "torch", "diffusers", "transformers", "pyarrow", "pillow", "simplejpeg")
@@ -54,7 +55,12 @@ class Generation:
 
 
 def begin(
-    config: GenerateConfig, url: str, *, retry_failed: bool = False, origin: str = "recipe"
+    config: GenerateConfig,
+    url: str,
+    *,
+    retry_failed: bool = False,
+    share: Share | None = None,
+    origin: str = "recipe",
 ) -> Generation:
     """Freeze the recipe and write the plan, or resume the set at `url` that has the same recipe.
 
@@ -62,6 +68,7 @@ def begin(
         config: The whole recipe.
         url: Where the set is, or is to be.
         retry_failed: Try shards again that were given up.
+        share: Make this part of the plan alone.
         origin: Name of the recipe for messages, such as its file.
 
     Raises:
@@ -86,7 +93,7 @@ def begin(
     job = Job.from_recipe(
         shards.recipe, _absolute(url), changes=settings["renderer"], trusted=named
     )
-    generation = _generation(shards, job, executor, retry_failed=retry_failed)
+    generation = _generation(shards, job, executor, retry_failed=retry_failed, share=share)
     return replace(generation, trial=trial)
 
 
@@ -95,6 +102,7 @@ def rejoin(
     url: str,
     *,
     retry_failed: bool = False,
+    share: Share | None = None,
     trusted: Collection[str] = (),
 ) -> Generation:
     """Resume a set that was begun, from the recipe and the plan that it holds.
@@ -103,6 +111,7 @@ def rejoin(
         execution: Table [execution] of a recipe.
         url: Where the set is.
         retry_failed: Try shards again that were given up.
+        share: Make this part of the plan alone.
         trusted: Dotted paths of plug-ins outside of this package that the user allows to run.
 
     Raises:
@@ -119,7 +128,7 @@ def rejoin(
             "give --prompts FILE or --recipe FILE"
         ) from exc
     job = Job.from_recipe(shards.recipe, _absolute(url), trusted=trusted)
-    return _generation(shards, job, executor, retry_failed=retry_failed)
+    return _generation(shards, job, executor, retry_failed=retry_failed, share=share)
 
 
 def open_executor(execution: Mapping[str, Any], *, origin: str) -> Executor:
@@ -130,7 +139,7 @@ def open_executor(execution: Mapping[str, Any], *, origin: str) -> Executor:
 
 
 def _generation(
-    shards: ShardSet, job: Job, executor: Executor, *, retry_failed: bool
+    shards: ShardSet, job: Job, executor: Executor, *, retry_failed: bool, share: Share | None
 ) -> Generation:
     is_sealed = shards.seal() is not None
     if retry_failed and is_sealed:
@@ -144,6 +153,8 @@ def _generation(
     if not retry_failed:
         done |= shards.given_up(done).keys()
     todo = [] if is_sealed else [n for n in range(shards.layout.num_shards) if n not in done]
+    if share is not None:
+        todo = share.of(todo)
     return Generation(
         shards=shards,
         job=job,

@@ -7,13 +7,11 @@ shard renders, the shard before it is committed: an executor keeps two calls of 
 
 import json
 import socket
-import tempfile
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -24,6 +22,7 @@ from manifests.errors import ContractError, IdentityError
 from manifests.foundation.differences import differing_keys
 from manifests.foundation.errors import PluginError
 from manifests.foundation.messages import one_line
+from manifests.foundation.scratch import scratch_folder
 from manifests.manifest import Manifest
 from manifests.rows import ViewRow
 from manifests.schema import NOT_DRAWN, RENDER_ERROR
@@ -31,7 +30,7 @@ from manifests.shard_set import ShardSet
 from manifests.storage.errors import StoreError
 from manifests.tars import View, write_tar
 from pipeline.batching import batches
-from pipeline.errors import RendererError, RenderError
+from pipeline.errors import RendererError, RenderError, ShardError
 from pipeline.job import Job, ViewPipeline
 from pipeline.rendering import render_checked
 from pipeline.retrying import Attempt
@@ -87,6 +86,7 @@ class ShardWorker:
             )
         self._identity = identity
         self._render_turn = threading.Lock()
+        self._is_stopped = threading.Event()
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
 
     @classmethod
@@ -136,8 +136,8 @@ class ShardWorker:
             reports.append(report)
 
         # In local scratch first: a tar is hashed and checked before any of it is in the store.
-        with tempfile.TemporaryDirectory(prefix="synth-") as scratch:
-            tar = Path(scratch) / "shard.tar"
+        with scratch_folder() as scratch:
+            tar = scratch / "shard.tar"
             try:
                 with tar.open("wb") as file:
                     write_tar(file, views, recipe_sha256=self._shards.recipe_sha256, shard=shard)
@@ -158,6 +158,10 @@ class ShardWorker:
             )
         return reports[0]
 
+    def stop(self) -> None:
+        """End a shard that is being rendered after its batch; one that is committed goes on."""
+        self._is_stopped.set()
+
     def render_views(self, requests: Sequence[ViewRequest]) -> list[View]:
         """Rows and images of some requests, in the order of the requests; nothing is written."""
         pending = self._render(requests, isolate=False)
@@ -175,6 +179,8 @@ class ShardWorker:
         pending: list[Future[list[View]]] = []
         renderer = self._renderer
         for batch in batches(requests, renderer.batch_size, renderer.batch_key):
+            if self._is_stopped.is_set():
+                raise ShardError("the job was stopped")
             rendered = self._render_batch(batch, isolate)
             # Where encoding is slower than rendering, rendering waits here, so that the pixels
             # of a whole shard never pile up in memory.

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -72,7 +73,7 @@ class Faulty(Renderer):
     `raise`: rendering the batch raises RenderError. `bug`: it raises an error that no renderer may
     raise. `memory`: the device is out of memory. `die`: the process is killed. `die-once`: the
     same, but the file is removed first, so the next try succeeds. `nan`: pixels are not finite.
-    `blank`: pixels are of one colour.
+    `blank`: pixels are of one colour. `slow`: a batch takes half a second. `hang`: it never ends.
     """
 
     Config = FaultyConfig
@@ -107,6 +108,10 @@ class Faulty(Renderer):
             os.kill(os.getpid(), signal.SIGKILL)
         if captions & self._troubled("die"):
             os.kill(os.getpid(), signal.SIGKILL)
+        if captions & self._troubled("slow"):
+            time.sleep(0.5)
+        if captions & self._troubled("hang"):
+            time.sleep(1e6)
         if captions & self._troubled("memory"):
             raise RenderMemoryError("out of memory; begin a set with a smaller --batch-size")
         if captions & self._troubled("bug"):

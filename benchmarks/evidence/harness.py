@@ -180,7 +180,8 @@ class Benchmark:
         own_seed = None
         if name == "untrained:":
             # The tower comes from a run of one step on the real drawings.
-            stub = Arm(table="", label="", recipe=arm.recipe, train=("schedule.steps=1",))
+            one_step = ("schedule.steps=1", "schedule.warmup_steps=0")
+            stub = Arm(table="", label="", recipe=arm.recipe, train=one_step)
             name, own_seed = f"untrained:{self._trained(stub, 0)}", seed
         encoder = open_encoder(name, device=torch.device("cpu"), seed=own_seed)
         neighbours = {"knn": {"neighbours": NUM_NEIGHBOURS}}

@@ -123,6 +123,11 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
 @click.option(
     "--time-batches", is_flag=True, help="Print the rate of each batch size, and make nothing."
 )
+@click.option(
+    "--share",
+    metavar="K/N",
+    help="Make one of N parts of the set alone, such as 3/64; N commands make all of it.",
+)
 @click.option("--retry-failed", is_flag=True, help="Try the shards again that were given up.")
 @click.option(
     "--seal-incomplete", is_flag=True, help="Seal although shards are missing; the seal names them."
@@ -137,6 +142,7 @@ def generate(
     max_failed: float,
     price_per_gpu_hour: float | None,
     time_batches: bool,
+    share: str | None,
     **flags: Any,
 ) -> None:
     """Render views of captions into shards and manifests.
@@ -152,7 +158,10 @@ def generate(
     from pipeline.config import load_config
     from pipeline.generating import begin, finish, rejoin, run
     from pipeline.retrying import ShardFailure
+    from pipeline.share import Share
+    from pipeline.stopping import STATUS, JobStopped, stopping_on_signals
 
+    part = None if share is None else Share.parse(share)
     keys = {_KEYS[flag]: value for flag, value in flags.items()}
     config = load_config(recipe=recipe, overrides=overrides, flags=keys)
     if time_batches:
@@ -160,12 +169,14 @@ def generate(
         return
     # Nothing says what to render: the set itself does, so the captions may be gone by now.
     if recipe is None and not overrides and _says_nothing_of_a_set(keys):
-        generation = rejoin(config.execution, out, retry_failed=retry_failed, trusted=trust)
+        generation = rejoin(
+            config.execution, out, retry_failed=retry_failed, share=part, trusted=trust
+        )
     elif trust:
         raise click.UsageError("--trust is for a set that --out alone resumes; leave it out")
     else:
         origin = str(recipe or "recipe")
-        generation = begin(config, out, retry_failed=retry_failed, origin=origin)
+        generation = begin(config, out, retry_failed=retry_failed, share=part, origin=origin)
     console = Console(stderr=True)
     for change in generation.drift:
         note = f"note: {change}; pixels may differ in their last bits"
@@ -176,13 +187,21 @@ def generate(
     # Shards that were given up count as done here, or the bar could never be full.
     left = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
     done = identity.num_views - left * identity.views_per_subject
-    with progress("generate", "views", identity.num_views, done) as advance:
-        for outcome in run(generation, max_failed=max_failed):
-            if isinstance(outcome, ShardFailure):
-                message = f"shard {outcome.shard} was given up: {outcome.errors[-1]}"
-                console.print(printable(message), markup=False)
-            else:
-                advance(outcome.num_views)
+    try:
+        with (
+            stopping_on_signals(),
+            progress("generate", "views", identity.num_views, done) as advance,
+        ):
+            for outcome in run(generation, max_failed=max_failed):
+                if isinstance(outcome, ShardFailure):
+                    message = f"shard {outcome.shard} was given up: {outcome.errors[-1]}"
+                    console.print(printable(message), markup=False)
+                else:
+                    advance(outcome.num_views)
+    except JobStopped as exc:
+        url = generation.shards.store.url
+        click.echo(f"{url}: stopped by {exc}; the same command continues", err=True)
+        raise SystemExit(STATUS) from exc
     seal = finish(generation, seal_incomplete=seal_incomplete)
     url = generation.shards.store.url
     if seal is not None:
@@ -192,7 +211,12 @@ def generate(
             f"{counts['num_failed']:,} failed, {len(seal.missing)} shards missing, root "
             f"{seal.root_sha256[:16]}"
         )
-    elif given_up := list(generation.shards.given_up()):
+        return
+    committed = generation.shards.committed()
+    given_up = [*generation.shards.given_up(committed)]
+    if part is not None:
+        given_up = part.of(given_up)
+    if given_up:
         names = ", ".join(str(shard) for shard in given_up[:_MAX_NAMED])
         click.echo(
             f"{url}: {len(given_up)} shards were given up: {names}; --retry-failed tries them "
@@ -200,6 +224,9 @@ def generate(
             err=True,
         )
         raise SystemExit(3)
+    if part is not None:
+        left = generation.shards.layout.num_shards - len(committed)
+        click.echo(f"{url}: share {part} is made; {left:,} shards are left to others")
 
 
 def _print_rates(config: "GenerateConfig", out: str, origin: str) -> None:

@@ -33,19 +33,23 @@ class InlineExecutor:
         queue = WorkQueue(shards)
         running: dict[Future[ShardReport], Attempt] = {}
         with ThreadPoolExecutor(SHARDS_IN_FLIGHT, thread_name_prefix="shard") as pool:
-            while queue or running:
-                while len(running) < SHARDS_IN_FLIGHT and (attempt := queue.take()):
-                    running[pool.submit(worker.make, attempt)] = attempt
-                # There is no fresh worker here: a last try runs in this same process, but alone.
-                if not running and (attempt := queue.take_alone()):
-                    running[pool.submit(worker.make, attempt)] = attempt
-                for done in wait(running, return_when=FIRST_COMPLETED).done:
-                    attempt = running.pop(done)
-                    try:
-                        yield done.result()
-                    except ShardError as exc:
-                        if (given_up := queue.failed(attempt, str(exc))) is not None:
-                            yield given_up
+            try:
+                while queue or running:
+                    while len(running) < SHARDS_IN_FLIGHT and (attempt := queue.take()):
+                        running[pool.submit(worker.make, attempt)] = attempt
+                    # There is no fresh worker here: a last try runs in this same process, alone.
+                    if not running and (attempt := queue.take_alone()):
+                        running[pool.submit(worker.make, attempt)] = attempt
+                    for done in wait(running, return_when=FIRST_COMPLETED).done:
+                        attempt = running.pop(done)
+                        try:
+                            yield done.result()
+                        except ShardError as exc:
+                            if (given_up := queue.failed(attempt, str(exc))) is not None:
+                                yield given_up
+            except BaseException:
+                worker.stop()  # the pool waits for its threads, and a shard can take many minutes
+                raise
 
     def _open(self, job: Job) -> ShardWorker:
         return ShardWorker.open(job)

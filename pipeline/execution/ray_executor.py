@@ -12,7 +12,9 @@ repeats a call, and no pixels pass through it (docs/adr/0005). What has to be kn
 
 import logging
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -150,6 +152,7 @@ class RayExecutor:
 
     def _connect(self) -> None:
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
+        handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGUSR1)}
         try:
             if self._address == "local":
                 ray.init(
@@ -167,6 +170,11 @@ class RayExecutor:
                 f"ray at {self._address}: cannot connect ({reason}); start a cluster with "
                 "`ray start --head` and share its token, or give --ray-address local"
             ) from exc
+        finally:
+            # Ray sets handlers of its own, which end the process in the middle of anything.
+            if threading.current_thread() is threading.main_thread():
+                for kind, handler in handlers.items():
+                    signal.signal(kind, handler)
 
     def _num_workers(self, job: Job, num_shards: int) -> int:
         resource = "GPU" if job.resources.device_type == "cuda" else "CPU"

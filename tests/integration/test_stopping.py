@@ -1,0 +1,166 @@
+"""A job that is stopped or killed leaves a set that goes on, and no scratch that stays."""
+
+import fcntl
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from manifests.foundation.scratch import PREFIX
+from pipeline.stopping import GRACE_S, STATUS
+from tests.cluster import cluster as cluster
+from tests.running import pixel_files, start, synth, write_captions
+
+pytestmark = pytest.mark.slow
+
+CAPTIONS = [f"a fox on hill {number}" for number in range(12)]
+
+
+@pytest.fixture
+def scratch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "scratch"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def generate(tmp_path: Path) -> Callable[..., list[object]]:
+    """The command that makes a set of twelve shards, in half a second or more for each."""
+    (tmp_path / "trouble").mkdir()
+    (tmp_path / "trouble" / "slow").write_text("\n".join(CAPTIONS))
+    captions = write_captions(tmp_path, CAPTIONS)
+
+    def arguments(url: Path, *more: object) -> list[object]:
+        return [
+            *(
+                "generate",
+                "--prompts",
+                captions,
+                "--out",
+                url,
+                "--renderer",
+                "tests.renderers:Faulty",
+            ),
+            *("--set", f"renderer.trouble={tmp_path / 'trouble'}", "--views-per-subject", 4),
+            *("--subjects-per-shard", 1, *(more or ("--executor", "inline"))),
+        ]
+
+    return arguments
+
+
+def left_in(scratch: Path) -> list[Path]:
+    return [*scratch.glob(f"{PREFIX}*")]
+
+
+def until_made(url: Path, count: int, process: subprocess.Popen[str]) -> None:
+    while len(list(url.glob("manifests/*.parquet"))) < count:
+        assert process.poll() is None, process.stdout and process.stdout.read()
+        time.sleep(0.01)
+
+
+@pytest.fixture
+def whole(tmp_path: Path, generate: Callable[..., list[object]]) -> dict[str, bytes]:
+    synth(*generate(tmp_path / "whole"))
+    return pixel_files(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_leaves_whole_shards_and_no_scratch(
+    kind: signal.Signals,
+    generate: Callable[..., list[object]],
+    whole: dict[str, bytes],
+    scratch: Path,
+    tmp_path: Path,
+) -> None:
+    url = tmp_path / "set"
+    process = start(*generate(url))
+    until_made(url, 3, process)
+    process.send_signal(kind)
+    output, _ = process.communicate(timeout=GRACE_S + 30)
+    assert process.returncode == STATUS == 143
+    assert f"{url}: stopped by {kind.name}; the same command continues" in output
+    assert "Traceback" not in output
+    assert left_in(scratch) == []
+    made = len(list(url.glob("manifests/*.parquet")))
+    assert 3 <= made < 12
+    synth(*generate(url))
+    assert pixel_files(url) == whole
+
+
+def test_a_renderer_that_hangs_does_not_keep_a_stopped_job(
+    generate: Callable[..., list[object]], scratch: Path, tmp_path: Path
+) -> None:
+    url = tmp_path / "set"
+    process = start(*generate(url))
+    until_made(url, 1, process)
+    (tmp_path / "trouble" / "hang").write_text("\n".join(CAPTIONS))
+    time.sleep(1.5)
+    process.send_signal(signal.SIGTERM)
+    start_s = time.monotonic()
+    process.communicate(timeout=GRACE_S + 30)
+    assert process.returncode == STATUS
+    assert time.monotonic() - start_s > GRACE_S / 2
+    (tmp_path / "trouble" / "hang").unlink()
+    # What the killed process left in scratch is removed by the next one.
+    synth(*generate(url))
+    assert left_in(scratch) == []
+
+
+def test_scratch_of_a_killed_job_is_swept_and_that_of_a_living_one_is_not(
+    generate: Callable[..., list[object]], scratch: Path, tmp_path: Path
+) -> None:
+    dead, alive = scratch / f"{PREFIX}dead", scratch / f"{PREFIX}alive"
+    for folder in (dead, alive):
+        folder.mkdir()
+        (folder / ".lock").touch()
+        (folder / "shard.tar").write_bytes(b"half")
+    with (alive / ".lock").open("rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        synth(*generate(tmp_path / "set"))
+    assert left_in(scratch) == [alive]
+
+
+def test_a_signal_ends_a_driver_of_ray(
+    generate: Callable[..., list[object]], whole: dict[str, bytes], cluster: str, tmp_path: Path
+) -> None:
+    url = tmp_path / "set"
+    ray = ("--ray-address", cluster, "--workers", 2)
+    process = start(*generate(url, *ray))
+    until_made(url, 3, process)
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=GRACE_S + 30)
+    assert process.returncode == STATUS, output
+    assert "stopped by SIGTERM; the same command continues" in output
+    synth(*generate(url, *ray))
+    assert pixel_files(url) == whole
+
+
+def test_shares_make_a_set_together_and_the_last_one_seals_it(
+    generate: Callable[..., list[object]], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    url = tmp_path / "set"
+    shares = [start(*generate(url, "--executor", "inline", "--share", f"{k}/3")) for k in (1, 2, 3)]
+    outputs = [process.communicate(timeout=300)[0] for process in shares]
+    assert [process.returncode for process in shares] == [0, 0, 0], outputs
+    assert any("48 views in 12 shards" in output for output in outputs)
+    assert pixel_files(url) == whole
+    assert "all right: 48 views in 12 shards" in synth("verify", url)
+
+
+def test_a_share_alone_leaves_the_others(
+    generate: Callable[..., list[object]], tmp_path: Path
+) -> None:
+    url = tmp_path / "set"
+    output = synth(*generate(url, "--executor", "inline", "--share", "2/4"))
+    assert f"{url}: share 2/4 is made; 9 shards are left to others" in output
+    assert sorted(path.stem for path in url.glob("manifests/*")) == ["000001", "000005", "000009"]
+
+
+@pytest.mark.parametrize("share", ["0/3", "4/3", "1/0", "a/3", "1", "-1/3"])
+def test_a_share_that_is_none_is_refused(share: str, tmp_path: Path) -> None:
+    arguments = ("generate", "--out", tmp_path / "set", "--share", share)
+    assert f"share {share}" in synth(*arguments, status=1).replace("'", "")
