@@ -2,9 +2,9 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := --extra pipeline --extra trainer --extra dev --extra s3 --extra gcs --extra azure
+EXTRAS := --extra pipeline --extra cluster --extra trainer --extra dev --extra s3 --extra gcs --extra azure
 
-.PHONY: help setup demo check test test-trainer lint lock
+.PHONY: help setup demo check test test-servers test-trainer lint lock
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
@@ -25,8 +25,12 @@ demo: setup ## Captions to scores on the embedded model
 check: lint ## Format, lint, types and the fast tests
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "not slow"
 
-test: setup test-trainer ## All tests
-	$(BIN)/python -m pytest $(PARALLEL)
+test: setup test-trainer ## All tests but those of servers
+	$(BIN)/python -m pytest $(PARALLEL) -m "not servers"
+
+test-servers: setup ## Scripts for clusters on a real Slurm; installs it, and needs root of a Debian
+	apt-get install --yes --no-install-recommends slurm-wlm munge
+	$(BIN)/python -m pytest tests/servers
 
 # A module's tests share a process, and with it their cluster; the fast modules come first.
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder

@@ -100,7 +100,7 @@ def main(debug: bool) -> None:
     """Captions in, a training set of synthetic images out; that set in, a visual encoder out.
 
     Exit status: 0 done, 1 refused or wrong, 2 wrong usage, 3 finished with failed shards, 143
-    stopped by a signal with a checkpoint written.
+    stopped by a signal; the same command continues.
     """
 
 

@@ -30,6 +30,7 @@ from manifests.shard_set import ShardSet
 from manifests.storage.errors import StoreError
 from manifests.tars import View, write_tar
 from pipeline.batching import batches
+from pipeline.deadline import BatchDeadline
 from pipeline.errors import RendererError, RenderError, ShardError
 from pipeline.job import Job, ViewPipeline
 from pipeline.rendering import render_checked
@@ -68,7 +69,13 @@ class ShardWorker:
         IdentityError: The renderer here would not give the pixels of the recipe.
     """
 
-    def __init__(self, shards: ShardSet, view_pipeline: ViewPipeline) -> None:
+    def __init__(
+        self,
+        shards: ShardSet,
+        view_pipeline: ViewPipeline,
+        *,
+        batch_deadline_s: float | None = None,
+    ) -> None:
         self._shards = shards
         self._renderer = view_pipeline.renderer
         self._encoder = view_pipeline.encoder
@@ -85,14 +92,16 @@ class ShardWorker:
                 "the same package and model"
             )
         self._identity = identity
+        self._deadline = BatchDeadline(batch_deadline_s)
         self._render_turn = threading.Lock()
         self._is_stopped = threading.Event()
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
 
     @classmethod
-    def open(cls, job: Job) -> "ShardWorker":
+    def open(cls, job: Job, *, batch_deadline_s: float | None = None) -> "ShardWorker":
         """A worker with its renderer, checked against the recipe."""
-        return cls(ShardSet.open(job.url), job.view_pipeline())
+        shards, view_pipeline = ShardSet.open(job.url), job.view_pipeline()
+        return cls(shards, view_pipeline, batch_deadline_s=batch_deadline_s)
 
     def make(self, attempt: Attempt) -> ShardReport:
         """Make one shard and commit it.
@@ -181,7 +190,8 @@ class ShardWorker:
         for batch in batches(requests, renderer.batch_size, renderer.batch_key):
             if self._is_stopped.is_set():
                 raise ShardError("the job was stopped")
-            rendered = self._render_batch(batch, isolate)
+            with self._deadline.watching(f"{batch[0].key} to {batch[-1].key}"):
+                rendered = self._render_batch(batch, isolate)
             # Where encoding is slower than rendering, rendering waits here, so that the pixels
             # of a whole shard never pile up in memory.
             if len(pending) >= MAX_BATCHES_WAITING:

@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from typing import Literal
 
+from pydantic import Field
+
 from manifests.foundation.settings import Table
 from pipeline.errors import ShardError
 from pipeline.job import Job
@@ -12,9 +14,12 @@ from pipeline.worker import SHARDS_IN_FLIGHT, ShardReport, ShardWorker
 
 
 class InlineConfig(Table):
-    """Table [execution] of a recipe: one process has nothing to set."""
+    """Table [execution] of a recipe."""
 
     executor: Literal["inline"] = "inline"
+    batch_deadline_s: float | None = Field(default=None, gt=0)
+    """Seconds after which a batch is taken for one that hangs, and ends the job. If not given, 20
+    times the longest so far, at least 5 minutes; an hour for the first."""
 
 
 class InlineExecutor:
@@ -52,4 +57,4 @@ class InlineExecutor:
                 raise
 
     def _open(self, job: Job) -> ShardWorker:
-        return ShardWorker.open(job)
+        return ShardWorker.open(job, batch_deadline_s=self.config.batch_deadline_s)

@@ -69,10 +69,10 @@ class _Actor:
     with the traceback in the message.
     """
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, job: Job, batch_deadline_s: float | None) -> None:
         self._worker: ShardWorker | SynthError
         try:
-            self._worker = ShardWorker.open(job)
+            self._worker = ShardWorker.open(job, batch_deadline_s=batch_deadline_s)
         except Exception as exc:
             self._worker = _as_ours(exc)
 
@@ -126,6 +126,9 @@ class RayConfig(Table):
     workers_per_gpu: int = Field(default=1, ge=1, le=64)
     """More than one lets small models share a GPU; give `renderer.batch_size` a number with it,
     because `auto` counts on the whole memory."""
+    batch_deadline_s: float | None = Field(default=None, gt=0)
+    """Seconds after which a batch is taken for one that hangs, and its worker is replaced. If not
+    given, 20 times the longest of that worker, at least 5 minutes; an hour for the first."""
     ray_address: str = "local"
     """`local` starts a cluster on this machine that ends with the job; `auto` and HOST:PORT join
     a running one."""
@@ -140,13 +143,15 @@ class RayExecutor:
         self._workers = config.workers
         self._per_gpu = config.workers_per_gpu
         self._address = config.ray_address
+        self._batch_deadline_s = config.batch_deadline_s
 
     def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
         """Make the shards on the cluster; a local one lives as long as the job."""
         self._connect()
         try:
             num_workers = self._num_workers(job, len(shards))
-            yield from _Driver(num_workers, job, self._per_gpu).run(WorkQueue(shards))
+            driver = _Driver(num_workers, job, self._per_gpu, self._batch_deadline_s)
+            yield from driver.run(WorkQueue(shards))
         finally:
             ray.shutdown()
 
@@ -200,8 +205,11 @@ class RayExecutor:
 class _Driver:
     """The loop that keeps every seat busy."""
 
-    def __init__(self, num_workers: int, job: Job, workers_per_gpu: int = 1) -> None:
+    def __init__(
+        self, num_workers: int, job: Job, workers_per_gpu: int, batch_deadline_s: float | None
+    ) -> None:
         self._num_workers = num_workers
+        self._batch_deadline_s = batch_deadline_s
         # Ray must not restart an actor or repeat a call: the queue would not know of it.
         options: dict[str, Any] = {
             "num_cpus": job.resources.threads,
@@ -274,7 +282,7 @@ class _Driver:
 
     def _seat(self) -> _Seat:
         """Start a worker; its call of `ready`, without an attempt, tells when it can be used."""
-        seat = _Seat(handle=self._actor.remote(self._job))
+        seat = _Seat(handle=self._actor.remote(self._job, self._batch_deadline_s))
         self._seats.append(seat)
         self._running[seat.handle.ready.remote()] = seat, None
         return seat
@@ -297,7 +305,10 @@ class _Driver:
         except RayActorError as exc:
             # The call for the worker's other shard fails too, and comes here by itself.
             self._bury(seat, exc)
-            result = ShardError("the worker died (killed, out of memory, or a crash in a library)")
+            result = ShardError(
+                "the worker died (killed, out of memory, a crash in a library, or a batch beyond "
+                "execution.batch_deadline_s)"
+            )
         if isinstance(result, SynthError) and not isinstance(result, ShardError):
             raise result
         if attempt is None:

@@ -3,6 +3,7 @@
 import fcntl
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from manifests.foundation.scratch import PREFIX
 from pipeline.stopping import GRACE_S, STATUS
 from tests.cluster import cluster as cluster
-from tests.running import pixel_files, start, synth, write_captions
+from tests.running import environment, pixel_files, start, synth, write_captions
 
 pytestmark = pytest.mark.slow
 
@@ -108,6 +109,47 @@ def test_a_renderer_that_hangs_does_not_keep_a_stopped_job(
     # What the killed process left in scratch is removed by the next one.
     synth(*generate(url))
     assert left_in(scratch) == []
+
+
+def test_a_batch_that_hangs_ends_a_job_of_one_process_with_one_line(
+    generate: Callable[..., list[object]], scratch: Path, tmp_path: Path
+) -> None:
+    url = tmp_path / "set"
+    inline = ("--executor", "inline", "--set", "execution.batch_deadline_s=3")
+    process = start(*generate(url, *inline))
+    until_made(url, 1, process)
+    (tmp_path / "trouble" / "hang").write_text(CAPTIONS[8])
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "000000008_000 to 000000008_003: not rendered within 3 s, so this process ends" in output
+    assert "Traceback" not in output
+    assert len(list(url.glob("manifests/*.parquet"))) in (7, 8)
+
+
+def test_a_batch_that_hangs_costs_a_worker_of_ray_and_its_own_shard(
+    generate: Callable[..., list[object]], cluster: str, tmp_path: Path
+) -> None:
+    url = tmp_path / "set"
+    ray = ("--ray-address", cluster, "--workers", 2, "--set", "execution.batch_deadline_s=3")
+    process = start(*generate(url, *ray))
+    until_made(url, 1, process)
+    (tmp_path / "trouble" / "hang").write_text(CAPTIONS[8])
+    output, _ = process.communicate(timeout=240)
+    assert process.returncode == 3, output
+    assert "a batch beyond execution.batch_deadline_s" in " ".join(output.split())
+    made = sorted(path.stem for path in url.glob("manifests/*.parquet"))
+    assert made == [f"{shard:06d}" for shard in range(12) if shard != 8]
+    (tmp_path / "trouble" / "hang").unlink()
+    assert "48 views in 12 shards" in synth(*generate(url, *ray, "--retry-failed"))
+
+
+def test_a_call_that_holds_the_interpreter_is_ended_too(tmp_path: Path) -> None:
+    code = (
+        "import re; from pipeline import deadline; deadline.BACKSTOP_S = 0.5\n"
+        "with deadline.BatchDeadline(1.0).watching('it'): re.match('(a+)+b', 'a' * 40)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), timeout=60)
+    assert done.returncode == 1
 
 
 def test_scratch_of_a_killed_job_is_swept_and_that_of_a_living_one_is_not(
