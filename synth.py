@@ -21,6 +21,7 @@ COMMANDS = {
     "publish": "pipeline.commands.publish:publish",
     "train": "trainer.commands.train:train",
     "evaluate": "trainer.commands.evaluate:evaluate",
+    "doctor": "pipeline.commands.doctor:doctor",
     "steer": "pipeline.commands.steer:steer",
     "pictograms": "pipeline.commands.pictograms:pictograms",
     "demo": "pipeline.commands.demo:demo",

@@ -1,0 +1,90 @@
+"""`synth doctor` tells a storage that can hold a set from one that cannot."""
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+
+import fsspec
+import pytest
+from click.testing import CliRunner, Result
+
+from synth import main
+from tests.fault_proxy import Faults, fault_proxy
+from tests.object_store import s3_clients_of, s3_server
+
+
+@pytest.fixture(scope="module")
+def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
+    with (
+        s3_server(tmp_path_factory.mktemp("s3")) as server,
+        fault_proxy(server) as (address, faults),
+        s3_clients_of(address),
+    ):
+        fsspec.filesystem("s3").mkdir("sets")
+        yield faults
+
+
+def doctor(*arguments: str) -> Result:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COLUMNS", "300")
+        return CliRunner().invoke(main, ["doctor", *arguments])
+
+
+def row(output: str, name: str) -> str:
+    match = re.search(rf"│ {name} +│(.*)│", output)
+    assert match is not None, output
+    return match[1].strip()
+
+
+def test_a_machine_is_described() -> None:
+    result = doctor()
+    assert result.exit_code in (0, 1)
+    for name in ("python", "packages", "cores", "devices", "scratch"):
+        assert row(result.output, name)
+    assert "torch" in row(result.output, "packages")
+
+
+def test_a_folder_is_right_and_left_as_it_was(tmp_path: Path) -> None:
+    result = doctor(str(tmp_path / "set"))
+    for name in ("create", "conditional create", "read back", "list", "throughput"):
+        assert row(result.output, name).startswith("ok"), result.output
+    assert "nothing is left" in row(result.output, "clean up")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_bucket_is_right(faults: Faults) -> None:
+    faults.times = 0
+    result = doctor("s3://sets/set")
+    for name in ("create", "conditional create", "read back", "list", "throughput"):
+        assert row(result.output, name).startswith("ok"), result.output
+    assert "files are left at s3://sets/set.doctor-" in row(result.output, "clean up")
+
+
+def test_a_bucket_that_ignores_conditions_is_unmasked(faults: Faults) -> None:
+    faults.plan("ignore-condition", lambda method, _: method == "PUT", 1_000)
+    result = doctor("s3://sets/set")
+    faults.times = 0
+    assert result.exit_code == 1
+    assert row(result.output, "conditional create").startswith("wrong")
+    assert "an existing file was overwritten" in result.output
+
+
+def test_a_bucket_that_does_not_exist_is_named(faults: Faults) -> None:
+    result = doctor("s3://none/set")
+    assert result.exit_code == 1
+    assert "there is no such bucket" in row(result.output, "rights")
+
+
+def test_a_folder_without_rights_is_named(tmp_path: Path) -> None:
+    if os.getuid() == 0:
+        pytest.skip("root may write everywhere")
+    tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    assert row(doctor(str(tmp_path / "set")).output, "rights").startswith("wrong")
+
+
+def test_a_scheme_that_may_overwrite_is_refused() -> None:
+    result = doctor("memory://set")
+    assert result.exit_code == 1
+    assert "this scheme may overwrite" in row(result.output, "rights")
