@@ -108,7 +108,7 @@ def main(volumes: tuple[str, ...]) -> None:
                 shown = run(
                     "buildah", "run", "--volume", f"{out}:/out", container, "--", "sh", "-c", call
                 )
-                last = shown.splitlines()[-1]
+                last = (shown.splitlines() or [""])[-1]
                 calls[call] = {"output": last, "s": round(time.monotonic() - start, 1)}
                 print(f"{name}: {call}: {last}", flush=True)
             run("buildah", "rm", container)

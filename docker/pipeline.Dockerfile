@@ -27,7 +27,7 @@ RUN apt-get update \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --uid 1000 --create-home synth \
     # A login shell, which Kubernetes operators start Ray with, forgets the PATH below.
-    && ln -s /venv/bin/synth /venv/bin/ray /venv/bin/python /usr/local/sbin/
+    && ln -s /venv/bin/synth /venv/bin/ray /usr/local/bin/
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1 RAY_USAGE_STATS_ENABLED=0
 USER 1000

@@ -21,7 +21,7 @@ RUN /venv/bin/uv pip install --python /venv/bin/python --no-cache \
 FROM ${BASE}
 RUN useradd --uid 1000 --create-home synth \
     && install -d -o synth -g synth /home/synth/runs \
-    && ln -s /venv/bin/synth /venv/bin/torchrun /venv/bin/python /usr/local/sbin/
+    && ln -s /venv/bin/synth /venv/bin/torchrun /usr/local/bin/
 COPY --from=build /venv /venv
 ENV PATH=/venv/bin:$PATH PYTHONUNBUFFERED=1
 USER 1000

@@ -61,7 +61,9 @@ def commit_shard(
     """
     with tar.open("rb") as hashed, tar.open("rb") as walked:
         manifest = _describe(hashed, walked, expected, where=str(tar))
-    if not store.create(layout.tar(expected.shard), tar):
+    path = layout.tar(expected.shard)
+    stated = (manifest.tar_sha256, manifest.tar_bytes)
+    if not store.create(path, tar) and _hash(store, path) != stated:
         # Readers will see the stored tar, so the manifest has to describe that one and not ours.
         manifest = describe_tar(store, layout, expected)
     before_manifest(manifest)
@@ -89,7 +91,11 @@ def describe_tar(store: Store, layout: Layout, expected: Expected) -> Manifest:
 
     def describe() -> Manifest:
         with store.open(path) as hashed, store.open(path) as walked:
-            return _describe(hashed, walked, expected, where=store.at(path))
+            manifest = _describe(hashed, walked, expected, where=store.at(path))
+        # Twice, because a bit that flips on the way would stay in the manifest for ever.
+        if _hash(store, path) != (manifest.tar_sha256, manifest.tar_bytes):
+            raise CorruptError(f"{store.at(path)}: gives other bytes at another reading")
+        return manifest
 
     try:
         return reread(describe)
@@ -99,6 +105,11 @@ def describe_tar(store: Store, layout: Layout, expected: Expected) -> Manifest:
         raise CorruptError(
             f"{exc}. Nothing is overwritten: `synth gc {store.url} --yes` removes it"
         ) from exc
+
+
+def _hash(store: Store, path: str) -> tuple[str, int]:
+    with store.open(path) as file:
+        return hash_stream(file)
 
 
 def _commit_manifest(store: Store, layout: Layout, manifest: Manifest) -> Manifest:

@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 FIRST_S = 3600.0
 """For the first batch of a worker, which loads, and may fetch and compile, a model."""
+FIRST_TIMES = 10.0
+"""The same, as a multiple of a limit that is given."""
 LEAST_S, TIMES_LONGEST = 300.0, 20.0
 """For the others: so many times the longest batch that this worker has rendered, and not less."""
 STATUS = 1
@@ -28,7 +30,8 @@ class BatchDeadline:
     """Watches the batches of one worker, one at a time.
 
     Args:
-        limit_s: Seconds that each batch may take; by what was measured if None.
+        limit_s: Seconds that each batch may take, and ten times as many for the first one; by what
+            was measured if None.
     """
 
     def __init__(self, limit_s: float | None) -> None:
@@ -38,7 +41,7 @@ class BatchDeadline:
     def limit_s(self) -> float:
         """Seconds that the next batch may take."""
         if self._limit_s is not None:
-            return self._limit_s
+            return self._limit_s * (FIRST_TIMES if self._longest_s is None else 1)
         if self._longest_s is None:
             return FIRST_S
         return max(LEAST_S, TIMES_LONGEST * self._longest_s)

@@ -1,4 +1,4 @@
-"""A job that is told to stop ends in time: what is being committed is committed, the rest is left.
+"""A job that is told to stop ends in time, and leaves the shards in flight to the next run.
 
 Clusters send SIGTERM before they take a machine away (spot notices, Kubernetes, Slurm), and SIGKILL
 some 30 seconds later. Slurm can send SIGUSR1 before a time limit. What is left is made by the next

@@ -190,8 +190,7 @@ class ShardWorker:
         for batch in batches(requests, renderer.batch_size, renderer.batch_key):
             if self._is_stopped.is_set():
                 raise ShardError("the job was stopped")
-            with self._deadline.watching(f"{batch[0].key} to {batch[-1].key}"):
-                rendered = self._render_batch(batch, isolate)
+            rendered = self._render_batch(batch, isolate)
             # Where encoding is slower than rendering, rendering waits here, so that the pixels
             # of a whole shard never pile up in memory.
             if len(pending) >= MAX_BATCHES_WAITING:
@@ -204,17 +203,21 @@ class ShardWorker:
     ) -> Sequence[RenderedView | None]:
         """Views of one batch; with `isolate`, None for each request that fails by itself."""
         try:
-            return render_checked(self._renderer, batch, self._identity.renderer)
+            return self._call_renderer(batch)
         except RenderError:
             if not isolate:
                 raise
         rendered: list[RenderedView | None] = []
         for request in batch:
             try:
-                rendered += render_checked(self._renderer, [request], self._identity.renderer)
+                rendered += self._call_renderer([request])
             except RenderError:
                 rendered.append(None)
         return rendered
+
+    def _call_renderer(self, batch: Sequence[ViewRequest]) -> Sequence[RenderedView]:
+        with self._deadline.watching(f"{batch[0].key} to {batch[-1].key}"):
+            return render_checked(self._renderer, batch, self._identity.renderer)
 
     def _encode(
         self, batch: Sequence[ViewRequest], rendered: Sequence[RenderedView | None]

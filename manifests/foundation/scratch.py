@@ -14,6 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
+from typing import BinaryIO
+
+from manifests.foundation.errors import ConfigError
+from manifests.foundation.messages import one_line
 
 PREFIX = "synth-scratch-"
 _LOCK = ".lock"
@@ -27,17 +31,35 @@ def scratch_folder() -> Iterator[Path]:
     """A folder in TMPDIR that is removed at the end, or later if this process is killed.
 
     Raises:
-        OSError: There is no room, or no right, to make one.
+        ConfigError: There is no room, or no right, to make one.
     """
     if _sweep_once.acquire(blocking=False):  # and never released: once in a process
         sweep()
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
     try:
-        with (folder / _LOCK).open("wb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        folder, lock = _make()
+    except OSError as exc:
+        raise ConfigError(
+            f"scratch cannot be written ({one_line(exc)}); free some space or set TMPDIR to a "
+            "folder of a disk of this machine"
+        ) from exc
+    try:
+        with lock:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make() -> tuple[Path, BinaryIO]:
+    """A new folder and its lock, which is held until it is closed."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+        lock = (folder / _LOCK).open("w+b")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        # Another process may have taken the lock before us and removed the folder.
+        with suppress(FileNotFoundError):
+            if os.path.samestat((folder / _LOCK).stat(), os.fstat(lock.fileno())):
+                return folder, lock
+        lock.close()
 
 
 def sweep() -> None:
@@ -50,7 +72,7 @@ def sweep() -> None:
 
 def _remove_if_orphan(folder: Path) -> None:
     try:
-        lock = (folder / _LOCK).open("rb")
+        lock = (folder / _LOCK).open("r+b")  # as some file systems ask of one who locks
     except FileNotFoundError:
         if time.time() - folder.stat().st_mtime > WITHOUT_LOCK_S:
             shutil.rmtree(folder, ignore_errors=True)

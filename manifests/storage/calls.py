@@ -26,8 +26,9 @@ SILENCE_S = float(os.environ.get("SYNTH_STORAGE_SILENCE_S", 60))
 take at `SLOWEST_BYTES_PER_S`."""
 PATIENCE_S = float(os.environ.get("SYNTH_STORAGE_PATIENCE_S", 300))
 """A call that fails is made again for so long."""
-FIRST_PATIENCE_S = 20.0
-"""The same, as long as the storage has not answered at all: its address may be wrong."""
+FIRST_PATIENCE_S = 60.0
+"""The same, as long as the storage has not answered at all: its address may be wrong. One call that
+is silent is made again even so."""
 SLOWEST_BYTES_PER_S = 1 << 20
 LISTING_S = 600.0
 """A listing is one call of many requests, of which nothing is heard before the last."""
@@ -132,16 +133,17 @@ class Repeater:
             Exception: The error of the last try, or one that will not pass.
         """
         start = time.monotonic()
-        for pause_s in _pauses():
+        for index, pause_s in enumerate(_pauses()):
             try:
                 answer = action()
             except Exception as exc:
                 self._has_answered |= http_status(exc) is not None
                 patience_s = PATIENCE_S if self._has_answered else min(FIRST_PATIENCE_S, PATIENCE_S)
                 passed_s = time.monotonic() - start
-                if not is_transient(exc) or passed_s + pause_s > patience_s:
+                is_over = passed_s + pause_s > patience_s and (index or PATIENCE_S == 0)
+                if not is_transient(exc) or is_over:
                     raise
-                left_s = patience_s - passed_s
+                left_s = max(patience_s - passed_s, pause_s)
                 reason = explain(exc, about=self._url).partition("; ")[0]
                 log.warning("%s: %s; trying again for %.0f s", where, reason, left_s)
                 time.sleep(pause_s)
@@ -155,14 +157,13 @@ def is_transient(exc: BaseException) -> bool:
     """Whether the same call may succeed in a while."""
     if isinstance(exc, FileNotFoundError | FileExistsError | PermissionError):
         return False
-    chain = list(causes(exc))
-    # By name first: an answer that breaks off has a status of its library's own.
-    if any(type(cause).__name__ in _TRANSIENT_NAMES for cause in chain):
-        return True
-    status = http_status(exc)
-    if status is not None:
-        return status in _TRANSIENT_STATUSES
-    return any(isinstance(cause, ConnectionError | TimeoutError) for cause in chain)
+    # By type first: an answer that breaks off has a status of its library's own, and S3 calls an
+    # upload that took too long a wrong request.
+    for cause in causes(exc):
+        names = {base.__name__ for base in type(cause).__mro__}
+        if isinstance(cause, ConnectionError | TimeoutError) or names & _TRANSIENT_NAMES:
+            return True
+    return http_status(exc) in _TRANSIENT_STATUSES
 
 
 def _pauses() -> Iterator[float]:

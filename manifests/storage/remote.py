@@ -25,6 +25,7 @@ from manifests.storage.reading import (
     require_size,
 )
 
+PIECE_BYTES = 1 << 20
 BLOCK_BYTES = 16 << 20
 """How much of an open file is fetched at once; it bounds the memory of a reader."""
 
@@ -89,15 +90,23 @@ class RemoteStore(Store):
         return f"{self._root}/{path}"
 
     def read(self, path: str, *, max_bytes: int = MAX_READ_BYTES) -> bytes:
+        content, size = [], 0
         with self.open(path) as file:
-            # One byte more than allowed shows that the file is larger, without asking for its size.
-            data: bytes = file.read(max_bytes + 1)
-        require_size(self.at(path), len(data), max_bytes)
-        return data
+            while size <= max_bytes and (piece := file.read(PIECE_BYTES)):
+                content.append(piece)
+                size += len(piece)
+        require_size(self.at(path), size, max_bytes)
+        return b"".join(content)
 
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         require_range(self.at(path), offset, length)
-        return self._read_range(path, offset, length) if length else b""
+        data = self._read_range(path, offset, length) if length else b""
+        if len(data) > length:
+            raise StoreError(
+                f"{self.at(path)}: the server sends the whole file where a part is asked for; "
+                "use a server that supports range requests, or copy the set"
+            )
+        return data
 
     def _read_range(self, path: str, offset: int, length: int) -> bytes:
         def ask() -> bytes:
@@ -115,13 +124,7 @@ class RemoteStore(Store):
             return bytes(data)
 
         with self._errors(self.at(path)):
-            data = self._repeat(ask, self.at(path))
-        if len(data) > length:
-            raise StoreError(
-                f"{self.at(path)}: the server sends the whole file where a part is asked for; "
-                "use a server that supports range requests, or copy the set"
-            )
-        return data
+            return self._repeat(ask, self.at(path))
 
     @contextmanager
     def open(self, path: str) -> Iterator[Any]:
@@ -200,7 +203,8 @@ class _Blocks(io.RawIOBase):
         self._offset = 0
         # At once, so that a file that does not exist is not opened.
         self._block = memoryview(read_block(0))
-        self._is_last = len(self._block) < BLOCK_BYTES
+        # Longer is the whole file, from a server that knows no ranges.
+        self._is_last = len(self._block) != BLOCK_BYTES
 
     def readable(self) -> bool:
         return True
@@ -220,10 +224,7 @@ def _options(scheme: str) -> dict[str, Any]:
     """Of the library of a scheme: so that it does not make calls again itself."""
     if scheme not in _S3_SCHEMES:
         return {}
-    return {
-        "config_kwargs": {
-            "retries": {"max_attempts": 0},
-            "connect_timeout": 10,
-            "read_timeout": calls.SILENCE_S,
-        }
-    }
+    # What is passed here replaces what the user has set for fsspec, so that goes in as well.
+    own = fsspec.config.conf.get(scheme, {}).get("config_kwargs", {})
+    defaults = {"connect_timeout": 10, "read_timeout": calls.SILENCE_S}
+    return {"config_kwargs": {**defaults, **own, "retries": {"max_attempts": 0}}}

@@ -8,6 +8,7 @@ import click
 if TYPE_CHECKING:
     from pipeline.config import GenerateConfig
     from pipeline.generating import Generation
+    from pipeline.share import Share
 
 _KEYS = {
     "prompts": "prompts.file",
@@ -151,57 +152,85 @@ def generate(
     status 3 means that some shards were given up; they are named, and --retry-failed tries them
     again.
     """
-    from rich.console import Console
-
-    from manifests.foundation.messages import printable
-    from manifests.foundation.progress import progress
+    from manifests.foundation.messages import redact
     from pipeline.config import load_config
-    from pipeline.generating import begin, finish, rejoin, run
-    from pipeline.retrying import ShardFailure
+    from pipeline.generating import begin, rejoin
     from pipeline.share import Share
     from pipeline.stopping import STATUS, JobStopped, stopping_on_signals
 
     part = None if share is None else Share.parse(share)
+    if part is not None and seal_incomplete:
+        raise click.UsageError(
+            "--seal-incomplete with --share would seal the set without the other shares; leave one "
+            "out"
+        )
     keys = {_KEYS[flag]: value for flag, value in flags.items()}
     config = load_config(recipe=recipe, overrides=overrides, flags=keys)
     if time_batches:
         _print_rates(config, out, str(recipe or "recipe"))
         return
     # Nothing says what to render: the set itself does, so the captions may be gone by now.
-    if recipe is None and not overrides and _says_nothing_of_a_set(keys):
-        generation = rejoin(
-            config.execution, out, retry_failed=retry_failed, share=part, trusted=trust
-        )
-    elif trust:
+    is_resumed = recipe is None and not overrides and _says_nothing_of_a_set(keys)
+    if trust and not is_resumed:
         raise click.UsageError("--trust is for a set that --out alone resumes; leave it out")
-    else:
-        origin = str(recipe or "recipe")
-        generation = begin(config, out, retry_failed=retry_failed, share=part, origin=origin)
+    try:
+        with stopping_on_signals():
+            if is_resumed:
+                generation = rejoin(
+                    config.execution, out, retry_failed=retry_failed, share=part, trusted=trust
+                )
+            else:
+                origin = str(recipe or "recipe")
+                generation = begin(
+                    config, out, retry_failed=retry_failed, share=part, origin=origin
+                )
+            _make(
+                generation,
+                part,
+                seal_incomplete=seal_incomplete,
+                max_failed=max_failed,
+                price=price_per_gpu_hour,
+            )
+    except JobStopped as exc:
+        click.echo(f"{redact(out)}: stopped by {exc}; the same command continues", err=True)
+        raise SystemExit(STATUS) from exc
+
+
+def _make(
+    generation: "Generation",
+    part: "Share | None",
+    *,
+    seal_incomplete: bool,
+    max_failed: float,
+    price: float | None,
+) -> None:
+    """Make what is left of a set or of a share of it, seal it, and say what was made."""
+    from rich.console import Console
+
+    from manifests.foundation.messages import printable
+    from manifests.foundation.progress import progress
+    from pipeline.generating import finish, run
+    from pipeline.retrying import ShardFailure
+
     console = Console(stderr=True)
     for change in generation.drift:
         note = f"note: {change}; pixels may differ in their last bits"
         console.print(printable(note), markup=False)
     identity = generation.shards.recipe.identity
     if generation.trial is not None:
-        console.print(_plan_line(generation, price_per_gpu_hour), markup=False, soft_wrap=True)
-    # Shards that were given up count as done here, or the bar could never be full.
-    left = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
-    done = identity.num_views - left * identity.views_per_subject
-    try:
-        with (
-            stopping_on_signals(),
-            progress("generate", "views", identity.num_views, done) as advance,
-        ):
-            for outcome in run(generation, max_failed=max_failed):
-                if isinstance(outcome, ShardFailure):
-                    message = f"shard {outcome.shard} was given up: {outcome.errors[-1]}"
-                    console.print(printable(message), markup=False)
-                else:
-                    advance(outcome.num_views)
-    except JobStopped as exc:
-        url = generation.shards.store.url
-        click.echo(f"{url}: stopped by {exc}; the same command continues", err=True)
-        raise SystemExit(STATUS) from exc
+        console.print(_plan_line(generation, price), markup=False, soft_wrap=True)
+    # Shards that were given up count as done here, or the bar could never be full. So do those of
+    # a share that are made already, and shards of other shares are not in it.
+    subjects = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
+    left = subjects * identity.views_per_subject
+    total = identity.num_views if part is None else left
+    with progress("generate", "views", total, total - left) as advance:
+        for outcome in run(generation, max_failed=max_failed):
+            if isinstance(outcome, ShardFailure):
+                message = f"shard {outcome.shard} was given up: {outcome.errors[-1]}"
+                console.print(printable(message), markup=False)
+            else:
+                advance(outcome.num_views)
     seal = finish(generation, seal_incomplete=seal_incomplete)
     url = generation.shards.store.url
     if seal is not None:

@@ -69,6 +69,8 @@ def _table(shards: "ShardSet", summary: "Overview", price: float | None) -> "Gro
     from pipeline.overview import duration
 
     about = "" if summary.is_exact else "about "
+    is_whole = summary.num_sampled == summary.num_committed
+    sample = "" if is_whole else f", in a sample of {summary.num_sampled} shards"
     table = Table(show_header=False, title=Text(printable(shards.store.url)))
     table.add_row("state", "sealed" if summary.is_sealed else "open")
     table.add_row("shards", f"{summary.num_committed:,} of {summary.num_shards:,} committed")
@@ -78,13 +80,15 @@ def _table(shards: "ShardSet", summary: "Overview", price: float | None) -> "Gro
     )
     if failed := sum(summary.reasons.values()):
         shares = (f"{reason} {count / failed:.0%}" for reason, count in summary.reasons.items())
-        table.add_row("failed", Text(printable(", ".join(shares))))
+        table.add_row("failed", Text(printable(f"{', '.join(shares)}{sample}")))
     table.add_row("tars", f"{about}{decimal(summary.tar_bytes)}")
     if summary.views_per_s is not None:
-        table.add_row("rate", f"{summary.views_per_s:,.1f} views/s on {len(summary.hosts)} hosts")
+        hosts = f"{len(summary.hosts)} hosts{sample}"
+        table.add_row("rate", f"{about}{summary.views_per_s:,.1f} views/s on {hosts}")
     if len(summary.hosts) > 1:
         slowest = [f"{host} {rate:,.2f}" for host, rate in [*summary.hosts.items()][:MAX_HOSTS]]
-        table.add_row("slowest", Text(printable(f"{', '.join(slowest)} views/s a worker")))
+        slowest_text = f"{', '.join(slowest)} views/s a worker{sample}"
+        table.add_row("slowest", Text(printable(slowest_text)))
     if not summary.is_sealed and summary.left_s is not None:
         table.add_row("time left", f"{duration(summary.left_s / 3600)} at this rate")
     if summary.device_hours is not None:

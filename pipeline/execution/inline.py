@@ -19,7 +19,8 @@ class InlineConfig(Table):
     executor: Literal["inline"] = "inline"
     batch_deadline_s: float | None = Field(default=None, gt=0)
     """Seconds after which a batch is taken for one that hangs, and ends the job. If not given, 20
-    times the longest so far, at least 5 minutes; an hour for the first."""
+    times the longest so far, at least 5 minutes; an hour for the first. The first has ten times
+    what is given, because it loads the model."""
 
 
 class InlineExecutor:

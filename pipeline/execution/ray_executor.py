@@ -128,7 +128,8 @@ class RayConfig(Table):
     because `auto` counts on the whole memory."""
     batch_deadline_s: float | None = Field(default=None, gt=0)
     """Seconds after which a batch is taken for one that hangs, and its worker is replaced. If not
-    given, 20 times the longest of that worker, at least 5 minutes; an hour for the first."""
+    given, 20 times the longest of that worker, at least 5 minutes; an hour for the first. The first
+    has ten times what is given, because it loads the model."""
     ray_address: str = "local"
     """`local` starts a cluster on this machine that ends with the job; `auto` and HOST:PORT join
     a running one."""

@@ -369,7 +369,7 @@ def test_a_full_temporary_folder_is_named(
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
     try:
-        with refused(StoreError, f"{tmp_path}/scratch/synth-publish-", "File too large", "TMPDIR"):
+        with refused(StoreError, f"{tmp_path}/scratch/synth-scratch-", "File too large", "TMPDIR"):
             copy(remote, target)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))

@@ -108,3 +108,9 @@ def test_the_modules_of_a_pipeline_are_left_as_they_were(tiny_models: dict[str, 
     with pytest.raises(ZeroDivisionError), cached_features(pipe.unet, 2):
         raise ZeroDivisionError
     assert not any("forward" in vars(module) for module in pipe.unet.modules())
+    # As accelerate leaves it, where it moves a part to the GPU before it computes.
+    hook = pipe.unet.forward
+    pipe.unet.forward = hook
+    with cached_features(pipe.unet, 2):
+        assert vars(pipe.unet)["forward"] is not hook
+    assert vars(pipe.unet)["forward"] is hook

@@ -72,12 +72,12 @@ def test_an_array_makes_a_set(
     url = tmp_path / "set"
     script = (SCRIPTS / "generate.sbatch", url, *flags)
     number = cluster.submit(*job, "--array=1-3", *script)
-    assert {*cluster.wait(number)} <= {"COMPLETED"}, logs(tmp_path)
+    assert {*cluster.wait(number)} == {"COMPLETED"}, logs(tmp_path)
     assert pixel_files(url) == whole
     assert "48 views in 12 shards" in logs(tmp_path)
 
 
-def test_a_requeued_task_and_a_lost_node_cost_nothing(
+def test_a_requeued_task_and_a_node_that_stops_answering_cost_nothing(
     cluster: Slurm, job: list[object], flags: list[object], whole: dict[str, bytes], tmp_path: Path
 ) -> None:
     url = tmp_path / "set"
@@ -92,7 +92,7 @@ def test_a_requeued_task_and_a_lost_node_cost_nothing(
     cluster.wait(number)
     # Whatever a lost node left, the same line again makes it.
     again = cluster.submit(*job, "--array=1-2", *script)
-    assert {*cluster.wait(again)} <= {"COMPLETED"}, logs(tmp_path)
+    assert {*cluster.wait(again)} == {"COMPLETED"}, logs(tmp_path)
     assert pixel_files(url) == whole
     assert "all right: 48 views in 12 shards" in synth("verify", url)
 
@@ -106,7 +106,7 @@ def test_ray_on_two_nodes_makes_a_set(
         *("--nodes=2", "--gpus-per-node=1"),
         *(SCRIPTS / "generate-ray.sbatch", "--out", url, *flags, "--workers", 2),
     )
-    assert {*cluster.wait(number)} <= {"COMPLETED"}, logs(tmp_path)
+    assert {*cluster.wait(number)} == {"COMPLETED"}, logs(tmp_path)
     assert pixel_files(url) == whole
 
 
@@ -129,5 +129,5 @@ def test_two_ranks_train_and_a_signal_before_the_time_limit_requeues_them(
         time.sleep(0.2)
     cluster.run("scancel", "--signal=TERM", number)
     states = cluster.wait(number)
-    assert {*states} <= {"COMPLETED"}, logs(tmp_path)
+    assert {*states} == {"COMPLETED"}, logs(tmp_path)
     assert (run / "encoder.safetensors").exists(), logs(tmp_path)

@@ -136,6 +136,11 @@ class TextToImage(Renderer):
             architecture.check_guidance_interval(config.guidance)
         if config.feature_cache > 1:
             check_feature_cache(self.model)
+            if config.speed == "fast" and config.device == "cuda":
+                raise ConfigError(
+                    "renderer.feature_cache: not with renderer.speed fast on a GPU, where networks "
+                    "are compiled whole; leave one out"
+                )
         architecture.check_taken("max_sequence_length", config.max_sequence_length)
         architecture.check_taken("clip_skip", config.clip_skip)
         assert config.steps is not None

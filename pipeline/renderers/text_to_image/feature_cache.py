@@ -56,10 +56,15 @@ class _Replaced:
     def __init__(self, module: Any, function: Any) -> None:
         self._module = module
         own = module.forward
+        # A hook of accelerate lies there as well, where parts are offloaded or spread over GPUs.
+        self._before = vars(module).get("forward")
         module.forward = lambda *args, **kwargs: function(module, own, *args, **kwargs)
 
     def restore(self) -> None:
-        del self._module.forward  # the method of the class is there again
+        if self._before is None:
+            del self._module.forward  # the method of the class is there again
+        else:
+            self._module.forward = self._before
 
 
 class _Cache:
