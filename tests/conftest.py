@@ -11,6 +11,8 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Tests of storages that do not answer say themselves how patient a call is.
+os.environ["SYNTH_STORAGE_PATIENCE_S"] = "1"
 # Clusters ask for a token; drivers and the cluster of a test share this one.
 os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 

@@ -67,7 +67,7 @@ def read_metrics(run: Path) -> list[dict[str, Any]]:
     """
     path = run / FILE
     try:
-        lines = read_regular(path, max_bytes=MAX_BYTES).split(b"\n")
+        lines = read_regular(path, max_bytes=MAX_BYTES, may_grow=True).split(b"\n")
     except FileNotFoundError:
         return []
     except OSError as exc:

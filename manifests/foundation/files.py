@@ -33,8 +33,11 @@ def local_path(text: str, *, option: str) -> Path:
     return Path(text)
 
 
-def read_regular(path: Path, *, max_bytes: int) -> bytes:
+def read_regular(path: Path, *, max_bytes: int, may_grow: bool = False) -> bytes:
     """The content of a regular file of at most `max_bytes`.
+
+    Args:
+        may_grow: Another process may be adding to its end; what was there at first is read.
 
     Raises:
         OSError: The file cannot be read, is larger, changes while it is read, or is no regular
@@ -44,7 +47,8 @@ def read_regular(path: Path, *, max_bytes: int) -> bytes:
     if size > max_bytes:
         raise OSError(errno.EFBIG, f"is larger than {max_bytes:,} bytes")
     with path.open("rb") as file:
-        data = file.read(size + 1)  # one byte more shows that the file has grown
+        # One byte more shows that the file has grown.
+        data = file.read(size if may_grow else size + 1)
     if len(data) != size:
         raise OSError(errno.EIO, "changed while it was read")
     return data

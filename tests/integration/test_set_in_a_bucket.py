@@ -35,6 +35,7 @@ def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("SYNTH_STORAGE_SILENCE_S", "5")
+        patch.setenv("SYNTH_STORAGE_PATIENCE_S", "120")
         fsspec.filesystem("s3").mkdir("sets")
         yield faults
 

@@ -4,6 +4,7 @@ from threading import Thread
 
 import pytest
 
+from manifests.foundation import files
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import (
     local_path,
@@ -89,3 +90,16 @@ def test_a_url_is_no_local_path_and_is_refused_without_its_secrets() -> None:
     with refused(ConfigError, "--save s3:/bucket/x: is a URL"):
         local_path("s3:/KEY:SECRET@bucket/x", option="--save")
     assert local_path("./s3:/x", option="--out") == Path("s3:/x")
+
+
+def test_a_file_that_grows_is_read_as_it_was_if_it_may(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b"one\n")
+    size = files.require_regular(path)
+    path.write_bytes(b"one\ntwo\n")
+    monkeypatch.setattr(files, "require_regular", lambda _: size)
+    assert files.read_regular(path, max_bytes=100, may_grow=True) == b"one\n"
+    with pytest.raises(OSError, match="changed while it was read"):
+        files.read_regular(path, max_bytes=100)
