@@ -1,9 +1,9 @@
 """How much of a set is made, read from storage alone, also while its driver is dead.
 
 Counts of shards are exact: they come from a listing. What is in them comes from the seal, or for a
-set that is still open from the manifests of a sample, so that a set of 100,000 shards in a bucket
-takes less than 200 requests. Statistics and notes on failures are advisory: one that is missing or
-damaged is left out, and changes no count.
+set that is still open from the manifests of a sample, so that beside its listings a large set costs
+no more readings than a small one. Statistics and notes on failures are advisory: one that is
+missing or damaged is left out, and changes no count.
 """
 
 import json

@@ -7,8 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from threading import Event, Lock, Thread
 from urllib.parse import urlsplit
+
+import fsspec
+
+from tests.object_store import s3_clients_of, s3_server
 
 SLOW_DOWN = (
     b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>Slow down.</Message></Error>"
@@ -135,6 +140,19 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, *_: object) -> None:
         """A client that has given up is what is tested here."""
+
+
+@contextmanager
+def faulty_bucket(folder: Path) -> Iterator[Faults]:
+    """An S3 server with the empty bucket `sets` behind a proxy, for all clients of this process and
+    of those that it starts."""
+    with (
+        s3_server(folder) as server,
+        fault_proxy(server) as (address, faults),
+        s3_clients_of(address),
+    ):
+        fsspec.filesystem("s3").mkdir("sets")
+        yield faults
 
 
 @contextmanager

@@ -15,9 +15,10 @@ Laws, tested for every backend by `manifests.storage.testing.StoreLaws`:
 5. Only ordinary files are read. A pipe, a device, a socket or a folder is refused before it can
    block, and so is a file that is larger than the caller allows.
 6. Whatever the storage or its library raises becomes a StoreError of one line, without secrets.
-7. No call lasts for ever. One that is silent is ended, one that may pass is made again for a stated
-   time (`manifests.storage.calls`), and what is left is never half a file.
-8. A backend states what it can do as class attributes. What it cannot do, it refuses.
+7. A backend states what it can do as class attributes. What it cannot do, it refuses.
+
+Backends over a network also end every call: one that is silent is given up, and one whose error may
+pass is made again for a stated time (`manifests.storage.calls`).
 """
 
 import re

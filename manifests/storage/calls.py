@@ -17,14 +17,28 @@ from typing import Any, TypeVar
 
 from fsspec.callbacks import Callback
 
+from manifests.foundation.errors import ConfigError
 from manifests.storage.answers import causes, explain, http_status
 
 log = logging.getLogger(__name__)
 
-SILENCE_S = float(os.environ.get("SYNTH_STORAGE_SILENCE_S", 60))
+
+def _seconds(variable: str, default: float) -> float:
+    """Seconds that the user has set for this machine. Raises ConfigError."""
+    text = os.environ.get(variable, "")
+    try:
+        seconds = float(text) if text else default
+        if not 0 <= seconds < float("inf"):
+            raise ValueError
+    except ValueError as exc:
+        raise ConfigError(f"{variable} is {text!r:.40}, expected seconds such as 60") from exc
+    return seconds
+
+
+SILENCE_S = _seconds("SYNTH_STORAGE_SILENCE_S", 60)
 """A call is ended when nothing was heard of it for so long, and for as long as its next piece may
 take at `SLOWEST_BYTES_PER_S`."""
-PATIENCE_S = float(os.environ.get("SYNTH_STORAGE_PATIENCE_S", 300))
+PATIENCE_S = _seconds("SYNTH_STORAGE_PATIENCE_S", 300)
 """A call that fails is made again for so long."""
 FIRST_PATIENCE_S = 60.0
 """The same, as long as the storage has not answered at all: its address may be wrong. One call that

@@ -70,7 +70,9 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
 @click.command()
 @click.option("--prompts", help="Captions: .txt .csv .tsv .jsonl .parquet, path or URL.")
 @click.option("--caption-column", help="Column of the captions.  [default: caption]")
-@click.option("--out", required=True, help="Folder of the set. An unfinished set is resumed.")
+@click.option(
+    "--out", required=True, help="Folder or bucket of the set. An unfinished set is resumed."
+)
 @click.option(
     "--renderer", help="Name of the renderer, or package.module:Class.  [default: text-to-image]"
 )

@@ -6,23 +6,16 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-import fsspec
 import pytest
 from click.testing import CliRunner, Result
 
 from synth import main
-from tests.fault_proxy import Faults, fault_proxy
-from tests.object_store import s3_clients_of, s3_server
+from tests.fault_proxy import Faults, faulty_bucket
 
 
 @pytest.fixture(scope="module")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
-    with (
-        s3_server(tmp_path_factory.mktemp("s3")) as server,
-        fault_proxy(server) as (address, faults),
-        s3_clients_of(address),
-    ):
-        fsspec.filesystem("s3").mkdir("sets")
+    with faulty_bucket(tmp_path_factory.mktemp("s3")) as faults:
         yield faults
 
 

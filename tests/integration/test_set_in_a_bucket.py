@@ -8,12 +8,10 @@ from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from manifests.storage import open_store
-from tests.fault_proxy import FAULTS, Faults, fault_proxy
-from tests.object_store import s3_clients_of, s3_server
+from tests.fault_proxy import FAULTS, Faults, faulty_bucket
 from tests.running import pixel_files, start, synth, write_captions
 
 pytestmark = pytest.mark.slow
@@ -29,14 +27,11 @@ RECIPE = [
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
     """A bucket `sets` behind a proxy, for all clients of this process and of those it starts."""
     with (
-        s3_server(tmp_path_factory.mktemp("s3")) as server,
-        fault_proxy(server) as (address, faults),
-        s3_clients_of(address),
+        faulty_bucket(tmp_path_factory.mktemp("s3")) as faults,
         pytest.MonkeyPatch.context() as patch,
     ):
         patch.setenv("SYNTH_STORAGE_SILENCE_S", "5")
         patch.setenv("SYNTH_STORAGE_PATIENCE_S", "120")
-        fsspec.filesystem("s3").mkdir("sets")
         yield faults
 
 

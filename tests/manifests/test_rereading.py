@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from itertools import cycle
 from pathlib import Path
 
-import fsspec
 import pytest
 
 from manifests.rereading import read_alike
@@ -13,19 +12,13 @@ from manifests.shard_set import ShardSet
 from manifests.storage.errors import StoreError
 from manifests.storage.local import LocalStore
 from manifests.validation import validate_shard_set
-from tests.fault_proxy import Faults, fault_proxy
-from tests.object_store import s3_clients_of, s3_server
+from tests.fault_proxy import Faults, faulty_bucket
 from tests.sets import begin, commit, make_set
 
 
 @pytest.fixture(scope="module")
 def faults(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Faults]:
-    with (
-        s3_server(tmp_path_factory.mktemp("s3")) as server,
-        fault_proxy(server) as (address, faults),
-        s3_clients_of(address),
-    ):
-        fsspec.filesystem("s3").mkdir("sets")
+    with faulty_bucket(tmp_path_factory.mktemp("s3")) as faults:
         yield faults
 
 

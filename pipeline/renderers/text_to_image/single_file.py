@@ -81,18 +81,22 @@ def replace_networks(pipe: Any, file: SingleFile, folder: Path, dtype: str) -> N
             local_files_only=True,
             **others,
         )
-        networks = {name: getattr(loaded, name) for name in replaced}
-        if any(value.is_meta for network in networks.values() for value in network.parameters()):
-            raise NotImplementedError
+    except NotImplementedError as exc:
+        # A tensor that the file lacks has no data, and torch refuses to move it.
+        raise _refusal(file, kind, folder, "a network lacks tensors") from exc
     except Exception as exc:  # names and shapes of another model can make it raise anything
-        # Diffusers leaves a tensor that it does not find without data, or fails to move it so.
-        is_lacking = isinstance(exc, NotImplementedError)
-        reason = "a network lacks tensors" if is_lacking else f"{one_line(exc):.300}"
-        raise ModelError(
-            f"renderer.weights {file.path}: not the weights of a {kind} like {folder} "
-            f"({reason}); give --model the model that it was made from"
-        ) from exc
+        raise _refusal(file, kind, folder, f"{one_line(exc):.300}") from exc
+    networks = {name: getattr(loaded, name) for name in replaced}
+    if any(value.is_meta for network in networks.values() for value in network.parameters()):
+        raise _refusal(file, kind, folder, "a network lacks tensors")
     pipe.register_modules(**networks)
+
+
+def _refusal(file: SingleFile, kind: str, folder: Path, reason: str) -> ModelError:
+    return ModelError(
+        f"renderer.weights {file.path}: not the weights of a {kind} like {folder} ({reason}); give "
+        "--model the model that it was made from"
+    )
 
 
 def _is_in_file(name: str, part: Any, names: Mapping[str, None]) -> bool:
