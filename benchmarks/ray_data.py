@@ -68,7 +68,7 @@ class Draw:
         from pipeline.renderers.image_programs import ImagePrograms, ImageProgramsConfig
 
         self.renderer = ImagePrograms(ImageProgramsConfig(size_px=SIZE_PX))
-        self.encoder = ImageEncoder(ImageConfig(format="png"), rendered_px=(SIZE_PX, SIZE_PX))
+        self.encoder = ImageEncoder(ImageConfig(format="png"), rendered_px=[(SIZE_PX, SIZE_PX)])
         self.poison = poison
 
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, Any]:

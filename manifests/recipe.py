@@ -26,21 +26,22 @@ from manifests.schema import (
     MAX_SUBJECTS,
     MAX_VIEWS_PER_SHARD,
     MAX_VIEWS_PER_SUBJECT,
+    SIZES_VERSION,
     TAKEN_NAMES,
 )
 
 _MALFORMED = (LookupError, TypeError, AttributeError, ArithmeticError, ValueError, RecursionError)
 """What is raised while a document is read that is valid JSON and not what we wrote."""
 
+SIZES = ("render_width_px", "render_height_px", "width_px", "height_px")
+"""Columns with the size of a view, as rendered and as stored."""
+
 _BOUNDS = {
     "dataset_seed": (0, 2**63 - 1),
     "views_per_subject": (1, MAX_VIEWS_PER_SUBJECT),
     "num_subjects": (1, MAX_SUBJECTS),
     "subjects_per_shard": (1, MAX_SUBJECTS),
-    "render_width_px": (1, MAX_SIZE_PX),
-    "render_height_px": (1, MAX_SIZE_PX),
-    "width_px": (1, MAX_SIZE_PX),
-    "height_px": (1, MAX_SIZE_PX),
+    **dict.fromkeys(SIZES, (1, MAX_SIZE_PX)),
 }
 
 
@@ -78,6 +79,9 @@ class Identity:
     render_height_px: int
     width_px: int
     height_px: int
+    sizes: Sequence[Mapping[str, int]] = field(default_factory=list)
+    """The four sizes above for each variation, where they are not the same for all; the ones above
+    are then those of the first."""
     format: str
     encoding: Mapping[str, Any] = field(default_factory=dict)
     """Settings of the image encoder that decide its bytes: filter, quality, chroma."""
@@ -86,12 +90,10 @@ class Identity:
     [{"name": "non-finite"}, {"name": "blank", "min_levels": 8}]."""
 
     def __post_init__(self) -> None:
-        # An identity may come from a file, so types are checked too. Not with isinstance, for which
-        # True would be an integer.
+        # An identity may come from a file, so types are checked too.
         for name, (low, high) in _BOUNDS.items():
             value = getattr(self, name)
-            if type(value) is not int or not low <= value <= high:
-                raise ContractError(f"{name} is {value!r:.40}, expected {low} to {high:,}")
+            _require_bounded(name, value, low, high)
         for name in ("subjects_sha256", "renderer", "model", "revision"):
             if not isinstance(getattr(self, name), str):
                 raise ContractError(f"{name} is {getattr(self, name)!r:.100}, expected a text")
@@ -116,6 +118,7 @@ class Identity:
                 f"{len(self.variations)} variations do not divide {self.views_per_subject} views "
                 "of each subject; each takes an equal share of the views, so give a multiple"
             )
+        self._require_sizes()
         if self.num_shards > MAX_SHARDS:
             raise ContractError(
                 f"{self.num_shards:,} shards, a set has at most {MAX_SHARDS:,}; put more subjects "
@@ -126,6 +129,29 @@ class Identity:
                 f"{self.subjects_per_shard} subjects of {self.views_per_subject} views are more "
                 f"than {MAX_VIEWS_PER_SHARD:,} views in a shard; put fewer subjects into each"
             )
+
+    def _require_sizes(self) -> None:
+        if not self.sizes:
+            return
+        for size in self.sizes:
+            if not isinstance(size, Mapping) or {*size} != {*SIZES}:
+                raise ContractError(f"size {size!r:.100}, expected {', '.join(SIZES)}")
+            for name, value in size.items():
+                _require_bounded(name, value, *_BOUNDS[name])
+        first = {name: getattr(self, name) for name in SIZES}
+        if len(self.sizes) != len(self.variations) or self.sizes[0] != first:
+            raise ContractError(
+                f"{len(self.sizes)} sizes for {len(self.variations)} variations, expected one for "
+                "each, and the first as in the identity"
+            )
+        if all(size == first for size in self.sizes):
+            raise ContractError("sizes are the same for all variations, expected none then")
+
+    def size_of(self, view_index: int) -> Mapping[str, int]:
+        """Width and height of a view, as rendered and as stored, by column."""
+        if self.sizes:
+            return self.sizes[view_index % len(self.sizes)]
+        return {name: getattr(self, name) for name in SIZES}
 
     @property
     def num_shards(self) -> int:
@@ -153,8 +179,11 @@ class Identity:
     def to_json(self) -> dict[str, Any]:
         """The identity as the recipe stores it."""
         document = {attribute.name: getattr(self, attribute.name) for attribute in fields(self)}
-        # As plain dicts and lists, which the canonical JSON of the hash needs.
+        sizes = [dict(size) for size in document.pop("sizes")]
+        # As plain dicts and lists, which the canonical JSON of the hash needs. What version 2.0
+        # did not have is left out where it is not used, so that such a set is one of 2.0.
         return document | {
+            **({"sizes": sizes} if sizes else {}),
             "variations": [dict(variation) for variation in self.variations],
             "columns": [column.to_json() for column in self.columns],
             "constants": dict(self.constants),
@@ -164,9 +193,16 @@ class Identity:
         }
 
 
+def _require_bounded(name: str, value: Any, low: int, high: int) -> None:
+    # Not with isinstance, for which True would be an integer.
+    if type(value) is not int or not low <= value <= high:
+        raise ContractError(f"{name} is {value!r:.40}, expected {low} to {high:,}")
+
+
 def _identity(document: Mapping[str, Any]) -> Identity:
+    document = {"sizes": [], **document}
     known = {attribute.name: document[attribute.name] for attribute in fields(Identity)}
-    for name in ("variations", "audits"):
+    for name in ("variations", "audits", "sizes"):
         # A text or an object can be iterated, too, and would be read as a list of its letters or
         # keys.
         if not isinstance(known[name], list):
@@ -202,7 +238,7 @@ class Recipe:
         return document_bytes(
             {
                 "format": FORMAT,
-                "format_version": FORMAT_VERSION,
+                "format_version": SIZES_VERSION if self.identity.sizes else FORMAT_VERSION,
                 "identity": {**self.identity.to_json(), **self.unknown},
                 "identity_sha256": self.sha256,
                 "settings": dict(self.settings),

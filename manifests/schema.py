@@ -8,8 +8,11 @@ import pyarrow as pa
 from manifests.columns import Column, DeclaredColumn, of_scope
 
 FORMAT = "synth-shard-set"
-MAJOR, MINOR = 2, 0
-FORMAT_VERSION = f"{MAJOR}.{MINOR}"
+MAJOR = 2
+FORMAT_VERSION = f"{MAJOR}.0"
+"""Version that a document states: the lowest one that has all that it uses."""
+SIZES_VERSION = f"{MAJOR}.1"
+"""Of a recipe whose variations have sizes of their own."""
 
 Status = Literal["ok", "failed"]
 """ok: the view is in the tar. failed: it is not, and `reason` says why."""

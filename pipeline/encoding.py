@@ -1,6 +1,7 @@
 """Encode pixels as image bytes: shrunk by one named filter, every setting being in the recipe."""
 
 import io
+from collections.abc import Collection
 from typing import Literal
 
 import numpy as np
@@ -45,21 +46,26 @@ class ImageEncoder:
         ConfigError: Pictures would have to be enlarged.
     """
 
-    def __init__(self, config: ImageConfig, *, rendered_px: tuple[int, int]) -> None:
-        """`rendered_px` is the width and height of what will be encoded."""
-        shorter = min(rendered_px)
-        size = config.size_px or shorter
-        if size > shorter:
+    def __init__(self, config: ImageConfig, *, rendered_px: Collection[tuple[int, int]]) -> None:
+        """`rendered_px` holds each width and height of what will be encoded."""
+        self.config = config
+        shorter = [min(size) for size in rendered_px]
+        if config.size_px and config.size_px > min(shorter):
             raise ConfigError(
-                f"image.size_px {size}: views are rendered at {shorter} px and only ever shrunk; "
-                "render larger with --size"
+                f"image.size_px {config.size_px}: views are rendered at {min(shorter)} px and only "
+                "ever shrunk; render larger with --size"
             )
-        self.width_px, self.height_px = (round(side * size / shorter) for side in rendered_px)
         self.format = config.format
         if config.format == "auto":
-            self.format = "png" if size <= PNG_UP_TO_PX else "jpg"
-        self.config = config
-        self._shrinks = size < shorter
+            largest = config.size_px or max(shorter)
+            self.format = "png" if largest <= PNG_UP_TO_PX else "jpg"
+        self._shrinks = any(self.stored_px(size) != size for size in rendered_px)
+
+    def stored_px(self, rendered_px: tuple[int, int]) -> tuple[int, int]:
+        """Width and height of a stored picture."""
+        shorter = min(rendered_px)
+        width, height = (side * (self.config.size_px or shorter) for side in rendered_px)
+        return round(width / shorter), round(height / shorter)
 
     def identity(self) -> dict[str, str | int]:
         """Settings that decide the stored bytes besides format and size.
@@ -76,10 +82,11 @@ class ImageEncoder:
 
     def encode(self, pixels: NDArray[np.uint8]) -> bytes:
         """Image bytes of RGB pixels [height, width, 3]."""
-        if self._shrinks:
+        height, width, _ = pixels.shape
+        stored_px = self.stored_px((width, height))
+        if stored_px != (width, height):
             resample = Image.Resampling[self.config.filter.upper()]
-            small = Image.fromarray(pixels).resize((self.width_px, self.height_px), resample)
-            pixels = np.asarray(small)
+            pixels = np.asarray(Image.fromarray(pixels).resize(stored_px, resample))
         if self.format == "jpg":
             # simplejpeg and not Pillow, because it lets the renderer's thread run meanwhile. It
             # takes contiguous arrays only.

@@ -5,6 +5,7 @@ Nothing is written here. `resolve` opens what a recipe names, `probe` settles wh
 """
 
 import logging
+import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,9 +25,8 @@ from manifests.rows import SubjectRow
 from manifests.shard_set import ShardSet
 from manifests.storage import Store
 from pipeline.config import GenerateConfig
-from pipeline.encoding import ImageEncoder
 from pipeline.errors import ModelError, ShardError
-from pipeline.job import ViewPipeline, open_audits
+from pipeline.job import ViewPipeline, encoder_for, open_audits
 from pipeline.renderers import Renderer, renderer_class, require_declarations, require_probed
 from pipeline.rendering import render_checked
 from prompts.merging import merge_subjects
@@ -86,7 +86,7 @@ def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients
         config=config,
         view_pipeline=ViewPipeline(
             renderer=renderer,
-            encoder=ImageEncoder(config.image, rendered_px=renderer.provenance().size_px),
+            encoder=encoder_for(renderer, config.image),
             audits=open_audits(_audit_tables(config.audits, origin), origin=origin),
         ),
         subjects=subjects,
@@ -115,13 +115,13 @@ class Trial:
 
 
 def try_out(ingredients: Ingredients) -> Trial | None:
-    """Render one view before anything is begun, alone and in a batch with others.
+    """Render one view of each size before anything is begun, alone and in a batch with others.
 
     The views are dropped, and no audit judges them: it is the renderer that is tried, not the
     subject. If the first subject fails, a few others are tried, in every variation.
 
     Returns:
-        None if this machine has no such device as the workers have.
+        The mean over the sizes; None if this machine has no such device as the workers have.
 
     Raises:
         ModelError: The renderer raises on all of them, as a model does that is called with steps or
@@ -139,29 +139,45 @@ def try_out(ingredients: Ingredients) -> Trial | None:
     chosen = sorted({index * (num_subjects - 1) // (NUM_TRIED - 1) for index in range(NUM_TRIED)})
     one_each = replace(identity, views_per_subject=len(identity.variations))
     requests = requests_of(one_each, [ingredients.subjects[index] for index in chosen])
-    errors = []
+    by_size: dict[tuple[int, int], list[ViewRequest]] = {}
+    for request in requests:
+        by_size.setdefault(renderer.size_of(request.variation), []).append(request)
     try:
-        for request in requests:
-            try:
-                (view,) = render_checked(renderer, [request], identity.renderer)
-            except ShardError as exc:
-                errors.append(str(exc))
-                continue
-            start = time.perf_counter()
-            # The subject whose text is longest beside it or shortest: texts may be padded.
-            other = max(
-                requests, key=lambda one: abs(len(one.subject.text) - len(request.subject.text))
-            )
-            require_same_beside(renderer, request, view.pixels, other, identity.renderer)
-            view_s = (time.perf_counter() - start) / renderer.batch_size
-            renderer.try_request(request)
-            image = ingredients.view_pipeline.encoder.encode(view.pixels)
-            return Trial(view_s=view_s, view_bytes=len(image) + TAR_BYTES_BESIDE_IMAGE)
+        trials = [
+            _try_size(ingredients.view_pipeline, of_size, identity.renderer)
+            for of_size in by_size.values()
+        ]
     finally:
         renderer.release()  # a worker on this device needs the memory
+    return Trial(
+        view_s=statistics.mean(trial.view_s for trial in trials),
+        view_bytes=statistics.mean(trial.view_bytes for trial in trials),
+    )
+
+
+def _try_size(pipeline: ViewPipeline, requests: Sequence[ViewRequest], name: str) -> Trial:
+    """The first of these requests of one size that can be rendered."""
+    renderer, errors = pipeline.renderer, []
+    for request in requests:
+        try:
+            (view,) = render_checked(renderer, [request], name)
+        except ShardError as exc:
+            errors.append(str(exc))
+            continue
+        start = time.perf_counter()
+        # The subject whose text is longest beside it or shortest: texts may be padded.
+        other = max(
+            requests, key=lambda one: abs(len(one.subject.text) - len(request.subject.text))
+        )
+        require_same_beside(renderer, request, view.pixels, other, name)
+        view_s = (time.perf_counter() - start) / renderer.batch_size
+        renderer.try_request(request)
+        image = pipeline.encoder.encode(view.pixels)
+        return Trial(view_s=view_s, view_bytes=len(image) + TAR_BYTES_BESIDE_IMAGE)
+    width_px, height_px = renderer.size_of(requests[0].variation)
     raise ModelError(
-        f"renderer {identity.renderer}: none of {len(requests)} views that were tried can be "
-        f"rendered, the first because of {errors[0]}"
+        f"renderer {name}: none of {len(requests)} views of {width_px} x {height_px} px that were "
+        f"tried can be rendered, the first because of {errors[0]}"
     )
 
 

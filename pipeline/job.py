@@ -7,10 +7,11 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from manifests.columns import Value
 from manifests.foundation.errors import ConfigError, PluginError
 from manifests.foundation.messages import shortened
 from manifests.foundation.settings import check
-from manifests.recipe import Recipe
+from manifests.recipe import SIZES, Recipe
 from pipeline.audits import Audit, audit_class
 from pipeline.encoding import ImageConfig, ImageEncoder
 from pipeline.renderers import Renderer, renderer_class
@@ -34,16 +35,16 @@ class ViewPipeline:
                 yet all that decides its pixels.
         """
         provenance = self.renderer.provenance()
+        sizes = [self._sizes(variation) for variation in self.renderer.variations()]
+        are_equal = all(size == sizes[0] for size in sizes)
         return {
             "renderer_identity": {} if is_draft else dict(self.renderer.identity()),
             "model": provenance.model,
             "revision": provenance.revision,
             "columns": [column.to_json() for column in self.renderer.columns()],
             "constants": dict(provenance.constants),
-            "render_width_px": provenance.width_px,
-            "render_height_px": provenance.height_px,
-            "width_px": self.encoder.width_px,
-            "height_px": self.encoder.height_px,
+            **sizes[0],
+            **({} if are_equal else {"sizes": sizes}),
             "format": self.encoder.format,
             "encoding": self.encoder.identity(),
             # A list and not an object, because the order counts: the first audit that refuses a
@@ -53,6 +54,10 @@ class ViewPipeline:
                 for name, audit in self.audits.items()
             ],
         }
+
+    def _sizes(self, variation: Mapping[str, Value]) -> dict[str, int]:
+        rendered_px = self.renderer.size_of(variation)
+        return dict(zip(SIZES, (*rendered_px, *self.encoder.stored_px(rendered_px)), strict=True))
 
     def settings(self) -> dict[str, Any]:
         """What the recipe keeps besides its identity, so that a worker can be built from both."""
@@ -145,9 +150,15 @@ class Job:
         )
         return ViewPipeline(
             renderer=renderer,
-            encoder=ImageEncoder(image, rendered_px=renderer.provenance().size_px),
+            encoder=encoder_for(renderer, image),
             audits=open_audits(audits, origin="recipe.json"),
         )
+
+
+def encoder_for(renderer: Renderer, config: ImageConfig) -> ImageEncoder:
+    """The encoder of a renderer's views. Raises ConfigError if some would have to be enlarged."""
+    sizes = {renderer.size_of(variation) for variation in renderer.variations()}
+    return ImageEncoder(config, rendered_px=sizes)
 
 
 def _require_trust(named: Collection[str], trusted: Collection[str], url: str) -> None:

@@ -26,7 +26,7 @@ def render_checked(
         RendererError: The renderer raised an error that is not ours, or gave the wrong number,
             size or type of views.
     """
-    width_px, height_px = renderer.provenance().size_px
+    width_px, height_px = renderer.size_of(batch[0].variation)
     shape = (height_px, width_px, 3)
     try:
         rendered = list(renderer.render(batch))
@@ -53,8 +53,8 @@ def render_checked(
         if view.pixels.shape != shape or view.pixels.dtype != "uint8":
             raise RendererError(
                 f"renderer {name}, {request.key}: pixels are {view.pixels.dtype} "
-                f"{list(view.pixels.shape)}, its provenance says uint8 {list(shape)}; this is "
-                "a fault of the renderer"
+                f"{list(view.pixels.shape)}, it says uint8 {list(shape)}; this is a fault of the "
+                "renderer"
             )
     # Audits look at the pixels that are stored, and must not be able to change them.
     return [replace(view, pixels=_read_only(view.pixels)) for view in rendered]

@@ -35,6 +35,7 @@ class Provenance:
     revision: str
     """Revision of the generator, or of the renderer's own code."""
     width_px: int
+    """Of the first variation, where they differ in size."""
     height_px: int
     constants: Mapping[str, Value] = field(default_factory=dict)
     """Values of the declared columns of scope `set`."""

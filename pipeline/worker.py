@@ -248,10 +248,7 @@ class ShardWorker:
             model=identity.model,
             revision=identity.revision,
             seed=request.seed,
-            render_width_px=identity.render_width_px,
-            render_height_px=identity.render_height_px,
-            width_px=identity.width_px,
-            height_px=identity.height_px,
+            **identity.size_of(request.view_index),
             format=identity.format,
             sha256="" if image is None else sha256_hex(image),
             values={

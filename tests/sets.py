@@ -55,6 +55,12 @@ def scales(*values: float) -> list[dict[str, Value]]:
     return [{"guidance_scale": value} for value in values]
 
 
+def size(width_px: int, height_px: int) -> dict[str, int]:
+    """The size of a variation, stored as it was rendered."""
+    sides = {"width_px": width_px, "height_px": height_px}
+    return {f"render_{name}": side for name, side in sides.items()} | sides
+
+
 def identity_of(subjects: Sequence[SubjectRow], **changes: Any) -> Identity:
     """Two views a subject, two subjects a shard, pictures of 8 x 8 px."""
     values: dict[str, Any] = {
@@ -145,10 +151,7 @@ def views_of(
             model=identity.model,
             revision=identity.revision,
             seed=request.seed,
-            render_width_px=identity.render_width_px,
-            render_height_px=identity.render_height_px,
-            width_px=identity.width_px,
-            height_px=identity.height_px,
+            **identity.size_of(request.view_index),
             format=identity.format,
             sha256="" if image is None else sha256(image).hexdigest(),
             values={**identity.constants, **subject.values, **request.variation, "num_cut": 0},

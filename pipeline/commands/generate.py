@@ -44,17 +44,21 @@ def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> A
         raise click.BadParameter("expected numbers separated by commas, such as 1,3,8") from exc
 
 
-def _sides(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
-    """Value of an option such as 512 or 640x448; None if it is not given."""
+def _sizes(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
+    """Value of an option such as 512 or 512,640x448; None if it is not given."""
     if text is None:
         return None
     try:
-        sides = [int(side) for side in text.split("x")]
+        sizes = [[int(side) for side in size.split("x")] for size in text.split(",")]
     except ValueError:
-        sides = []
-    if len(sides) not in (1, 2):
-        raise click.BadParameter("expected px such as 512, or width x height such as 640x448")
-    return sides[0] if len(sides) == 1 else tuple(sides)
+        sizes = [[]]
+    if any(len(sides) not in (1, 2) for sides in sizes):
+        raise click.BadParameter(
+            "expected px such as 512, or width x height such as 640x448; several with commas"
+        )
+    if len(sizes) == 1:
+        return sizes[0][0] if len(sizes[0]) == 1 else tuple(sizes[0])
+    return tuple((sides[0], sides[-1]) for sides in sizes)
 
 
 def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
@@ -90,7 +94,9 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
 )
 @click.option("--steps", type=int, help="Denoising steps.  [default: the pipeline's]")
 @click.option(
-    "--size", callback=_sides, help="Rendered px: 512 or 640x448.  [default: the model's]"
+    "--size",
+    callback=_sizes,
+    help="Rendered px: 512 or 640x448, or several to deal: 512,640x448.  [default: the model's]",
 )
 @click.option("--store-size", type=int, help="Shorter side stored, px.  [default: as rendered]")
 @click.option("--seed", type=int, help="Seed of the whole set.  [default: 0]")

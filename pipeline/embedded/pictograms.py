@@ -154,7 +154,7 @@ def _tar(split: Split) -> tuple[bytes, int]:
     """The tar of a split, and how many pictures it holds."""
     scenes = scenes_of(split)
     pictures = paint(np.random.default_rng([split.seed, 1]), scenes, split.families)
-    encoder = ImageEncoder(ImageConfig(format="png"), rendered_px=(IMAGE_PX, IMAGE_PX))
+    encoder = ImageEncoder(ImageConfig(format="png"), rendered_px=[(IMAGE_PX, IMAGE_PX)])
     buffer = io.BytesIO()
     rows = zip(scenes.concept.tolist(), scenes.ground.tolist(), scenes.family.tolist(), strict=True)
     with tarfile.open(fileobj=buffer, mode="w:", format=tarfile.USTAR_FORMAT) as tar:

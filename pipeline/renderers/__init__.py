@@ -11,7 +11,7 @@ for any renderer, and tests/conformance runs them for every entry of the table:
    batches of one fixed size, and fills a smaller one up by repeating a request.
 3. Different seeds give different pixels.
 4. The global random state is not touched; all randomness comes from the request's seed.
-5. Pixels are uint8 RGB of the size that `provenance()` says.
+5. Pixels are uint8 RGB of the size that `size_of()` says.
 6. `identity()` is JSON and holds all that decides the pixels: two renderers with equal identities
    give equal pixels.
 7. A renderer built from `frozen()` has the same identity, also after a trip through JSON.
@@ -79,6 +79,10 @@ class Renderer(ABC):
         Example: `[{"angle": 0.0}, {"angle": 90.0}]`.
         """
         return ({},)  # one variation without values: views differ in their seeds alone
+
+    def size_of(self, variation: Mapping[str, Value]) -> tuple[int, int]:
+        """Width and height of the pixels of a variation; `provenance()` has those of the first."""
+        return self.provenance().size_px
 
     def check(self, subjects: Sequence[SubjectRow]) -> None:
         """Refuse settings and subjects that this renderer would ignore. Raises ConfigError."""

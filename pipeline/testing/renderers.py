@@ -103,11 +103,13 @@ class RendererLaws(ABC):
         assert (repr(np.random.get_state()), random.getstate()) == before[1:]
 
     def test_views_have_the_stated_size_and_values(self, renderer: Renderer) -> None:
-        provenance = renderer.provenance()
         columns = of_scope(renderer.columns(), "view")
-        for view in renderer.render(self.requests(renderer)[:4]):
+        assert renderer.size_of(renderer.variations()[0]) == renderer.provenance().size_px
+        requests = self.requests(renderer)
+        for request, view in zip(requests, renderer.render(requests), strict=True):
+            width_px, height_px = renderer.size_of(request.variation)
             assert view.pixels.dtype == np.uint8
-            assert view.pixels.shape == (provenance.height_px, provenance.width_px, 3)
+            assert view.pixels.shape == (height_px, width_px, 3)
             assert view.is_finite
             require_values(view.values, columns, what="view")
 

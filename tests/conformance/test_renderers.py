@@ -95,6 +95,18 @@ class TestMixedNoise(RendererLaws):
         )
 
 
+class TestSeveralSizes(RendererLaws):
+    """Three shapes, dealt with two scales."""
+
+    def make(self) -> Renderer:
+        sizes = ((32, 32), (48, 32), (24, 40))
+        return TextToImage(
+            TextToImageConfig(
+                steps=2, batch_size=BATCH, device="cpu", guidance=(1.0, 3.0), size_px=sizes
+            )
+        )
+
+
 class TestImagePrograms(RendererLaws):
     texts = tuple(canonical_text(program_text(number)) for number in range(3))
 

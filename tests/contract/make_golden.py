@@ -1,9 +1,11 @@
-"""Makes `golden/`, a complete set of format version 2.0 that is frozen in this repository.
+"""Makes `golden/` and `golden_sizes/`, complete sets that are frozen in this repository.
 
     .venv/bin/python -m tests.contract.make_golden FOLDER
+    .venv/bin/python -m tests.contract.make_golden FOLDER sizes
 
 Three captions of two views at a scale of 1 and of 3, two captions in a shard, one failed view, and
-pictures of 8 x 8 pixels in one colour. The renderer declares a column of every scope.
+pictures of 8 x 8 pixels in one colour. The renderer declares a column of every scope. The first is
+of format version 2.0; in the second one, of version 2.1, the views at a scale of 3 have 12 x 8.
 
 Later versions must be able to read the set as it is. So it is made once for each version of the
 format and never again, and the folder must not exist yet.
@@ -21,19 +23,12 @@ from manifests.rows import SubjectRow
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage import open_store
-from tests.sets import commit, identity_of, views_of
+from tests.sets import commit, identity_of, size, views_of
 
 CAPTIONS = ("a red fox", "a blue door", "un café à Paris")
 
 
-def picture(request: ViewRequest) -> bytes:
-    """A PNG in the colour of the seed."""
-    file = io.BytesIO()
-    Image.new("RGB", (8, 8), f"#{request.seed % 2**24:06x}").save(file, "PNG")
-    return file.getvalue()
-
-
-def main(folder: str) -> None:
+def main(folder: str, kind: str = "") -> None:
     subjects = [
         SubjectRow(
             group_index=index,
@@ -49,9 +44,20 @@ def main(folder: str) -> None:
         for index, caption in enumerate(CAPTIONS)
     ]
     environment = {"pyarrow": pa.__version__}
+    sizes = [size(8, 8), size(12, 8)] if kind == "sizes" else []
+    identity = identity_of(subjects, sizes=sizes)
+
+    def picture(request: ViewRequest) -> bytes:
+        """A PNG in the colour of the seed."""
+        sides = identity.size_of(request.view_index)
+        file = io.BytesIO()
+        shape = (sides["width_px"], sides["height_px"])
+        Image.new("RGB", shape, f"#{request.seed % 2**24:06x}").save(file, "PNG")
+        return file.getvalue()
+
     shards = ShardSet.begin(
         open_store(folder),
-        identity_of(subjects),
+        identity,
         subjects,
         environment=environment,
         settings={"renderer": {"name": "painter"}},

@@ -1,4 +1,7 @@
-"""A frozen set of format version 2.0 (see `make_golden.py`) that every later version must read."""
+"""Frozen sets of format versions 2.0 and 2.1 that every later version must read.
+
+`make_golden.py` made them.
+"""
 
 import shutil
 from dataclasses import replace
@@ -21,7 +24,9 @@ from tests.sets import COLUMNS, commit, tree
 
 PLAN_SCHEMA = schema_of(subject_columns(COLUMNS))
 GOLDEN = Path(__file__).parent / "golden"
+GOLDEN_SIZES = Path(__file__).parent / "golden_sizes"
 ROOT_SHA256 = "8fd18de0d2847180429467af62b290e985145825eb5fac0cbb6873688992f7d0"
+SIZES_ROOT_SHA256 = "e52e4c7f2bf06c25fd175b27741808d537fec2b94f0c9c1f1c2e7ba4aa64bf42"
 TARS_SHA256 = (
     "65d64a41df65f5bf4299a5db4437f16d55b7a10c99cd8420851c7192513549ba",
     "4e68c049711ee67ed4b6de76bdd4356196f285854456ed5e32d77dd6c3a1165a",
@@ -43,6 +48,26 @@ def views_in(shards: ShardSet, shard: int) -> list[View]:
 
 def test_golden_set_keeps_every_invariant(golden: ShardSet) -> None:
     assert list(validate_shard_set(golden)) == []
+
+
+def test_golden_set_with_sizes(tmp_path: Path) -> None:
+    shards = ShardSet.open(str(GOLDEN_SIZES))
+    assert list(validate_shard_set(shards)) == []
+    seal = shards.seal()
+    assert seal is not None
+    assert seal.root_sha256 == SIZES_ROOT_SHA256
+    assert shards.store.read("recipe.json") == shards.recipe.to_bytes()
+    assert b'"format_version": "2.1"' in shards.recipe.to_bytes()
+    rows = [row for shard in (0, 1) for row in shards.manifest(shard).rows]
+    assert [(row.render_width_px, row.width_px, row.height_px) for row in rows] == [
+        (8, 8, 8),
+        (12, 12, 8),
+    ] * 3
+    again = begun_again(shards, tmp_path)
+    for shard in (0, 1):
+        commit(again, shard, views=views_in(shards, shard))
+        path = shards.layout.tar(shard)
+        assert again.store.read(path) == shards.store.read(path)
 
 
 def test_golden_set_has_its_root_hash_and_counts(golden: ShardSet) -> None:
@@ -134,7 +159,7 @@ def begun_again(golden: ShardSet, folder: Path) -> ShardSet:
     """A set without shards, with the recipe and the plan as they were written then."""
     for path in ("recipe.json", "subjects/000000.parquet"):
         (folder / path).parent.mkdir(exist_ok=True)
-        shutil.copy(GOLDEN / path, folder / path)
+        (folder / path).write_bytes(golden.store.read(path))
     identity = golden.recipe.identity
     return ShardSet.begin(
         open_store(str(folder)), identity, list(golden.all_subjects()), environment={}

@@ -147,6 +147,54 @@ def test_pictures_may_be_wider_than_high(tmp_path: Path) -> None:
     row = ShardSet.open(str(tmp_path / "set")).manifest(0).rows[0]
     assert (row.render_width_px, row.render_height_px) == (96, 64)
     assert (row.width_px, row.height_px) == (48, 32)
-    wrong = run("generate", *options, "--size", "96x64x32")
-    assert wrong.exit_code == 2
-    assert "width x height such as 640x448" in wrong.output
+    for text in ("96x64x32", "96,", "a,b"):
+        wrong = run("generate", *options, "--size", text)
+        assert wrong.exit_code == 2
+        assert "width x height such as 640x448" in wrong.output
+
+
+def test_pictures_of_several_sizes_are_made_verified_and_made_again(tmp_path: Path) -> None:
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a penguin\nan owl\n")
+    options = ["--prompts", captions, "--out", tmp_path / "set", "--executor", "inline"]
+    options += ["--size", "32,64x48,24x40", "--store-size", 24, "--steps", 1, "--guidance", "1,3"]
+    options += ["--views-per-subject", 6]
+    made = run("generate", *options)
+    assert made.exit_code == 0, made.output
+    assert run("verify", tmp_path / "set").exit_code == 0
+    shards = ShardSet.open(str(tmp_path / "set"))
+    rows = shards.manifest(0).rows
+    assert [(row.values["guidance_scale"], row.values["size"]) for row in rows[:6]] == [
+        (scale, size) for scale in (1.0, 3.0) for size in ("32x32", "64x48", "24x40")
+    ]
+    stored = {(row.values["size"], row.width_px, row.height_px) for row in rows}
+    assert stored == {("32x32", 24, 24), ("64x48", 32, 24), ("24x40", 24, 40)}
+    card = (tmp_path / "set" / "README.md").read_text()
+    assert "| size | 32x32, 64x48, 24x40 |" in card
+    again = run("show", tmp_path / "set", rows[-1].key, "--render")
+    assert again.exit_code == 0, again.output
+    refused = run("generate", *options[:-2], "--views-per-subject", 10, "--out", tmp_path / "x")
+    assert refused.exit_code == 1
+    assert "6 variations do not divide 10 views" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ("[[64,64],[61,64]]", "size 61 px: this model renders multiples of"),
+        ("[[64,64],[60,64]]", "none of 1 views of 60 x 64 px that were tried can be rendered"),
+        ("[[64,64],[64,64]]", "each given once"),
+        ("[[64,64],48]", "several sizes are pairs"),
+        ("[[64,64],[64,4]]", "a side of 4 px"),
+        ("[64,64,64]", "renderer.size_px"),
+        ("[[64,64],[32,16]]", "image.size_px 24: views are rendered at 16 px"),
+    ],
+)
+def test_sizes_that_cannot_be_rendered_are_refused(tmp_path: Path, sizes: str, words: str) -> None:
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a penguin\n")
+    options = ["--prompts", captions, "--out", tmp_path / "set", "--executor", "inline"]
+    result = run("generate", *options, "--store-size", 24, "--set", f"renderer.size_px={sizes}")
+    assert result.exit_code == 1
+    assert words in result.output.replace("\n", " ")
+    assert not (tmp_path / "set").exists()

@@ -116,17 +116,6 @@ def test_batch_that_ranks_do_not_divide(
         make_plan(config, open_source(url), world=3)
 
 
-def test_mixed_image_sizes(tmp_path: Path) -> None:
-    shards = begin(tmp_path / "set", ["a", "b"], subjects_per_shard=1, views_per_subject=2)
-    for shard, size_px in enumerate((16, 24)):
-        commit(shards, shard, views=views_of_size(shards, size_px, size_px, shard=shard))
-    seal_set(shards)
-    refused(
-        "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL,
-        parts=("several sizes", "16x16 and 24x24", "--store-size"), out=tmp_path / "run",
-    )  # fmt: skip
-
-
 def test_picture_of_another_size_than_its_manifest_says(tmp_path: Path) -> None:
     """Only `synth verify` compares the rows of a manifest with those of its tar."""
     captions = ["a", "b", "c", "d"]

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ from manifests.columns import DeclaredColumn
 from manifests.errors import ContractError, CorruptError, ForeignSetError, VersionError
 from manifests.foundation.differences import differing_keys
 from manifests.recipe import Identity, Recipe, parse_recipe
-from tests.sets import CAPTIONS, COLUMNS, identity_of, refused, scales, subject_rows
+from tests.sets import CAPTIONS, COLUMNS, identity_of, refused, scales, size, subject_rows
 
 IDENTITY = identity_of(subject_rows(*CAPTIONS))
 RECIPE = Recipe(
@@ -63,6 +64,18 @@ def test_recipe_round_trip() -> None:
     assert parse_recipe(RECIPE.to_bytes(), where=WHERE) == RECIPE
 
 
+def test_a_recipe_has_the_lowest_version_that_has_all_that_it_uses() -> None:
+    assert json.loads(RECIPE.to_bytes())["format_version"] == "2.0"
+    assert "sizes" not in json.loads(RECIPE.to_bytes())["identity"]
+    sizes = [size(8, 8), size(12, 8)]
+    recipe = replace(RECIPE, identity=replace(IDENTITY, sizes=sizes))
+    data = recipe.to_bytes()
+    assert json.loads(data)["format_version"] == "2.1"
+    assert json.loads(data)["identity"]["sizes"] == sizes
+    assert parse_recipe(data, where=WHERE) == recipe
+    assert [recipe.identity.size_of(view)["width_px"] for view in range(4)] == [8, 12, 8, 12]
+
+
 def test_the_last_shard_has_the_subjects_that_are_left() -> None:
     assert IDENTITY.num_shards == 2
     assert [IDENTITY.subjects_in(shard) for shard in range(2)] == [range(0, 2), range(2, 3)]
@@ -94,6 +107,12 @@ def test_the_last_shard_has_the_subjects_that_are_left() -> None:
         ({"variations": [{}]}, ["variation: guidance_scale is None"]),
         ({"constants": {"steps": 4, "mood": "good"}}, ["constants: mood is no declared column"]),
         ({"columns": COLUMNS * 2}, ["'steps'", "comes twice"]),
+        ({"sizes": [size(8, 8)]}, ["1 sizes for 2 variations", "one for each"]),
+        ({"sizes": [size(12, 8), size(8, 8)]}, ["the first as in the identity"]),
+        ({"sizes": [size(8, 8), size(8, 8)]}, ["the same for all variations"]),
+        ({"sizes": [size(8, 8), size(0, 8)]}, ["render_width_px is 0"]),
+        ({"sizes": [size(8, 8), {"width_px": 8}]}, ["size {'width_px': 8}, expected render_w"]),
+        ({"sizes": [size(8, 8), 8]}, ["size 8, expected render_width_px"]),
     ],
 )
 def test_an_identity_that_cannot_be_rendered_is_refused(

@@ -89,7 +89,7 @@ def test_relative_folder_means_the_same_to_every_worker(
 
 def test_steps_and_size_are_the_models_own_unless_given(sd: Path) -> None:
     model = renderer(sd, steps=None)
-    assert (model.config.steps, model.size_px) == (50, (SIZE_PX, SIZE_PX))
+    assert (model.config.steps, model.sizes_px) == (50, ((SIZE_PX, SIZE_PX),))
     wide = renderer(sd, size_px=(48, 32))
     assert (wide.provenance().width_px, wide.provenance().height_px) == (48, 32)
     assert wide.render(requests(views_per_subject=2))[0].pixels.shape == (32, 48, 3)

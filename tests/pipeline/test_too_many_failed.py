@@ -31,7 +31,9 @@ def started(folder: Path, trouble: str, captions: list[str], **more: Any) -> Gen
 
 
 def test_a_renderer_that_raises_on_everything_begins_no_set(tmp_path: Path) -> None:
-    with refused(ModelError, "none of 4 views that were tried", "cannot render 'thing 0'"):
+    with refused(
+        ModelError, "none of 4 views of 8 x 8 px that were tried", "cannot render 'thing 0'"
+    ):
         started(tmp_path, "raise", CAPTIONS)
     assert not (tmp_path / "set" / "recipe.json").exists()
 

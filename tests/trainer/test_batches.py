@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from manifests.plan import ViewRequest
+from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from tests.picture_sets import make_picture_set
-from tests.sets import refused
+from tests.picture_sets import make_picture_set, png
+from tests.sets import begin, commit, refused, scales, size, views_of
 from trainer.data.batches import Batches, CropSet, LoadedBatch, load
 from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS, AugmentConfig
 from trainer.data.shard_sets import ShardSetSource
@@ -66,6 +68,36 @@ def test_steps_are_the_same_for_any_ranks_and_workers(
     ]
     steps = [joined(list(parts)) for parts in zip(*ranks, strict=True)]
     assert steps == expected
+
+
+def test_views_of_several_sizes_become_crops_of_one(tmp_path: Path) -> None:
+    sizes = [size(16, 16), size(24, 16), size(16, 30)]
+    shards = begin(
+        tmp_path / "set",
+        [f"thing number {index}" for index in range(8)],
+        views_per_subject=3,
+        variations=scales(1.0, 2.0, 3.0),
+        sizes=sizes,
+        **sizes[0],
+    )
+
+    def striped(request: ViewRequest) -> bytes:
+        """Its columns are 0, 10, 20 and on, so a crop shows which part of the width it has."""
+        sides = sizes[request.view_index]
+        row = np.arange(sides["width_px"], dtype=np.uint8) * 10
+        return png(np.broadcast_to(row[:, None], (sides["height_px"], len(row), 3)).copy())
+
+    for shard in range(shards.layout.num_shards):
+        commit(shards, shard, views=views_of(shards, shard, striped))
+    seal_set(shards)
+    (batch,) = load(batches(str(tmp_path / "set"), num_groups=4), range(1), num_workers=0)
+    crops, boxes = batch.images[0], batch.boxes[0]
+    assert crops.shape[-3:] == (3, 12, 12)
+    left, _, width, _ = boxes.reshape(-1, 4).T
+    middles = crops.reshape(-1, 3, 12, 12).float().mean(dim=(1, 2, 3))
+    widths = torch.tensor([sizes[view]["width_px"] for view in batch.views.flatten().tolist()])
+    expected = 10 * (widths * (left + width / 2) - 0.5)
+    torch.testing.assert_close(middles, expected, atol=1.0, rtol=0)
 
 
 @pytest.mark.parametrize("first", [1, 4, 6])

@@ -27,7 +27,7 @@ CACHED_SHARDS = 24
 """Manifests kept in memory by each reader: a block of the order and a little more."""
 
 
-_INDEX_COLUMNS = ("group_id", "status", "kind", "text", "label", "width_px", "height_px")
+_INDEX_COLUMNS = ("group_id", "status", "kind", "text", "label")
 _VIEW_COLUMNS = (
     *("key", "group_id", "view_index", "status", "text"),
     *("sha256", "offset", "length", "width_px", "height_px"),
@@ -74,19 +74,8 @@ class ShardSetSource:
         return IndexedStream(self, self.table(), demand)
 
     def table(self) -> GroupTable:
-        """All groups, in the order of the set; reads every manifest once.
-
-        Raises:
-            DataError: Views have different sizes.
-        """
+        """All groups, in the order of the set; reads every manifest once."""
         parts = [self._index(sealed) for sealed in self._sealed.values()]
-        sizes = {size for part in parts for size in part.sizes}
-        if len(sizes) > 1:
-            first_sizes = " and ".join(f"{width}x{height}" for width, height in sorted(sizes)[:3])
-            raise DataError(
-                f"{self.url}: its views have several sizes, {first_sizes} px; a set to train on "
-                "has one: render it with one --store-size"
-            )
         classes, labels = class_indices([label for part in parts for label in part.labels])
         return GroupTable(
             url=self.url,
@@ -130,7 +119,6 @@ class ShardSetSource:
         ids = table["group_id"].to_numpy()
         good = table["status"].to_numpy(zero_copy_only=False) == "ok"
         firsts = _first_rows(ids)
-        sizes = np.stack([table["width_px"].to_numpy(), table["height_px"].to_numpy()], axis=1)
         return _Index(
             ids=ids[firsts],
             shards=np.full(len(firsts), sealed.shard, dtype=np.int32),
@@ -138,7 +126,6 @@ class ShardSetSource:
             num_views=np.add.reduceat(good, firsts, dtype=np.int32),
             has_caption=_is_caption(table.take(firsts)),
             labels=table["label"].take(firsts).to_pylist(),
-            sizes=[(int(width), int(height)) for width, height in np.unique(sizes[good], axis=0)],
         )
 
     def _views(self, shard: int) -> "_Views":
@@ -214,7 +201,6 @@ class _Index:
     num_views: NDArray[np.int32]
     has_caption: NDArray[np.bool_]
     labels: list[str]
-    sizes: list[tuple[int, int]]
 
 
 class _Views:

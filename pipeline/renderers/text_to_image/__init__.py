@@ -8,6 +8,7 @@ on any device. A safety checker is never run: it would replace pictures silently
 """
 
 import gc
+import itertools
 import logging
 import time
 from collections import Counter
@@ -35,7 +36,14 @@ from pipeline.renderers.text_to_image.batch_size import (
     largest_batch,
 )
 from pipeline.renderers.text_to_image.calling import PipelineCall
-from pipeline.renderers.text_to_image.config import COLUMNS, LORA, SIGMA, WHOLE, TextToImageConfig
+from pipeline.renderers.text_to_image.config import (
+    COLUMNS,
+    LORA,
+    SIGMA,
+    SIZE,
+    WHOLE,
+    TextToImageConfig,
+)
 from pipeline.renderers.text_to_image.feature_cache import check_feature_cache
 from pipeline.renderers.text_to_image.guidance import Guidance, is_known
 from pipeline.renderers.text_to_image.loading import check_placement, load_pipeline
@@ -81,9 +89,9 @@ class TextToImage(Renderer):
         self._loras = open_loras(config.lora)
         self._vae_files = vae_files(config.vae)
         self.scheduler_class = architecture.scheduler_class(config.scheduler)
-        self.size_px = architecture.size_px(config.size_px)
+        self.sizes_px = architecture.sizes_px(config.size_px)
         self._call = PipelineCall(
-            architecture=architecture, config=self.config, size_px=self.size_px
+            architecture=architecture, config=self.config, size_of=self.size_of
         )
 
     @property
@@ -109,15 +117,30 @@ class TextToImage(Renderer):
 
     def columns(self) -> Sequence[DeclaredColumn]:
         """Columns of a diffusion pipeline, in the rows after those that every set has."""
-        more = {LORA: self.config.lora, SIGMA: self.config.sigma}
+        more = {LORA: self.config.lora, SIGMA: self.config.sigma, SIZE: len(self.sizes_px) > 1}
         return (*COLUMNS, *(column for column, is_used in more.items() if is_used))
 
     def variations(self) -> Sequence[Mapping[str, Value]]:
-        """The guidance scales, each with each sigma."""
-        scales: list[Mapping[str, Value]] = [{"guidance_scale": w} for w in self.config.guidance]
-        if not self.config.sigma:
-            return scales
-        return [{**scale, "sigma": sigma} for scale in scales for sigma in self.config.sigma]
+        """The guidance scales, each with each sigma and each size."""
+        values: dict[str, Sequence[Value]] = {"guidance_scale": self.config.guidance}
+        if self.config.sigma:
+            values["sigma"] = self.config.sigma
+        if len(self.sizes_px) > 1:
+            values["size"] = [*self._size_by_name]
+        return [
+            dict(zip(values, chosen, strict=True)) for chosen in itertools.product(*values.values())
+        ]
+
+    @cached_property
+    def _size_by_name(self) -> Mapping[Value, tuple[int, int]]:
+        """Width and height by the value of column `size`."""
+        return {f"{width}x{height}": (width, height) for width, height in self.sizes_px}
+
+    def size_of(self, variation: Mapping[str, Value]) -> tuple[int, int]:
+        """Width and height of the pictures of a variation."""
+        if len(self.sizes_px) == 1:
+            return self.sizes_px[0]
+        return self._size_by_name[variation["size"]]
 
     def check(self, subjects: Sequence[SubjectRow]) -> None:
         """Refuse what this model would ignore, warn of what it does badly. Raises ConfigError."""
@@ -156,8 +179,8 @@ class TextToImage(Renderer):
         return self.config
 
     def batch_key(self, request: ViewRequest) -> Hashable:
-        """Guidance scale, sigma, whether the caption has a negative prompt of its own, and, where
-        texts of one call change each other's pixels, the caption.
+        """The variation, whether the caption has a negative prompt of its own, and, where texts of
+        one call change each other's pixels, the caption.
 
         A call takes one guidance scale. And some models treat no negative prompt and an empty one
         differently, so a caption without one must not be in a call with captions that have one:
@@ -165,8 +188,7 @@ class TextToImage(Renderer):
         """
         is_alone = self.config.captions_per_batch == "one"
         return (
-            request.variation["guidance_scale"],
-            request.variation.get("sigma"),
+            *request.variation.values(),
             bool(request.subject.values["negative_prompt"]),
             request.subject.group_id if is_alone else None,
         )
@@ -203,7 +225,7 @@ class TextToImage(Renderer):
 
     def provenance(self) -> Provenance:
         """What the rows say."""
-        width_px, height_px = self.size_px
+        width_px, height_px = self.sizes_px[0]
         assert self.config.steps is not None
         model, file = self.model, self._single_file
         return Provenance(
@@ -250,7 +272,7 @@ class TextToImage(Renderer):
             return TextToImage(self.config.model_copy(update={"batch_size": 1}))
         limit = largest_batch(
             device=self.config.device,
-            pixels=self.size_px[0] * self.size_px[1],
+            pixels=max(width * height for width, height in self.sizes_px),
             weight_bytes=self._weight_bytes,
             memory_gib=self.config.gpu_memory_gib,
             gpus=self.config.gpus,

@@ -1,6 +1,7 @@
 """What the folder of a diffusers pipeline tells about it, before any weight is loaded."""
 
 import inspect
+import itertools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -143,26 +144,34 @@ class Architecture:
         # Each block of a VAE but the last halves the width; 8 where it does not say its blocks.
         return int(2 ** (len(widths) - 1))
 
-    def size_px(self, requested: int | tuple[int, int] | None) -> tuple[int, int]:
-        """Width and height of a picture: the requested ones, or the model's own for None.
+    def sizes_px(
+        self, requested: int | tuple[int, int] | tuple[tuple[int, int], ...] | None
+    ) -> tuple[tuple[int, int], ...]:
+        """Widths and heights of pictures: the requested ones, or the model's own for None.
 
         Raises:
             ConfigError: The model cannot render this size, because a side would not be a whole
                 number of latents; or it states no size of its own.
         """
-        sides = (requested, requested) if isinstance(requested, int) else requested
-        if sides is None:
+        if requested is None:
             latent_size = self._network.get("sample_size")
             if not isinstance(latent_size, int):
                 raise ConfigError(f"{self.model.folder}: does not say its size; give --size")
-            sides = (latent_size * self._downsampling,) * 2
-        for side in sides:
+            requested = latent_size * self._downsampling
+        match requested:
+            case int(side):
+                sizes: tuple[tuple[int, int], ...] = ((side, side),)
+            case (int(width), int(height)):
+                sizes = ((width, height),)
+            case _:
+                sizes = requested
+        for side in itertools.chain(*sizes):
             if side % self._downsampling:
                 raise ConfigError(
                     f"size {side} px: this model renders multiples of {self._downsampling} px; "
                     "give another --size"
                 )
-        return sides
+        return sizes
 
     def check_batch_size(self, size: int | str) -> None:
         """Refuse batches of more than one view of a class that cannot do it. Raises ConfigError."""

@@ -1,12 +1,13 @@
 """One call of a pipeline for the requests of one batch."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
+from manifests.columns import Value
 from manifests.ids import NUM_SEEDS
 from pipeline.renderers.text_to_image.architecture import Architecture
 from pipeline.renderers.text_to_image.config import WHOLE, TextToImageConfig
@@ -27,8 +28,8 @@ class PipelineCall:
     architecture: Architecture
     config: TextToImageConfig
     """With nothing left to be chosen but the batch size."""
-    size_px: tuple[int, int]
-    """Width and height."""
+    size_of: Callable[[Mapping[str, Value]], tuple[int, int]]
+    """Width and height of the pictures of a variation."""
     _encodings: TextEncodings = field(default_factory=TextEncodings)
 
     def __call__(self, pipe: Any, batch: Sequence[ViewRequest]) -> list[RenderedView]:
@@ -40,7 +41,9 @@ class PipelineCall:
         captions = [request.subject.text for request in batch]
         scale = batch[0].variation["guidance_scale"]
         assert isinstance(scale, float)
+        width_px, height_px = self.size_of(batch[0].variation)
         arguments = self._arguments(pipe, scale)
+        arguments |= {"width": width_px, "height": height_px}
         negatives = self._negatives(scale, batch)
         if self.config.captions_per_batch == "many":
             arguments["prompt"] = captions
@@ -73,7 +76,6 @@ class PipelineCall:
                 stack.enter_context(mixed_noise(pipe, generators, anchors, sigma))
             output = pipe(generator=generators, **arguments)
         images = output.images if hasattr(output, "images") else output.image
-        width_px, height_px = self.size_px
         name = self.architecture.model.name
         views = to_pixels(images, width_px=width_px, height_px=height_px, name=name)
         limit = self.config.max_sequence_length
@@ -88,8 +90,7 @@ class PipelineCall:
         self._encodings.clear()
 
     def _arguments(self, pipe: Any, scale: float) -> dict[str, Any]:
-        """Arguments that are the same for every view of a guidance scale."""
-        width_px, height_px = self.size_px
+        """Arguments that are the same for every view of a guidance scale, of whatever size."""
         optional = {
             "max_sequence_length": self.config.max_sequence_length,
             "clip_skip": self.config.clip_skip,
@@ -102,8 +103,6 @@ class PipelineCall:
             **self.architecture.switched_off,
             **arguments,
             self.architecture.guidance.argument: scale,
-            "height": height_px,
-            "width": width_px,
             "num_inference_steps": self.config.steps,
             "output_type": output_type(pipe),
         }

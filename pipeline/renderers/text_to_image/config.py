@@ -1,5 +1,6 @@
 """What a user sets of the renderer `text-to-image`, and the columns that its rows have."""
 
+import itertools
 from pathlib import Path
 from typing import Any, Literal
 
@@ -49,6 +50,9 @@ SIGMA = DeclaredColumn(
 )
 """Of sets with views around a latent alone."""
 
+SIZE = DeclaredColumn("size", "string", "width x height as rendered", "px", scope="variation")
+"""Of sets with pictures of several sizes alone."""
+
 WHOLE = (0.0, 1.0)
 """The guidance interval of every step."""
 
@@ -97,9 +101,9 @@ class TextToImageConfig(Table):
     """Class name of a diffusers scheduler; the model's own if not given."""
     negative_prompt: str = ""
     """What guided views are steered away from, where a caption has no negative prompt itself."""
-    size_px: int | tuple[int, int] | None = None
+    size_px: int | tuple[int, int] | tuple[tuple[int, int], ...] | None = None
     """Width and height of a rendered picture, one number if they are equal; the model's own if not
-    given."""
+    given. Several such pairs are dealt over the views of each caption with the guidance scales."""
     max_sequence_length: int | None = Field(default=None, ge=1, le=65_536)
     """Tokens of a caption that a text encoder such as T5 reads; the pipeline's own if not given.
     CLIP always reads 77. What is beyond is cut, and rows count it."""
@@ -148,8 +152,12 @@ class TextToImageConfig(Table):
     @field_validator("size_px", mode="before")
     @classmethod
     def _sides(cls, value: Any) -> Any:
-        sides = value if isinstance(value, list | tuple) else (value,)
-        for side in sides:
+        """Only numbers in bounds, for a message that does not speak of all that a size can be."""
+        sizes = value if isinstance(value, list | tuple) else (value,)
+        pairs = [size for size in sizes if isinstance(size, list | tuple)]
+        if pairs and len({tuple(pair) for pair in pairs}) < len(sizes):
+            raise ValueError("several sizes are pairs of width and height, each given once")
+        for side in itertools.chain(*pairs) if pairs else sizes:
             if isinstance(side, int) and not 8 <= side <= 8192:
                 raise ValueError(f"a side of {side} px; expected 8 to 8,192")
         return value
