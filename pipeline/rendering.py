@@ -1,6 +1,6 @@
 """Call a renderer, which may be somebody else's code, and check what comes back."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,22 +14,27 @@ from pipeline.views import RenderedView, ViewRequest
 
 
 def render_checked(
-    renderer: Renderer, batch: Sequence[ViewRequest], name: str
+    renderer: Renderer,
+    batch: Sequence[ViewRequest],
+    name: str,
+    *,
+    render: Callable[[Sequence[ViewRequest]], Sequence[RenderedView]] | None = None,
 ) -> Sequence[RenderedView]:
     """Views of requests of one `batch_key`; nobody can change their pixels any more.
 
     Args:
         name: Of the renderer, for messages.
+        render: Renders in place of the renderer, such as a process of its own.
 
     Raises:
-        RenderError: The renderer failed on these requests.
+        RenderError: The renderer failed on these requests, or killed its process.
         RendererError: The renderer raised an error that is not ours, or gave the wrong number,
             size or type of views.
     """
     width_px, height_px = renderer.size_of(batch[0].variation)
     shape = (height_px, width_px, 3)
     try:
-        rendered = list(renderer.render(batch))
+        rendered = list((render or renderer.render)(batch))
     except SynthError:
         raise
     except Exception as exc:

@@ -79,7 +79,7 @@ def render_again(
             f"{shards.store.url}: renderer {job.renderer} does not promise the same pixels again, "
             "so there is nothing to compare"
         )
-    worker = ShardWorker(shards, job.view_pipeline())
+    worker = ShardWorker(shards, job)
     requests = [request for request in shards.requests(shard) if request.key == key]
     (view,) = worker.render_views(requests)
     _, stored = find_view(shards, key)

@@ -32,7 +32,8 @@ from manifests.tars import View, write_tar
 from pipeline.batching import batches
 from pipeline.deadline import BatchDeadline
 from pipeline.errors import RendererError, RenderError, ShardError
-from pipeline.job import Job, ViewPipeline
+from pipeline.isolation import RendererProcess
+from pipeline.job import Job
 from pipeline.rendering import render_checked
 from pipeline.retrying import Attempt
 from pipeline.views import RenderedView, ViewRequest
@@ -72,10 +73,11 @@ class ShardWorker:
     def __init__(
         self,
         shards: ShardSet,
-        view_pipeline: ViewPipeline,
+        job: Job,
         *,
         batch_deadline_s: float | None = None,
     ) -> None:
+        view_pipeline = job.view_pipeline()
         self._shards = shards
         self._renderer = view_pipeline.renderer
         self._encoder = view_pipeline.encoder
@@ -93,6 +95,7 @@ class ShardWorker:
             )
         self._identity = identity
         self._deadline = BatchDeadline(batch_deadline_s)
+        self._process = RendererProcess(job, batch_deadline_s=batch_deadline_s)
         self._render_turn = threading.Lock()
         self._is_stopped = threading.Event()
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
@@ -100,15 +103,14 @@ class ShardWorker:
     @classmethod
     def open(cls, job: Job, *, batch_deadline_s: float | None = None) -> "ShardWorker":
         """A worker with its renderer, checked against the recipe."""
-        shards, view_pipeline = ShardSet.open(job.url), job.view_pipeline()
-        return cls(shards, view_pipeline, batch_deadline_s=batch_deadline_s)
+        return cls(ShardSet.open(job.url), job, batch_deadline_s=batch_deadline_s)
 
     def make(self, attempt: Attempt) -> ShardReport:
         """Make one shard and commit it.
 
-        In the last attempt, when nothing else runs, each request of a batch that fails is rendered
-        by itself, and one that fails again becomes a failed row. So one bad prompt costs its own
-        views and not the shard.
+        In the last attempt, when nothing else runs, a process of its own renders. Each request of a
+        batch that fails or ends that process is rendered by itself, and one that fails again
+        becomes a failed row. So one bad prompt costs its own views and not the shard.
 
         Raises:
             ShardError: This shard could not be made now.
@@ -118,7 +120,12 @@ class ShardWorker:
         requests = self._shards.requests(shard)
         with self._render_turn:
             render_start = time.perf_counter()
-            pending = self._render(requests, isolate=attempt.is_last)
+            if attempt.is_last:
+                self._renderer.release()  # two copies of a model may not fit
+            try:
+                pending = self._render(requests, isolate=attempt.is_last)
+            finally:
+                self._process.close()
             render_s = time.perf_counter() - render_start
         # The lock is free again: the next shard renders while this one is encoded and committed.
         # Batches hold one variation each, so their views are put back into the order of keys,
@@ -203,21 +210,24 @@ class ShardWorker:
     ) -> Sequence[RenderedView | None]:
         """Views of one batch; with `isolate`, None for each request that fails by itself."""
         try:
-            return self._call_renderer(batch)
+            return self._call_renderer(batch, isolate)
         except RenderError:
             if not isolate:
                 raise
         rendered: list[RenderedView | None] = []
         for request in batch:
             try:
-                rendered += self._call_renderer([request])
+                rendered += self._call_renderer([request], isolate)
             except RenderError:
                 rendered.append(None)
         return rendered
 
-    def _call_renderer(self, batch: Sequence[ViewRequest]) -> Sequence[RenderedView]:
+    def _call_renderer(self, batch: Sequence[ViewRequest], isolate: bool) -> Sequence[RenderedView]:
+        renderer, name = self._renderer, self._identity.renderer
+        if isolate:  # that process has a deadline of its own
+            return render_checked(renderer, batch, name, render=self._process.render)
         with self._deadline.watching(f"{batch[0].key} to {batch[-1].key}"):
-            return render_checked(self._renderer, batch, self._identity.renderer)
+            return render_checked(renderer, batch, name)
 
     def _encode(
         self, batch: Sequence[ViewRequest], rendered: Sequence[RenderedView | None]

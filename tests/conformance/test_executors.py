@@ -33,13 +33,15 @@ def execution(request: pytest.FixtureRequest) -> dict[str, Any]:
     return {"executor": request.param}
 
 
-def begin_set(folder: Path, execution: dict[str, Any], **more: Any) -> Generation:
-    """Begin a set of five shards of one caption, whose renderer fails as `trouble` asks it to."""
-    (folder / "trouble").mkdir(exist_ok=True)
+def begin_set(
+    folder: Path, execution: dict[str, Any], *, subjects_per_shard: int = 1, **more: Any
+) -> Generation:
+    """Begin a set of five captions, whose renderer fails as `trouble` asks it to."""
+    (folder / "trouble").mkdir(exist_ok=True, parents=True)
     flags = {
         "prompts.file": str(write_captions(folder, CAPTIONS)),
         "views.per_subject": 2,
-        "shards.subjects": 1,
+        "shards.subjects": subjects_per_shard,
         "renderer.name": "tests.renderers:Faulty",
         "renderer.trouble": str(folder / "trouble"),
         **{f"execution.{key}": value for key, value in execution.items()},
@@ -139,15 +141,28 @@ def test_worker_that_is_killed_is_replaced(cluster: str, tmp_path: Path) -> None
     assert not (tmp_path / "trouble" / "die-once").exists()
 
 
-def test_shard_that_kills_every_worker_is_given_up_and_costs_no_other(
-    cluster: str, tmp_path: Path
+@pytest.mark.parametrize("kind", ["die", "hang"])
+def test_prompt_that_kills_or_hangs_every_worker_costs_its_row_only(
+    cluster: str, tmp_path: Path, kind: str
 ) -> None:
-    trouble(tmp_path, "die", ["elk"])
-    ray = {"executor": "ray", "ray_address": cluster, "workers": 2}
-    made, (failure,) = outcomes(begin_set(tmp_path, ray))
-    assert made == [0, 1, 2, 3]
-    assert failure.shard == 4
-    assert "the worker died" in failure.errors[-1]
+    ray = {"executor": "ray", "ray_address": cluster, "workers": 2, "batch_deadline_s": 0.3}
+    generation = begin_set(tmp_path, ray, subjects_per_shard=2)
+    trouble(tmp_path, kind, ["dog"])
+    assert outcomes(generation) == ([0, 1, 2], [])
+    rows = generation.shards.manifest(1).rows
+    assert [(row.text, row.status, row.reason) for row in rows] == [
+        *[("cat", "ok", "")] * 2,
+        *[("dog", "failed", "render-error")] * 2,
+    ]
+    errors = json.loads((tmp_path / "set/stats/000001.json").read_text())["errors"]
+    assert len(errors) == 2
+    assert "the worker died" in errors[0]
+    undisturbed = begin_set(tmp_path / "again", {"executor": "inline"}, subjects_per_shard=2)
+    (tmp_path / "trouble" / kind).unlink()
+    outcomes(undisturbed)
+    of_cat = [generation.shards.image(1, row) for row in rows[:2]]
+    expected = undisturbed.shards
+    assert of_cat == [expected.image(1, row) for row in expected.manifest(1).rows[:2]]
 
 
 def test_last_try_is_not_starved_by_workers_that_wait_for_a_core(
@@ -216,7 +231,7 @@ def test_shards_that_kill_every_worker_are_not_taken_for_workers_that_cannot_sta
 ) -> None:
     ray = {"executor": "ray", "ray_address": cluster, "workers": 2}
     generation = begin_set(tmp_path, ray)  # which tries a view in this very process
-    trouble(tmp_path, "die", CAPTIONS)
-    made, failures = outcomes(generation)
-    assert made == []
-    assert sorted(failure.shard for failure in failures) == [0, 1, 2, 3, 4]
+    trouble(tmp_path, "die", CAPTIONS[:3])
+    assert outcomes(generation) == ([0, 1, 2, 3, 4], [])
+    statuses = [generation.shards.manifest(shard).num_ok for shard in range(5)]
+    assert statuses == [0, 0, 0, 2, 2]

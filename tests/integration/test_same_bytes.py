@@ -102,7 +102,7 @@ def test_every_stored_view_can_be_rendered_again(reference: Path) -> None:
     from pipeline.worker import ShardWorker
 
     shards = ShardSet.open(str(reference))
-    worker = ShardWorker(shards, Job.from_recipe(shards.recipe, str(reference)).view_pipeline())
+    worker = ShardWorker(shards, Job.from_recipe(shards.recipe, str(reference)))
     for key in random.Random(0).sample(keys, 20):
         shard, stored = find_view(shards, key)
         (request,) = [r for r in shards.requests(shard) if r.key == key]
