@@ -64,7 +64,11 @@ class BatchDeadline:
             finally:
                 faulthandler.cancel_dump_traceback_later()
                 thread.cancel()
-        self._longest_s = max(self._longest_s or 0.0, time.monotonic() - start)
+        self.note(time.monotonic() - start)
+
+    def note(self, batch_s: float) -> None:
+        """Learn what a batch took."""
+        self._longest_s = max(self._longest_s or 0.0, batch_s)
 
 
 def _end(what: str, limit_s: float) -> None:

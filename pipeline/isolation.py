@@ -8,77 +8,97 @@ that a renderer raises.
 import multiprocessing
 import os
 import threading
+import time
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
 
 from pipeline.deadline import BatchDeadline
 from pipeline.errors import RenderError
 from pipeline.job import Job
-from pipeline.renderers import Renderer
 from pipeline.views import RenderedView, ViewRequest
 
 ATTEMPTS = 2
-"""Times that a request is rendered before its process is taken to have died because of it, and not
-because of what else the machine does."""
+"""Times that a single request is rendered before its process is taken to have died because of it,
+and not because of what else the machine does."""
 
 
 class RendererProcess:
     """Renders in a process that is started when it is needed, and started again when it died."""
 
     def __init__(self, job: Job, *, batch_deadline_s: float | None) -> None:
-        self._arguments = job, batch_deadline_s
-        self._pool: ProcessPoolExecutor | None = None
+        self._job = job
+        self._batch_deadline_s = batch_deadline_s
+        self._process: SpawnProcess | None = None
 
     def render(self, batch: Sequence[ViewRequest]) -> Sequence[RenderedView]:
         """What the renderer gives or raises for a batch.
 
         Raises:
-            RenderError: Its process died, as it did each time for a single request.
+            RenderError: The deadline passed, or its process died: each time, if it is one request.
         """
         for _ in range(ATTEMPTS if len(batch) == 1 else 1):
-            if self._pool is None:
-                self._pool = ProcessPoolExecutor(
-                    1,
-                    mp_context=multiprocessing.get_context("spawn"),
-                    initializer=_open,
-                    initargs=self._arguments,
-                )
+            if self._process is None:
+                self._start()
             try:
-                return self._pool.submit(_render, list(batch)).result()
-            except BrokenProcessPool:
+                return self._ask(batch)
+            except (EOFError, ConnectionError):
                 self.close()
         raise RenderError(
             f"{batch[0].key} to {batch[-1].key}: the process that renders died (killed, out of "
-            "memory, a crash in a library, or a batch beyond execution.batch_deadline_s)"
+            "memory or a crash in a library)"
         )
 
     def close(self) -> None:
         """End the process."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        if self._process is not None:
+            self._connection.close()
+            self._process.kill()
+            self._process.join()
+            self._process = None
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, self._job), daemon=True)
+        self._process.start()
+        theirs.close()
+        self._deadline = BatchDeadline(self._batch_deadline_s)
+
+    def _ask(self, batch: Sequence[ViewRequest]) -> Sequence[RenderedView]:
+        limit_s, start = self._deadline.limit_s(), time.monotonic()
+        self._connection.send(list(batch))
+        if not self._connection.poll(limit_s):
+            self.close()
+            raise RenderError(
+                f"{batch[0].key} to {batch[-1].key}: not rendered within {limit_s:g} s; a larger "
+                "execution.batch_deadline_s allows more"
+            )
+        answer: Sequence[RenderedView] | Exception = self._connection.recv()
+        self._deadline.note(time.monotonic() - start)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
 
-_renderer: Renderer
-_deadline: BatchDeadline
-"""Those of this process, if it is a `RendererProcess`."""
-
-
-def _open(job: Job, batch_deadline_s: float | None) -> None:
-    global _renderer, _deadline
+def _serve(connection: Connection, job: Job) -> None:
+    """Render batches until the parent closes its end."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    _renderer, _deadline = job.open_renderer(), BatchDeadline(batch_deadline_s)
+    renderer = job.open_renderer()
+    with suppress(EOFError):
+        while True:
+            batch = connection.recv()
+            try:
+                answer: list[RenderedView] | Exception = list(renderer.render(batch))
+            except Exception as exc:  # the parent raises it
+                answer = exc
+            connection.send(answer)
 
 
 def _end_with_parent() -> None:
-    """A worker that is killed ends no child: it would wait for work for ever."""
+    """Also in the middle of a batch that never ends, when the worker was killed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
     os._exit(1)
-
-
-def _render(batch: list[ViewRequest]) -> Sequence[RenderedView]:
-    with _deadline.watching(f"{batch[0].key} to {batch[-1].key}"):
-        return list(_renderer.render(batch))

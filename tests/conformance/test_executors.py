@@ -145,7 +145,7 @@ def test_worker_that_is_killed_is_replaced(cluster: str, tmp_path: Path) -> None
 def test_prompt_that_kills_or_hangs_every_worker_costs_its_row_only(
     cluster: str, tmp_path: Path, kind: str
 ) -> None:
-    ray = {"executor": "ray", "ray_address": cluster, "workers": 2, "batch_deadline_s": 0.3}
+    ray = {"executor": "ray", "ray_address": cluster, "workers": 2, "batch_deadline_s": 0.5}
     generation = begin_set(tmp_path, ray, subjects_per_shard=2)
     trouble(tmp_path, kind, ["dog"])
     assert outcomes(generation) == ([0, 1, 2], [])

@@ -131,23 +131,6 @@ def test_a_batch_that_hangs_ends_a_job_of_one_process_with_one_line(
     assert len(list(url.glob("manifests/*.parquet"))) in (7, 8)
 
 
-def test_a_batch_that_hangs_costs_a_worker_of_ray_and_its_own_shard(
-    generate: Callable[..., list[object]], cluster: str, tmp_path: Path
-) -> None:
-    url = tmp_path / "set"
-    ray = ("--ray-address", cluster, "--workers", 2, "--set", "execution.batch_deadline_s=3")
-    process = start(*generate(url, *ray))
-    until_made(url, 1, process)
-    (tmp_path / "trouble" / "hang").write_text(CAPTIONS[8])
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 3, output
-    assert "a batch beyond execution.batch_deadline_s" in " ".join(output.split())
-    made = sorted(path.stem for path in url.glob("manifests/*.parquet"))
-    assert made == [f"{shard:06d}" for shard in range(12) if shard != 8]
-    (tmp_path / "trouble" / "hang").unlink()
-    assert "48 views in 12 shards" in synth(*generate(url, *ray, "--retry-failed"))
-
-
 def test_a_call_that_holds_the_interpreter_is_ended_too(tmp_path: Path) -> None:
     code = (
         "import re; from pipeline import deadline; deadline.BACKSTOP_S = 0.5\n"
