@@ -1,8 +1,10 @@
-"""A Ray cluster on loopback, one for each test module that asks for it."""
+"""Ray clusters on loopback, one for each test module that asks for it."""
 
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 
 import pytest
 
@@ -33,4 +35,68 @@ def cluster() -> Iterator[str]:
         assert process.stdin
         assert process.stdout
         yield process.stdout.readline().strip()
+        process.stdin.close()
+
+
+_TWO_NODES = """
+from pipeline.execution.ray_executor import LOOPBACK, OBJECT_STORE_BYTES
+from ray.cluster_utils import Cluster
+import sys
+node = {"num_cpus": 2, "object_store_memory": OBJECT_STORE_BYTES, "node_ip_address": LOOPBACK,
+        "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=node)
+second = cluster.add_node(**node)
+print("ready", cluster.address, flush=True)
+for line in sys.stdin:
+    if line == "kill\\n":
+        cluster.remove_node(second, allow_graceful=False)
+    else:
+        second = cluster.add_node(**node)
+    print("done", flush=True)
+cluster.shutdown()
+"""
+
+
+@dataclass
+class TwoNodes:
+    """A running cluster of two nodes with two cores each."""
+
+    process: subprocess.Popen[str]
+    address: str
+
+    def _order(self, word: str) -> None:
+        assert self.process.stdin
+        assert self.process.stdout
+        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.flush()
+        while self.process.stdout.readline() not in ("done\n", ""):
+            pass  # what Ray says
+
+    def kill_second(self) -> None:
+        """End the second node and all its workers without a warning."""
+        self._order("kill")
+
+    def add_second(self) -> None:
+        """Let a new second node join."""
+        self._order("add")
+
+
+@contextmanager
+def two_nodes() -> Iterator[TwoNodes]:
+    """A cluster on loopback whose second node can be killed, and can join late."""
+    with subprocess.Popen(
+        [sys.executable, "-c", _TWO_NODES],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        address = ""
+        while not address and (line := process.stdout.readline()):
+            if line.startswith("ready "):
+                address = line.split()[1]
+        yield TwoNodes(process, address)
         process.stdin.close()
