@@ -263,8 +263,12 @@ def _late_node(run: Run) -> None:
 
 def _break_requests(run: Run) -> None:
     """One request in twenty is broken, until the set is whole."""
-    faults, rng = run.place.faults, run.rng
-    assert faults
+    assert run.place.faults
+    break_requests(run.place.faults, run.rng)
+
+
+def break_requests(faults: Faults, rng: random.Random) -> None:
+    """Break one request in twenty from now on."""
 
     def is_hit(method: str, path: str) -> bool:
         faults.fault = rng.choice(FAULTS)

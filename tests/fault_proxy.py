@@ -34,6 +34,9 @@ class Faults:
     is_hit: Callable[[str, str], bool] = lambda method, path: False
     """Whether a request of this method and path, with its query, is broken."""
     times: int = 0
+    num_requests: int = 0
+    num_broken: int = 0
+    """Of all requests, whatever was planned."""
     requests: list[str] = field(default_factory=list)
     """All that came, such as `GET /bucket/key`."""
     over: Event = field(default_factory=Event)
@@ -50,9 +53,11 @@ class Faults:
         """The fault of a request, empty for none."""
         with self._lock:
             self.requests.append(f"{method} {path}")
+            self.num_requests += 1
             if not self.times or not self.is_hit(method, path):
                 return ""
             self.times -= 1
+            self.num_broken += 1
             return self.fault
 
 
