@@ -28,9 +28,9 @@ check: lint ## Format, lint, types and the fast tests
 test: setup test-trainer ## All tests but those of servers
 	$(BIN)/python -m pytest $(PARALLEL) -m "not servers"
 
-test-servers: setup ## Scripts for clusters on a real Slurm; installs it, and needs root of a Debian
-	apt-get install --yes --no-install-recommends slurm-wlm munge
-	$(BIN)/python -m pytest tests/servers
+test-servers: setup ## On a real Slurm, Ceph and Azurite; installs them, and needs root of a Debian
+	apt-get install --yes --no-install-recommends slurm-wlm munge ceph-mon ceph-osd radosgw ceph-common npm
+	$(BIN)/python -m pytest -v tests/servers
 
 # A module's tests share a process, and with it their cluster; the fast modules come first.
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
