@@ -50,7 +50,8 @@ ARMS = (
     arm("views", "gaussian, sigma 0.5", views=views(sigma=[0.5])),
     arm("views", "angular, 27 degrees", views=views(neighbourhood="angular", angle=[27.0])),
     arm("views", "independent", views=views(neighbourhood="independent")),
-    arm("views", "steering", views=views(neighbourhood="steering")),
+    # Six directions, so six views of each anchor.
+    arm("views", "steering", views=views(1000, count=6, neighbourhood="steering")),
     *(
         arm("anchors x views", f"{anchors:,} x {6000 // anchors}",
             views=views(anchors, count=6000 // anchors, sigma=[0.5]))

@@ -1,12 +1,16 @@
 """The command line of the benchmarks in `benchmarks/evidence`."""
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from benchmarks.evidence.harness import Arm, Benchmark, command
+from manifests.foundation.settings import check
+from pipeline.config import load_config
+from pipeline.renderers import renderer_class
 
 ARMS = [
     Arm(table="programs", label="raw pixels", encoder="pixels:16"),
@@ -34,3 +38,13 @@ def test_every_table_runs_unless_some_are_named(
     result = CliRunner().invoke(main, ["--work", str(tmp_path), "--seeds", "0", *flags])
     assert result.exit_code == 0, result.output
     assert tables == shown
+
+
+@pytest.mark.parametrize("name", ["captions", "latents", "programs"])
+def test_every_arm_deals_its_variations_in_equal_shares(name: str) -> None:
+    """Hours of other arms come before the last ones."""
+    for views in {arm.views for arm in import_module(f"benchmarks.evidence.{name}").ARMS}:
+        config = load_config(recipe=None, overrides=[], flags=dict(views))
+        plugin = renderer_class(str(config.renderer["name"]))
+        renderer = plugin(check(plugin.Config, config.renderer, origin="arm", table="renderer"))
+        assert config.views.per_subject % len(renderer.variations()) == 0, views
