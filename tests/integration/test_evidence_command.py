@@ -43,7 +43,8 @@ def test_every_table_runs_unless_some_are_named(
 @pytest.mark.parametrize("name", ["captions", "latents", "programs"])
 def test_every_arm_deals_its_variations_in_equal_shares(name: str) -> None:
     """Hours of other arms come before the last ones."""
-    for views in {arm.views for arm in import_module(f"benchmarks.evidence.{name}").ARMS}:
+    arms = import_module(f"benchmarks.evidence.{name}").ARMS
+    for views in {str(arm.views): arm.views for arm in arms}.values():
         config = load_config(recipe=None, overrides=[], flags=dict(views))
         plugin = renderer_class(str(config.renderer["name"]))
         renderer = plugin(check(plugin.Config, config.renderer, origin="arm", table="renderer"))
