@@ -12,6 +12,7 @@ from pkgutil import resolve_name
 import click
 
 COMMANDS = {
+    "plan": "pipeline.commands.plan:plan",
     "generate": "pipeline.commands.generate:generate",
     "status": "pipeline.commands.status:status",
     "verify": "pipeline.commands.verify:verify",

@@ -44,6 +44,8 @@ FAULT_RATE = 0.05
 MAX_RUNS = 12
 """Drivers that may be started before a schedule counts as one that does not come to an end."""
 RUN_S = 300.0
+FROZEN_S = 20.0
+"""How long a driver is frozen at most."""
 SETTINGS = {"SYNTH_STORAGE_SILENCE_S": "3", "SYNTH_STORAGE_PATIENCE_S": "90", "PYTHONPATH": "."}
 ON_ANY = ("kill driver", "stop driver", "freeze driver", "second driver")
 ON_RAY = ("kill worker", "freeze worker", "kill node", "late node")
@@ -225,7 +227,11 @@ def _freeze_driver(run: Run) -> None:
     frozen = run.driver()
     frozen.send_signal(signal.SIGSTOP)
     try:
-        run.wait(run.start())
+        other = run.start()
+        # On Ray the frozen one keeps its cores, and the other may wait for them.
+        end = time.monotonic() + FROZEN_S
+        while other.poll() is None and time.monotonic() < end:
+            time.sleep(0.05)
     finally:
         frozen.send_signal(signal.SIGCONT)
 

@@ -160,6 +160,8 @@ def _explain(exc: ValidationError, model: type[BaseModel], origin: str, table: s
     if error["type"] == "extra_forbidden":
         name = str(error["loc"][-1])
         return f"{origin}: unknown key {key}{did_you_mean(name, known)}; known: {', '.join(known)}"
+    if error["type"] == "missing":
+        return f"{origin}: {key} is not given; give it in the recipe or with --set {key}=..."
     reason = error["msg"].removeprefix("Value error, ")
     reason = f"{reason[0].lower()}{reason[1:]}"
     if not key:

@@ -6,6 +6,7 @@ whether a file exists and then overwrite the one that another writer created in 
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,8 @@ class ObjectStore(RemoteStore):
 
     def _upload(self, path: str, content: bytes | Path) -> bool:
         name = self._path(path)
+        if isinstance(content, Path) and content.stat().st_size <= PART_BYTES:
+            content = content.read_bytes()
         if isinstance(content, bytes):
             # Not open(path, "xb"): for empty content s3fs overwrites an existing file.
             progress = Progress(limit_s(len(content)))
@@ -57,8 +60,10 @@ class ObjectStore(RemoteStore):
             return True
         # Some servers obey the condition in a single request and ignore it where a file is sent in
         # parts. Asking first leaves only a moment in which they can overwrite. It also saves the
-        # upload of a file that exists.
-        if call(self._fs, "exists", name, progress=Progress(limit_s(0))):
+        # upload of a file that exists. A byte is asked for, because `exists` of s3fs lists a folder
+        # where it finds no file.
+        with suppress(FileNotFoundError):
+            call(self._fs, "cat_file", name, start=0, end=1, progress=Progress(limit_s(0)))
             return False
         protocol = self._fs.protocol
         options = _PART_OPTIONS[protocol if isinstance(protocol, str) else protocol[0]]

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from manifests.storage import open_store
+from pipeline.calibration import REQUESTS_PER_SHARD
 from tests.fault_proxy import FAULTS, Faults, faulty_bucket
 from tests.running import pixel_files, start, synth, write_captions
 
@@ -144,3 +145,24 @@ def test_a_bucket_that_does_not_exist_is_refused_before_anything_is_rendered(
     output = synth("generate", "--prompts", captions, "--out", "s3://none/set", *RECIPE, status=1)
     assert "s3://none/set" in output
     assert "there is no such bucket" in output
+
+
+def test_a_shard_takes_a_fixed_number_of_requests_and_no_listing(
+    url: str, faults: Faults, tmp_path: Path
+) -> None:
+    """Buckets bill by the request, and a listing takes longer the larger a set is."""
+    counts = []
+    for num_shards in (6, 12):
+        captions = write_captions(tmp_path, [f"thing {index}" for index in range(num_shards)])
+        before = len(faults.requests)
+        synth(
+            *("generate", "--prompts", captions, "--out", f"{url}-{num_shards}"),
+            *("--renderer", "benchmarks.noise:Noise", "--views-per-subject", 2),
+            *("--subjects-per-shard", 1, "--executor", "inline"),
+        )
+        made = faults.requests[before:]
+        counts.append((len(made), sum("list-type" in request for request in made)))
+    (few, few_listings), (many, many_listings) = counts
+    assert few_listings == many_listings
+    # Tar, statistics and manifest are created; the seal reads the statistics and the manifest.
+    assert many - few == 6 * REQUESTS_PER_SHARD

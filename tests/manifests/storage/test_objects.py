@@ -15,7 +15,7 @@ import pytest
 from manifests.storage import Store, calls, open_store
 from manifests.storage.answers import explain, http_status
 from manifests.storage.errors import StoreError
-from manifests.storage.objects import ObjectStore
+from manifests.storage.objects import PART_BYTES, ObjectStore
 from manifests.storage.testing import StoreLaws
 from tests.object_store import s3_clients_of, s3_server
 from tests.sets import refused
@@ -130,8 +130,8 @@ def store() -> Store:
     return open_store("s3://bucket/set")
 
 
-async def is_absent(path: str) -> bool:
-    return False
+async def is_absent(path: str, **options: object) -> bytes:
+    raise FileNotFoundError(path)
 
 
 def refuse_with(store: Store, monkeypatch: pytest.MonkeyPatch, exc: Exception) -> None:
@@ -139,7 +139,7 @@ def refuse_with(store: Store, monkeypatch: pytest.MonkeyPatch, exc: Exception) -
         raise exc
 
     monkeypatch.setattr(calls, "PATIENCE_S", 0)
-    monkeypatch.setattr(store._fs, "_exists", is_absent)
+    monkeypatch.setattr(store._fs, "_cat_file", is_absent)
     for name in ("_pipe_file", "_put_file"):
         monkeypatch.setattr(store._fs, name, refuse)
 
@@ -226,12 +226,18 @@ def test_every_upload_carries_the_condition(
     async def note(*args: object, callback: object = None, **keywords: Any) -> None:
         sent.append((args, keywords))
 
-    monkeypatch.setattr(store._fs, "_exists", is_absent)
+    monkeypatch.setattr(store._fs, "_cat_file", is_absent)
     for name in ("_pipe_file", "_put_file"):
         monkeypatch.setattr(store._fs, name, note)
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.write_bytes(b"small")
+    with large.open("wb") as file:
+        file.truncate(PART_BYTES + 1)
     assert store.create("a", b"")
-    assert store.create("b", tmp_path / "b")
+    assert store.create("b", small)
+    assert store.create("c", large)
     assert sent == [
         (("bucket/set/a", b""), {"mode": "create"}),
-        ((str(tmp_path / "b"), "bucket/set/b"), {"mode": "create", **options}),
+        (("bucket/set/b", b"small"), {"mode": "create"}),
+        ((str(large), "bucket/set/c"), {"mode": "create", **options}),
     ]
