@@ -3,8 +3,8 @@
     python -m benchmarks.evidence.programs --work DIR [--seeds 0,1,2] [--table programs ...]
 
 Images grow along with programs, 24 views of each. A training takes 1,000 steps of 120 crops on
-one core, and in one table 5,000. Encoders are scored on real pictures: drawings of an unseen artist, handwriting, and
-patches of photographs, told apart by their source image. Also prints the slope of accuracy over
+one core, and in one table 5,000. Encoders are scored on real pictures: drawings of an unseen
+artist, handwriting, and patches of photographs, told apart by their source image. Also prints the slope of accuracy over
 the logarithm of the number of programs, with a 95 % interval over the seeds, and draws
 docs/programs_evidence.png.
 """
