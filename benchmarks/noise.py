@@ -23,7 +23,8 @@ class NoiseConfig(Table):
     view_s: float = Field(default=0.0, ge=0)
     """Seconds that a view takes, in which nothing is computed."""
     log: str = ""
-    """File to which the key of each view is appended when it is rendered; none if empty."""
+    """File to which the key of each view that is rendered is appended, and the number of the
+    process; none if empty."""
 
 
 class Noise(Renderer):
@@ -47,7 +48,7 @@ class Noise(Renderer):
         time.sleep(self.config.view_s * len(requests))
         shape = (self.config.size_px, self.config.size_px, 3)
         if self.config.log:
-            lines = "".join(f"{request.key}\n" for request in requests)
+            lines = "".join(f"{request.key} {os.getpid()}\n" for request in requests)
             # One write of a file that is opened to append: processes do not mix their lines.
             file = os.open(Path(self.config.log), os.O_WRONLY | os.O_APPEND | os.O_CREAT)
             os.write(file, lines.encode())

@@ -5,11 +5,15 @@ a fresh worker with nothing else in flight, so that it is not given up because o
 did to the worker (docs/adr/0005).
 """
 
-from collections import deque
-from collections.abc import Iterable
+import statistics
+from collections import Counter, deque
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 MAX_ATTEMPTS = 3
+SLOW_TIMES, SLOW_S = 2.0, 30.0
+"""An attempt is slow once it takes so many times the median of the others, and at least so many
+seconds: its node may be ill."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,3 +80,25 @@ class WorkQueue:
         again = Attempt(shard=attempt.shard, errors=errors)
         (self._last_tries if again.is_last else self._waiting).append(again)
         return None
+
+
+def slow_attempts(
+    running: Sequence[tuple[Attempt, float]], durations: Sequence[float]
+) -> list[Attempt]:
+    """Attempts that are worth a second try beside the first, the slowest first.
+
+    A last try is made alone, and a shard that is being made twice already is enough.
+
+    Args:
+        running: Each with the seconds that it has taken so far.
+        durations: Seconds of the attempts that have succeeded; without any nothing is slow.
+    """
+    if not durations:
+        return []
+    limit_s = max(SLOW_S, SLOW_TIMES * statistics.median(durations))
+    times = Counter(attempt.shard for attempt, _ in running)
+    return [
+        attempt
+        for attempt, seconds in sorted(running, key=lambda pair: -pair[1])
+        if seconds > limit_s and times[attempt.shard] == 1 and not attempt.is_last
+    ]

@@ -42,9 +42,10 @@ _TWO_NODES = """
 from pipeline.execution.ray_executor import LOOPBACK, OBJECT_STORE_BYTES
 from ray.cluster_utils import Cluster
 import sys
-node = {"num_cpus": 2, "object_store_memory": OBJECT_STORE_BYTES, "node_ip_address": LOOPBACK,
-        "include_dashboard": False}
-cluster = Cluster(initialize_head=True, head_node_args=node)
+node = {"num_cpus": 2, "object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args=node | {"node_ip_address": LOOPBACK})
+# With an address of its own, or a driver could take it for its own node and die with it.
+node["node_ip_address"] = "127.0.0.3"
 second = cluster.add_node(**node)
 print("ready", cluster.address, flush=True)
 for line in sys.stdin:

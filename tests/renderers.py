@@ -74,6 +74,7 @@ class Faulty(Renderer):
     raise. `memory`: the device is out of memory. `die`: the process is killed. `die-once`: the
     same, but the file is removed first, so the next try succeeds. `nan`: pixels are not finite.
     `blank`: pixels are of one colour. `slow`: a batch takes half a second. `hang`: it never ends.
+    `hang-once`: the same, but the file is removed first.
     """
 
     Config = FaultyConfig
@@ -110,6 +111,9 @@ class Faulty(Renderer):
             os.kill(os.getpid(), signal.SIGKILL)
         if captions & self._troubled("slow"):
             time.sleep(0.5)
+        if captions & self._troubled("hang-once"):
+            Path(self.config.trouble or "", "hang-once").unlink()
+            time.sleep(1e6)
         if captions & self._troubled("hang"):
             time.sleep(1e6)
         if captions & self._troubled("memory"):

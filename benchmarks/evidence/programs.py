@@ -4,9 +4,9 @@
 
 Images grow along with programs, 24 views of each. A training takes 1,000 steps of 120 crops on
 one core, and in one table 5,000. Encoders are scored on real pictures: drawings of an unseen
-artist, handwriting, and patches of photographs, told apart by their source image. Also prints the slope of accuracy over
-the logarithm of the number of programs, with a 95 % interval over the seeds, and draws
-docs/programs_evidence.png.
+artist, handwriting, and patches of photographs, told apart by their source image. Also prints the
+slope of accuracy over the logarithm of the number of programs, with a 95 % interval over the seeds,
+and draws docs/programs_evidence.png.
 """
 
 from collections.abc import Sequence

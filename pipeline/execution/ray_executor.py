@@ -16,8 +16,10 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -46,11 +48,13 @@ from manifests.foundation.plugins import blame
 from manifests.foundation.settings import Table
 from pipeline.errors import ExecutorError, ShardError
 from pipeline.job import Job
-from pipeline.retrying import Attempt, ShardFailure, WorkQueue
+from pipeline.retrying import Attempt, ShardFailure, WorkQueue, slow_attempts
 from pipeline.worker import SHARDS_IN_FLIGHT, ShardReport, ShardWorker
 
 log = logging.getLogger(__name__)
 
+GROW_EVERY_S = 5.0
+"""How often a driver looks whether the cluster has grown."""
 MAX_STILLBORN = 3
 """So many workers in a row may die before they are ready; then the job ends."""
 SAY_WAITING_EVERY_S = 30.0
@@ -116,13 +120,23 @@ class _Seat:
     """Whether it was started for the last try of one shard; it is dropped after that."""
 
 
+@dataclass(eq=False, slots=True)
+class _Call:
+    """A call of an actor that has not ended."""
+
+    seat: _Seat
+    attempt: Attempt | None = None
+    """None for a call of `ready`."""
+    started_at: float = field(default_factory=time.monotonic)
+
+
 class RayConfig(Table):
     """Table [execution] of a recipe."""
 
     executor: Literal["ray"] = "ray"
     workers: int | None = Field(default=None, ge=1)
     """Number of workers. If not given, one for each GPU, or on the CPU one for each
-    `renderer.threads` cores."""
+    `renderer.threads` cores, also of nodes that join while the job runs."""
     workers_per_gpu: int = Field(default=1, ge=1, le=64)
     """More than one lets small models share a GPU; give `renderer.batch_size` a number with it,
     because `auto` counts on the whole memory."""
@@ -150,8 +164,8 @@ class RayExecutor:
         """Make the shards on the cluster; a local one lives as long as the job."""
         self._connect()
         try:
-            num_workers = self._num_workers(job, len(shards))
-            driver = _Driver(num_workers, job, self._per_gpu, self._batch_deadline_s)
+            count = partial(self._num_workers, job, len(shards))
+            driver = _Driver(count, job, self._per_gpu, self._batch_deadline_s)
             yield from driver.run(WorkQueue(shards))
         finally:
             ray.shutdown()
@@ -194,7 +208,7 @@ class RayExecutor:
                     "GPUs of its own; leave it out"
                 )
             available = units * self._per_gpu
-        # A number that the user gives is taken as it is: nodes may join the cluster later.
+        # A number that the user gives is taken as it is: nodes may join later.
         if self._workers is None and not available:
             raise ExecutorError(
                 f"ray at {self._address}: a worker needs {needed} {resource}, and the cluster has "
@@ -207,9 +221,15 @@ class _Driver:
     """The loop that keeps every seat busy."""
 
     def __init__(
-        self, num_workers: int, job: Job, workers_per_gpu: int, batch_deadline_s: float | None
+        self,
+        count_workers: Callable[[], int],
+        job: Job,
+        workers_per_gpu: int,
+        batch_deadline_s: float | None,
     ) -> None:
-        self._num_workers = num_workers
+        self._count_workers = count_workers
+        self._num_workers = count_workers()
+        self._counted_at = time.monotonic()
         self._batch_deadline_s = batch_deadline_s
         # Ray must not restart an actor or repeat a call: the queue would not know of it.
         options: dict[str, Any] = {
@@ -224,8 +244,12 @@ class _Driver:
         self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT, **options)(_Actor)
         self._job = ray.put(job)  # once, and not again for each actor
         self._seats: list[_Seat] = []
-        # Calls that have not ended, by Ray's reference. A call of `ready` has no attempt.
-        self._running: dict[Any, tuple[_Seat, Attempt | None]] = {}
+        self._running: dict[Any, _Call] = {}
+        """By Ray's reference."""
+        self._made: set[int] = set()
+        """Shards whose outcome is known; a second call for one of them may still run."""
+        self._durations: list[float] = []
+        """Seconds of successful attempts."""
         self._num_stillborn = 0
 
     def run(self, queue: WorkQueue) -> Iterator[ShardReport | ShardFailure]:
@@ -235,7 +259,8 @@ class _Driver:
         nothing for them to do.
         """
         last_news = time.monotonic()
-        while queue or any(attempt for _, attempt in self._running.values()):
+        while queue or self._attempts():
+            self._grow()
             self._feed(queue)
             # In the order in which calls end, not in which they were made: a slow shard must not
             # keep the other workers waiting for new ones.
@@ -249,6 +274,21 @@ class _Driver:
             for reference in done:
                 yield from self._account(queue, reference)
 
+    def _attempts(self) -> list[_Call]:
+        """Calls that make a shard whose outcome is not known."""
+        return [
+            call
+            for call in self._running.values()
+            if call.attempt is not None and call.attempt.shard not in self._made
+        ]
+
+    def _grow(self) -> None:
+        """Nodes that have joined since give more workers; a cluster that shrank loses none here."""
+        if time.monotonic() - self._counted_at > GROW_EVERY_S:
+            self._counted_at = time.monotonic()
+            with suppress(ExecutorError):  # without any node just now; its workers are buried
+                self._num_workers = max(self._num_workers, self._count_workers())
+
     def _feed(self, queue: WorkQueue) -> None:
         while len(self._seats) < self._num_workers and queue.num_shared:
             self._seat()
@@ -260,7 +300,20 @@ class _Driver:
                 and (attempt := queue.take())
             ):
                 self._start(seat, attempt)
+        self._start_slow_ones_again(queue)
         self._feed_last_try(queue)
+
+    def _start_slow_ones_again(self, queue: WorkQueue) -> None:
+        """Let idle workers make the shards that take longest as well; the first one counts."""
+        if queue.num_shared:
+            return
+        now = time.monotonic()
+        running = [(c.attempt, now - c.started_at) for c in self._attempts() if c.attempt]
+        slow = slow_attempts(running, self._durations)
+        idle = [s for s in self._seats if s.is_ready and not s.num_running]
+        for seat, attempt in zip(idle, slow, strict=False):
+            log.info("shard %d takes long and is made by another worker as well", attempt.shard)
+            self._start(seat, attempt)
 
     def _feed_last_try(self, queue: WorkQueue) -> None:
         """Once nothing else runs or waits, start a fresh worker and give it one last try.
@@ -270,8 +323,7 @@ class _Driver:
         worker is ready, so that a shard that kills its worker does not look like a worker that
         cannot start.
         """
-        is_making = any(attempt is not None for _, attempt in self._running.values())
-        if not queue or queue.num_shared or is_making:
+        if not queue or queue.num_shared or self._attempts():
             return
         if not any(seat.serves_last_try for seat in self._seats):
             for old in list(self._seats):
@@ -285,12 +337,12 @@ class _Driver:
         """Start a worker; its call of `ready`, without an attempt, tells when it can be used."""
         seat = _Seat(handle=self._actor.remote(self._job, self._batch_deadline_s))
         self._seats.append(seat)
-        self._running[seat.handle.ready.remote()] = seat, None
+        self._running[seat.handle.ready.remote()] = _Call(seat)
         return seat
 
     def _start(self, seat: _Seat, attempt: Attempt) -> None:
         seat.num_running += 1
-        self._running[seat.handle.make.remote(attempt)] = seat, attempt
+        self._running[seat.handle.make.remote(attempt)] = _Call(seat, attempt)
 
     def _drop(self, seat: _Seat) -> None:
         if seat in self._seats:
@@ -299,7 +351,8 @@ class _Driver:
 
     def _account(self, queue: WorkQueue, reference: Any) -> Iterator[ShardReport | ShardFailure]:
         """Take the result of one ended call: of `ready` (no attempt) or of `make`."""
-        seat, attempt = self._running.pop(reference)
+        call = self._running.pop(reference)
+        seat, attempt = call.seat, call.attempt
         seat.num_running -= attempt is not None
         try:
             result = ray.get(reference)
@@ -317,7 +370,12 @@ class _Driver:
             if result is None:
                 self._num_stillborn = 0
             return
-        if isinstance(result, ShardReport):
+        others = [one for one in self._attempts() if one.attempt == attempt]
+        if attempt.shard in self._made or (others and not isinstance(result, ShardReport)):
+            pass  # its other call was first, or is on its way
+        elif isinstance(result, ShardReport):
+            self._made.add(attempt.shard)
+            self._durations.append(time.monotonic() - call.started_at)
             yield result
         elif (given_up := queue.failed(attempt, str(result))) is not None:
             yield given_up

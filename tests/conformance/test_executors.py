@@ -1,6 +1,7 @@
 """The laws of pipeline.execution, for every entry of the table."""
 
 import json
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +19,8 @@ from pipeline.retrying import ShardFailure
 from pipeline.views import Resources
 from pipeline.worker import ShardReport
 from tests.cluster import cluster as cluster
-from tests.running import pixel_files, write_captions
+from tests.cluster import two_nodes
+from tests.running import pixel_files, start, write_captions
 
 pytestmark = pytest.mark.slow
 
@@ -139,6 +141,38 @@ def test_worker_that_is_killed_is_replaced(cluster: str, tmp_path: Path) -> None
     ray = {"executor": "ray", "ray_address": cluster, "workers": 2}
     assert outcomes(begin_set(tmp_path, ray)) == ([0, 1, 2, 3, 4], [])
     assert not (tmp_path / "trouble" / "die-once").exists()
+
+
+def test_the_last_shards_are_started_twice_if_they_are_slow(
+    cluster: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.retrying.SLOW_S", 1.0)
+    generation = begin_set(
+        tmp_path, {"executor": "ray", "ray_address": cluster, "workers": 2}
+    )  # which tries a view in this very process
+    trouble(tmp_path, "hang-once", ["cat"])
+    assert outcomes(generation) == ([0, 1, 2, 3, 4], [])
+    assert not (tmp_path / "trouble" / "hang-once").exists()
+
+
+def test_a_node_that_joins_late_gets_work(tmp_path: Path) -> None:
+    captions = write_captions(tmp_path, [f"thing {index}" for index in range(80)])
+    log = tmp_path / "rendered.txt"
+    with two_nodes() as nodes:
+        nodes.kill_second()
+        driver = start(
+            *("generate", "--prompts", captions, "--out", tmp_path / "set"),
+            *("--renderer", "benchmarks.noise:Noise", "--set", "renderer.view_s=0.25"),
+            *("--set", f"renderer.log={log}", "--views-per-subject", 2),
+            *("--subjects-per-shard", 1, "--ray-address", nodes.address),
+        )
+        while driver.poll() is None and not [*(tmp_path / "set").glob("manifests/*.parquet")]:
+            time.sleep(0.05)
+        nodes.add_second()
+        output, _ = driver.communicate()
+    assert driver.returncode == 0, output
+    processes = {line.split()[1] for line in log.read_text().splitlines()}
+    assert len(processes - {str(driver.pid)}) == 4  # the driver has tried a view
 
 
 @pytest.mark.parametrize("kind", ["die", "hang"])

@@ -1,4 +1,4 @@
-from pipeline.retrying import ShardFailure, WorkQueue
+from pipeline.retrying import Attempt, ShardFailure, WorkQueue, slow_attempts
 
 
 def test_failed_shard_goes_to_the_end_and_its_last_try_is_alone() -> None:
@@ -18,3 +18,15 @@ def test_failed_shard_goes_to_the_end_and_its_last_try_is_alone() -> None:
     given_up = queue.failed(last, "three")
     assert given_up == ShardFailure(shard=0, errors=("one", "two", "three"))
     assert len(queue) == 0
+
+
+def test_slow_attempts_are_those_beyond_the_others() -> None:
+    attempts = [Attempt(shard=shard) for shard in range(4)]
+    last = Attempt(shard=4, errors=("one", "two"))
+    running = [(attempts[0], 50.0), (attempts[1], 90.0), (attempts[2], 61.0), (last, 900.0)]
+    assert slow_attempts(running, []) == []
+    assert slow_attempts(running, [30.0, 30.0, 30.0]) == [attempts[1], attempts[2]]
+    assert slow_attempts(running, [1.0]) == [attempts[1], attempts[2], attempts[0]]
+    assert slow_attempts([(attempts[0], 29.0)], [0.1]) == []
+    # Twice is enough.
+    assert slow_attempts([(attempts[0], 90.0), (attempts[0], 40.0)], [1.0]) == []
