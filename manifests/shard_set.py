@@ -76,13 +76,14 @@ class ShardSet:
             StoreError: Files cannot be created at the URL.
         """
         store.require_creatable()
-        files = write_plan(identity, subjects)  # first, because the recipe has their hashes
+        files: dict[str, bytes] | None = None
         if not store.exists(RECIPE):
             foreign = store.names()
             if foreign and not store.exists(RECIPE):  # another writer may have begun meanwhile
                 raise ForeignSetError(
                     f"{store.url}: holds {foreign[0]} but no shard set; choose an empty folder"
                 )
+            files = write_plan(identity, subjects)  # first, because the recipe has their hashes
             recipe = Recipe(
                 identity=identity,
                 settings=settings or {},
@@ -95,9 +96,10 @@ class ShardSet:
         shards = cls(store)
         shards.require_identity(identity)
         present = store.list("subjects")  # one request, and none for each of the files
-        for path, data in files.items():
-            if path not in present:
-                store.create(path, data)
+        if missing := [path for path in identity.layout.subject_files() if path not in present]:
+            files = files or write_plan(identity, subjects)
+            for path in missing:
+                store.create(path, files[path])
         return shards
 
     def require_identity(self, identity: Identity) -> None:
