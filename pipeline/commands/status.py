@@ -1,5 +1,6 @@
 """`synth status`: how much of a set is made."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -31,7 +32,18 @@ MAX_HOSTS = 5
     metavar="SECONDS",
     help="How often --watch looks.",
 )
-def status(url: str, price_per_gpu_hour: float | None, watch: bool, every: float) -> None:
+@click.option(
+    "--textfile",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write metrics for Prometheus, which node_exporter collects: a .prom file.",
+)
+def status(
+    url: str,
+    price_per_gpu_hour: float | None,
+    watch: bool,
+    every: float,
+    textfile: Path | None,
+) -> None:
     """Show progress, rate, time left, hours and failures of a set, from storage alone.
 
     In an open set of more than 40 shards, what is in the shards is estimated from 40 of them.
@@ -47,15 +59,34 @@ def status(url: str, price_per_gpu_hour: float | None, watch: bool, every: float
     shards = ShardSet.open(url)
     console = Console()
     if not watch:
-        console.print(_table(shards, overview(shards), price_per_gpu_hour))
+        summary = overview(shards)
+        _write(textfile, shards, summary)
+        console.print(_table(shards, summary, price_per_gpu_hour))
         return
     with Live(console=console, auto_refresh=False) as live:
         while True:
             summary = overview(shards)
+            _write(textfile, shards, summary)
             live.update(_table(shards, summary, price_per_gpu_hour), refresh=True)
             if summary.is_sealed:
                 return
             time.sleep(every)
+
+
+def _write(textfile: Path | None, shards: "ShardSet", summary: "Overview") -> None:
+    """Metrics in place of those of the last time, whole or not at all."""
+    if textfile is None:
+        return
+    from prometheus_client import write_to_textfile
+
+    from manifests.foundation.errors import ConfigError
+    from pipeline.exposition import exposition
+
+    registry = exposition(shards.store.url, shards.recipe.identity.num_views, summary)
+    try:
+        write_to_textfile(str(textfile), registry)
+    except OSError as exc:
+        raise ConfigError(f"--textfile {textfile}: cannot be written ({exc.strerror})") from exc
 
 
 def _table(shards: "ShardSet", summary: "Overview", price: float | None) -> "Group":
