@@ -3,11 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import matplotlib
 import numpy as np
-
-matplotlib.use("Agg")
-from matplotlib import pyplot as plt
 
 COLOURS = ("#1b6ca8", "#d1495b", "#2e933c", "#b07aa1")
 
@@ -28,6 +24,11 @@ def plot_lines(
         lines: For each line and place, top-1 and top-5 of every seed.
         floor: The same of an encoder that was not trained; empty for none.
     """
+    import matplotlib  # only here, because it is not among what tests install
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
     figure, axes = plt.subplots(figsize=(5.4, 3.4), dpi=130)
     for colour, (label, values) in zip(COLOURS, lines.items(), strict=False):
         means = [np.mean([top1 for top1, _ in seeds]) for seeds in values]

@@ -19,6 +19,7 @@ from pipeline.renderers.text_to_image import TextToImage, TextToImageConfig
 from pipeline.renderers.text_to_image.batch_size import choose_batch_size, largest_batch
 from pipeline.renderers.text_to_image.calling import PipelineCall
 from pipeline.views import RenderedView
+from tests.sets import refused
 from tests.tiny_models import CLIP_TOKENS, FAMILIES, SIZE_PX
 from tests.views_of import requests
 
@@ -353,6 +354,33 @@ def test_fast_views_differ_in_the_last_bits_alone(family: str, tmp_path: Path) -
         difference = np.abs(one.pixels.astype(int) - other.pixels.astype(int))
         assert difference.max() <= 1
         assert (difference > 0).mean() < 0.01
+
+
+@pytest.mark.parametrize(("vae_decoding", "levels"), [("view", 1), ("tile", 255)])
+def test_a_vae_decodes_in_parts(
+    tiny_models: dict[str, Path], vae_decoding: str, levels: int
+) -> None:
+    wanted = requests()
+    whole, parts = (
+        renderer(tiny_models["sd"], size_px=2 * SIZE_PX, vae_decoding=how)
+        for how in ("batch", vae_decoding)
+    )
+    assert parts.identity() == whole.identity() | {"vae_decoding": vae_decoding}
+    together = parts.render(wanted)
+    for one, other in zip(whole.render(wanted), together, strict=True):
+        difference = np.abs(one.pixels.astype(int) - other.pixels.astype(int))
+        assert difference.max() <= levels  # tiles are blended where they overlap
+    assert (parts.render(wanted[:1])[0].pixels == together[0].pixels).all()
+    is_done = "use_slicing" if vae_decoding == "view" else "use_tiling"
+    assert getattr(parts._pipe.vae, is_done)
+
+
+def test_a_vae_that_cannot_decode_in_parts_is_named(tmp_path: Path) -> None:
+    from tests.tiny_models import build
+
+    pixels = renderer(build("kandinsky3", tmp_path / "k"), size_px=64, vae_decoding="view")
+    with refused(ModelError, "renderer.vae_decoding view", "cannot do it; leave it out"):
+        pixels.render(requests()[:1])
 
 
 def test_a_fast_view_does_not_depend_on_its_neighbours(tiny_models: dict[str, Path]) -> None:

@@ -211,6 +211,7 @@ class TextToImage(Renderer):
             "call": {**self._architecture.switched_off, **given},
             **({"noise": "mixed"} if config.sigma else {}),
             **({"feature_cache": config.feature_cache} if config.feature_cache > 1 else {}),
+            **({"vae_decoding": config.vae_decoding} if config.vae_decoding != "batch" else {}),
             **(
                 {"guidance_interval": list(config.guidance_interval)}
                 if config.guidance_interval != WHOLE
@@ -252,6 +253,7 @@ class TextToImage(Renderer):
             single_file=self._single_file,
             loras=self._loras,
             vae=self.config.vae,
+            vae_decoding=self.config.vae_decoding,
             is_fast=self.config.speed == "fast",
             dtype=self.config.dtype,
             device=self.config.device,

@@ -127,6 +127,9 @@ class TextToImageConfig(Table):
     speed: Literal["exact", "fast"] = "exact"
     """`exact` is the stock pipeline to the bit. `fast` has its networks in the memory format that
     convolutions like best and, on a GPU, compiles them: its floats differ in their last bits."""
+    vae_decoding: Literal["batch", "view", "tile"] = "batch"
+    """What a VAE decodes at once: a whole batch, one view after the other (less memory), or tiles
+    of a view that overlap (least memory, for pictures larger than the VAE was trained on)."""
     captions_per_batch: Literal["auto", "one", "many"] = "auto"
     """`many` fills batches across captions; `one` does not, for models whose pixels change with
     the other texts of a call. `auto` is `many` for the classes that are proven to bear it

@@ -34,6 +34,7 @@ def load_pipeline(
     single_file: SingleFile | None,
     loras: Sequence[Lora],
     vae: str,
+    vae_decoding: str,
     is_fast: bool,
     dtype: str,
     device: str,
@@ -47,6 +48,7 @@ def load_pipeline(
         single_file: Its networks replace the model's own; None to keep those.
         is_fast: Let the last bits of floats differ from the stock pipeline.
         vae: Folder of the VAE that replaces the model's own; empty to keep that.
+        vae_decoding: `batch`, `view` or `tile`, as in the configuration.
         gpus: GPUs that the parts of the model are spread over.
         is_offloaded: A part is on the GPU only while it computes.
 
@@ -106,9 +108,23 @@ def load_pipeline(
         torch.backends.cudnn.deterministic = True
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+    if vae_decoding != "batch":
+        _decode_in_parts(pipeline, vae_decoding)
     if is_fast:
         _speed_up(pipeline, device)
     return pipeline
+
+
+def _decode_in_parts(pipeline: Any, vae_decoding: str) -> None:
+    method = {"view": "enable_slicing", "tile": "enable_tiling"}[vae_decoding]
+    vae = getattr(pipeline, "vae", None)
+    try:
+        getattr(vae, method)()
+    except (AttributeError, NotImplementedError) as exc:
+        raise ModelError(
+            f"renderer.vae_decoding {vae_decoding}: {type(vae).__name__} of "
+            f"{type(pipeline).__name__} cannot do it; leave it out"
+        ) from exc
 
 
 def check_placement(config: TextToImageConfig) -> None:
