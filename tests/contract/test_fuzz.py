@@ -53,6 +53,7 @@ def test_what_must_not_happen_is_found(tmp_path: Path, monkeypatch: pytest.Monke
         faults = run_cases(tmp_path / name, 8).faults
         assert any(words in fault for fault in faults)
     monkeypatch.setattr(fuzz, "LIMIT_S", 5.0)
+    monkeypatch.setattr(fuzz, "read_prompts", lambda path: [])
     monkeypatch.setattr(fuzz, "validate_shard_set", lambda shards: [])
     (tmp_path / "c").mkdir()
     faults = run_cases(tmp_path / "c", 40).faults
