@@ -69,6 +69,9 @@ COMMANDS: dict[str, Arguments] = {
     "generate --set audits": lambda url, folder: generate(
         folder, "--set", f"audits.use={json.dumps(url)}"
     ),
+    "plan": lambda url, folder: ["plan", url],
+    "plan --prompts": lambda url, folder: ["plan", "--prompts", f"{url}.txt"],
+    "status --textfile": lambda url, folder: ["status", f"{folder}/set", "--textfile", url],
     "generate --set URL": lambda url, folder: generate(folder, "--set", url),
     "pictograms": lambda url, folder: ["pictograms", "--out", url],
     "demo": lambda url, folder: ["demo", "--out", url],
