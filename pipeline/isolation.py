@@ -7,6 +7,7 @@ that a renderer raises.
 
 import multiprocessing
 import os
+import pickle
 import threading
 import time
 from collections.abc import Sequence
@@ -14,11 +15,14 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
 
+from manifests.foundation.messages import one_line
 from pipeline.deadline import BatchDeadline
-from pipeline.errors import RenderError
+from pipeline.errors import RendererError, RenderError, ShardError
 from pipeline.job import Job
 from pipeline.views import RenderedView, ViewRequest
 
+START_S = 600.0
+"""For a process to import its libraries and open the renderer; weights are loaded later."""
 ATTEMPTS = 2
 """Times that a single request is rendered before its process is taken to have died because of it,
 and not because of what else the machine does."""
@@ -37,6 +41,7 @@ class RendererProcess:
 
         Raises:
             RenderError: The deadline passed, or its process died: each time, if it is one request.
+            ShardError: No process can be started, which is the fault of no request.
         """
         for _ in range(ATTEMPTS if len(batch) == 1 else 1):
             if self._process is None:
@@ -65,6 +70,15 @@ class RendererProcess:
         self._process.start()
         theirs.close()
         self._deadline = BatchDeadline(self._batch_deadline_s)
+        problem: Exception | None = ShardError("the process that renders is not ready in time")
+        try:
+            if self._connection.poll(START_S):
+                problem = self._connection.recv()
+        except (EOFError, ConnectionError):
+            problem = ShardError("the process that renders died before it was ready")
+        if problem is not None:
+            self.close()
+            raise problem
 
     def _ask(self, batch: Sequence[ViewRequest]) -> Sequence[RenderedView]:
         limit_s, start = self._deadline.limit_s(), time.monotonic()
@@ -85,15 +99,29 @@ class RendererProcess:
 def _serve(connection: Connection, job: Job) -> None:
     """Render batches until the parent closes its end."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    renderer = job.open_renderer()
+    try:
+        renderer = job.open_renderer()
+    except Exception as exc:  # the parent raises it
+        connection.send(_readable(exc))
+        return
+    connection.send(None)
     with suppress(EOFError):
         while True:
             batch = connection.recv()
             try:
                 answer: list[RenderedView] | Exception = list(renderer.render(batch))
             except Exception as exc:  # the parent raises it
-                answer = exc
+                answer = _readable(exc)
             connection.send(answer)
+
+
+def _readable(exc: Exception) -> Exception:
+    """An error that the parent can read: one of ours in place of one whose class it has not."""
+    try:
+        pickle.loads(pickle.dumps(exc))
+    except Exception:
+        return RendererError(f"{type(exc).__name__}: {one_line(exc)}")
+    return exc
 
 
 def _end_with_parent() -> None:

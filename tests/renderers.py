@@ -74,7 +74,8 @@ class Faulty(Renderer):
     raise. `memory`: the device is out of memory. `die`: the process is killed. `die-once`: the
     same, but the file is removed first, so the next try succeeds. `nan`: pixels are not finite.
     `blank`: pixels are of one colour. `slow`: a batch takes half a second. `hang`: it never ends.
-    `hang-once`: the same, but the file is removed first.
+    `hang-once`: the same, but the file is removed first. `local-error`: it raises an error that no
+    other process can read.
     """
 
     Config = FaultyConfig
@@ -118,6 +119,12 @@ class Faulty(Renderer):
             time.sleep(1e6)
         if captions & self._troubled("memory"):
             raise RenderMemoryError("out of memory; begin a set with a smaller --batch-size")
+        if captions & self._troubled("local-error"):
+
+            class LocalError(Exception):
+                """Its class is not found where it arrives."""
+
+            raise LocalError("colour")
         if captions & self._troubled("bug"):
             raise KeyError("colour")
         if refused := captions & self._troubled("raise"):
@@ -132,3 +139,11 @@ class Faulty(Renderer):
         return RenderedView(
             pixels=pixels, is_finite=request.subject.text not in self._troubled("nan")
         )
+
+
+class DiesWhenOpened(Faulty):
+    """Ends its process, as a library can that finds no device."""
+
+    def __init__(self, config: FaultyConfig) -> None:
+        super().__init__(config)
+        os._exit(1)

@@ -5,12 +5,14 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from pipeline.errors import RenderError
+from manifests.foundation.errors import PluginError
+from pipeline.errors import RendererError, RenderError, ShardError
 from pipeline.isolation import RendererProcess
 from pipeline.job import Job
 from pipeline.testing.requests import requests_for
@@ -54,6 +56,24 @@ def test_pixels_are_those_of_this_process_and_errors_come_as_they_are(tmp_path: 
     with pytest.raises(KeyError, match="colour"):
         process.render(REQUESTS)
     assert len(process.render(REQUESTS[:2])) == 2
+    process.close()
+
+
+def test_a_process_that_cannot_open_its_renderer_fails_no_request(tmp_path: Path) -> None:
+    """Or every view of a shard would be a failed row, because of the machine."""
+    job = replace(job_of(tmp_path), renderer="tests.renderers:NotThere")
+    with refused(PluginError, "NotThere"):
+        RendererProcess(job, batch_deadline_s=30.0).render(REQUESTS)
+    dying = replace(job_of(tmp_path), renderer="tests.renderers:DiesWhenOpened")
+    with refused(ShardError, "the process that renders died before it was ready"):
+        RendererProcess(dying, batch_deadline_s=30.0).render(REQUESTS[:1])
+
+
+def test_an_error_that_cannot_travel_comes_as_one_that_can(tmp_path: Path) -> None:
+    process = process_of(tmp_path)
+    (tmp_path / "local-error").write_text("bee")
+    with refused(RendererError, "LocalError", "colour"):
+        process.render(REQUESTS)
     process.close()
 
 
