@@ -29,7 +29,8 @@ test: setup test-trainer ## All tests but those of servers
 	$(BIN)/python -m pytest $(PARALLEL) -m "not servers"
 
 test-servers: setup ## On a real Slurm, Ceph and Azurite; installs them, and needs root of a Debian
-	apt-get install --yes --no-install-recommends slurm-wlm munge ceph-mon ceph-osd radosgw ceph-common npm
+	apt-get install --yes --no-install-recommends slurm-wlm munge ceph-mon ceph-osd radosgw ceph-common
+	command -v npm || apt-get install --yes --no-install-recommends npm
 	$(BIN)/python -m pytest -v tests/servers
 
 # A module's tests share a process, and with it their cluster; the fast modules come first.

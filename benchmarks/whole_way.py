@@ -19,6 +19,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import click
@@ -96,8 +97,8 @@ class WholeWay:
         num_killed = 0
         break_requests(faults, self.rng)
         for number in range(3):
-            limit = len(faults.requests) + self.rng.randint(20, 40)
-            num_killed += self.kill(self.generate(url), lambda: len(faults.requests) >= limit)  # noqa: B023
+            limit = faults.num_requests + self.rng.randint(20, 40)
+            num_killed += self.kill(self.generate(url), partial(faults.has_had, limit))
             if number == 1:
                 gateway.kill("rgw")
                 gateway.start_gateway()
@@ -106,7 +107,10 @@ class WholeWay:
 
     def train_from_bucket(self, url: str, run: Path) -> int:
         """The same, while an encoder learns."""
-        is_saved = lambda: any((run / "checkpoints").glob("*"))  # noqa: E731
+
+        def is_saved() -> bool:
+            return any((run / "checkpoints").glob("*"))
+
         num_killed = self.kill(self.train(url, run), is_saved)
         finished(*self.train(url, run))
         return int(num_killed)

@@ -49,6 +49,10 @@ class Faults:
             self.fault, self.is_hit, self.times = fault, is_hit, times
             self.requests.clear()
 
+    def has_had(self, num_requests: int) -> bool:
+        """Whether so many requests have come, whatever was planned."""
+        return self.num_requests >= num_requests
+
     def take(self, method: str, path: str) -> str:
         """The fault of a request, empty for none."""
         with self._lock:

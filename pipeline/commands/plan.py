@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 MAX_VARIATIONS = 12
 """Rows of the table of rates."""
+LONG_SHARD_S = 1800.0
+"""A worker that is killed loses the shard that it makes."""
 
 
 @click.command()
@@ -136,10 +138,6 @@ def _totals(estimate: "Estimate", resources: "Resources", price: float | None) -
 
 def _is_encoding_slower(calibration: "Calibration") -> bool:
     return calibration.view_s == calibration.encode_s
-
-
-LONG_SHARD_S = 1800.0
-"""A worker that is killed loses the shard that it makes."""
 
 
 def _advice(estimate: "Estimate", deadline: float | None) -> list[str]:
