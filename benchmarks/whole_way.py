@@ -25,7 +25,8 @@ from pathlib import Path
 import click
 
 from benchmarks import machine
-from benchmarks.chaos import ROOT, SETTINGS, Place, break_requests, opened
+from benchmarks.chaos.events import break_requests
+from benchmarks.chaos.places import ROOT, SETTINGS, Place, opened
 from manifests.shard_set import ShardSet
 from prompts.lists import EMBEDDED_LIST
 from tests.servers.ceph import is_installed

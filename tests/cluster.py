@@ -15,17 +15,16 @@ from pipeline.execution.ray_executor import LOOPBACK, OBJECT_STORE_BYTES
 import ray, sys
 ray.init(address="local", num_cpus=4, num_gpus=1, include_dashboard=False, log_to_driver=False,
          object_store_memory=OBJECT_STORE_BYTES, _node_ip_address=LOOPBACK)
-print(ray.get_runtime_context().gcs_address, flush=True)
+print("ready", ray.get_runtime_context().gcs_address, flush=True)
 sys.stdin.read()
 """
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[str]:
-    """Address of a cluster with room for three workers; tests join it as drivers. Its GPU is a
-    resource that Ray counts, and no device."""
+@contextmanager
+def _running(code: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A process that runs a cluster until its input ends, and the address that it prints."""
     with subprocess.Popen(
-        [sys.executable, "-c", _CODE],
+        [sys.executable, "-c", code],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -34,8 +33,20 @@ def cluster() -> Iterator[str]:
     ) as process:
         assert process.stdin
         assert process.stdout
-        yield process.stdout.readline().strip()
+        address = ""
+        while not address and (line := process.stdout.readline()):
+            if line.startswith("ready "):  # and not what Ray says
+                address = line.split()[1]
+        yield process, address
         process.stdin.close()
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[str]:
+    """Address of a cluster with room for three workers; tests join it as drivers. Its GPU is a
+    resource that Ray counts, and no device."""
+    with _running(_CODE) as (_, address):
+        yield address
 
 
 _TWO_NODES = """
@@ -85,19 +96,5 @@ class TwoNodes:
 @contextmanager
 def two_nodes() -> Iterator[TwoNodes]:
     """A cluster on loopback whose second node can be killed, and can join late."""
-    with subprocess.Popen(
-        [sys.executable, "-c", _TWO_NODES],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-        address = ""
-        while not address and (line := process.stdout.readline()):
-            if line.startswith("ready "):
-                address = line.split()[1]
+    with _running(_TWO_NODES) as (process, address):
         yield TwoNodes(process, address)
-        process.stdin.close()

@@ -3,16 +3,17 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.error import HTTPError, URLError
 from urllib.request import urlopen
+
+from tests.servers.ports import free_ports
 
 NEEDED = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
 START_S = 120.0
@@ -55,14 +56,6 @@ rgw thread pool size = 64
 def is_installed() -> bool:
     """Whether this machine has what is needed, and the rights."""
     return os.getuid() == 0 and all(shutil.which(name) for name in NEEDED)
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
 
 
 @dataclass
@@ -112,7 +105,7 @@ class Ceph:
 @contextmanager
 def ceph(folder: Path) -> Iterator[Ceph]:
     """A new cluster without a bucket; its objects lie in memory."""
-    mon, gateway = _free_ports(2)
+    mon, gateway = free_ports(2)
     fsid = str(uuid.uuid4())
     for name in ("mon", "osd", "rgw"):
         (folder / name).mkdir(parents=True)

@@ -11,6 +11,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.process_tree import descendants
+from tests.servers.ports import free_ports
+
 NEEDED = ("slurmctld", "slurmd", "sbatch", "srun", "munged")
 NODES = ("n1", "n2")
 START_S = 60.0
@@ -139,7 +142,7 @@ def slurm(folder: Path) -> Iterator[Slurm]:
     """A cluster of the nodes n1 and n2, each with one core and one GPU by name."""
     with ExitStack() as stack:
         stack.enter_context(_munge(folder))
-        controller, *ports = _free_ports(1 + len(NODES))
+        controller, *ports = free_ports(1 + len(NODES))
         host = socket.gethostname().partition(".")[0]
         nodes = "\n".join(
             f"NodeName={name} NodeHostname={host} NodeAddr=127.0.0.1 Port={port} CPUs=2 "
@@ -215,28 +218,7 @@ def _munge(folder: Path) -> Iterator[None]:
             time.sleep(0.1)
         yield
     finally:
-        for child in _children(daemon.pid):
+        for child in descendants(daemon.pid):
             os.kill(child, signal.SIGTERM)
         daemon.terminate()
         daemon.wait()
-
-
-def _children(pid: int) -> list[int]:
-    """All processes that a process started, and theirs."""
-    direct = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rpartition(")")[2].split()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if int(fields[1]) == pid:
-            direct.append(int(stat.parent.name))
-    return [child for one in direct for child in (*_children(one), one)]
-
-
-def _free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]

@@ -1,7 +1,6 @@
 """`ray job submit`, as a KubeRay RayJob does it: the job joins the cluster that it runs on."""
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,6 +12,7 @@ import pytest
 from pipeline.execution.ray_executor import LOOPBACK
 from tests.conftest import ROOT
 from tests.running import pixel_files, synth, write_captions
+from tests.servers.ports import free_ports
 
 pytestmark = [pytest.mark.slow, pytest.mark.servers]
 
@@ -21,22 +21,16 @@ START_S = 120.0
 ENVIRONMENT = {"RAY_AUTH_MODE": "token", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(ROOT)}
 
 
-def _free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address at which a cluster of one node takes jobs."""
-    port = _free_port()
+    port, gcs, agent = free_ports(3)
     command = [
-        *(RAY, "start", "--head", "--block", "--port", _free_port(), "--num-cpus", 2),
+        *(RAY, "start", "--head", "--block", "--port", gcs, "--num-cpus", 2),
         *("--node-ip-address", LOOPBACK, "--dashboard-host", "127.0.0.1"),
         *("--include-dashboard", "true", "--dashboard-port", port, "--disable-usage-stats"),
         # Other clusters of this machine have the usual one.
-        *("--dashboard-agent-listen-port", _free_port()),
+        *("--dashboard-agent-listen-port", agent),
     ]
     log = tmp_path_factory.mktemp("ray") / "head.log"
     with (

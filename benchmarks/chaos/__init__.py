@@ -1,0 +1,1 @@
+"""Real runs of `synth generate` that are broken by random schedules: see `__main__`."""
