@@ -12,7 +12,6 @@ was there before. Memory of the whole process must stay below 1 GB.
 import io
 import json
 import random
-import resource
 import signal
 import tempfile
 import time
@@ -290,11 +289,6 @@ def _require_line(message: str, name: str) -> None:
         raise AssertionError(f"does not name {name}: {message!r:.300}")
 
 
-def peak_bytes() -> int:
-    """Of memory, in the life of this process."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 @click.command(help=__doc__)
 @click.option("--cases", type=click.IntRange(1), default=10_000, show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
@@ -311,7 +305,7 @@ def main(cases: int, seed: int, out: Path) -> None:
         "seed": seed,
         "faults": len(fuzz.findings.faults),
         "ends": dict(sorted(fuzz.findings.counts.items())),
-        "peak_memory_mb": round(peak_bytes() / 1e6),
+        "peak_memory_mb": round(machine.resident_bytes("VmHWM") / 1e6),
         "seconds": round(time.monotonic() - start),
         "machine": machine.describe(),
     }
@@ -319,7 +313,7 @@ def main(cases: int, seed: int, out: Path) -> None:
         click.echo(fault)
     click.echo(json.dumps(result, indent=2))
     out.write_text(json.dumps(result, indent=2) + "\n")
-    if fuzz.findings.faults or peak_bytes() > MAX_BYTES:
+    if fuzz.findings.faults or machine.resident_bytes("VmHWM") > MAX_BYTES:
         raise SystemExit(1)
 
 

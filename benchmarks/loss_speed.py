@@ -69,19 +69,10 @@ def peak_bytes(form: str, rows: int, dim: int, views: int) -> int:
     torch.set_num_threads(1)
     embeddings, ids = inputs(rows, dim, views, torch.float32)
     seconds(form, *inputs(2 * views, dim, views, torch.float32))  # loads the libraries
-    before = _resident_kb("VmRSS")
+    before = machine.resident_bytes("VmRSS")
     Path("/proc/self/clear_refs").write_text("5")  # forget the peak of the imports
     seconds(form, embeddings, ids)
-    return (_resident_kb("VmHWM") - before) * 1024
-
-
-def _resident_kb(kind: str) -> int:
-    """Resident set of this process in kB, now (VmRSS) or at its peak (VmHWM).
-
-    `getrusage` keeps the peak of the parent over fork and exec, and so reports too much.
-    """
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(kind))
+    return machine.resident_bytes("VmHWM") - before
 
 
 @click.command()

@@ -22,6 +22,15 @@ def _named_version(name: str) -> str:
         return ""
 
 
+def resident_bytes(kind: str) -> int:
+    """Memory of this process now (`VmRSS`) or at its peak (`VmHWM`).
+
+    `getrusage` keeps the peak of the parent over fork and exec, and so reports too much.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * next(int(line.split()[1]) for line in lines if line.startswith(kind))
+
+
 def describe() -> str:
     """One line: date, processor, cores, load, versions."""
     versions = ", ".join(filter(None, map(_named_version, ("torch", "diffusers", "ray"))))
