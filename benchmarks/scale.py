@@ -1,15 +1,18 @@
 """What a shard costs beside its rendering, for sets of many shards: the real code on fake pictures.
 
     python -m benchmarks.scale --work FOLDER [--shards 1000,10000,100000]
+        [--captions 100000,1000000,10000000]
 
 A renderer of no cost draws one picture of 8 px for each shard; planner, worker, committer and seal
 are those of every set, in one process. FOLDER should be in memory (/dev/shm), or the disk is
 measured. For each size: seconds and CPU of a shard, peak memory, start-up of a run that finds
-nothing left to do in half of the set, and `synth status` of that half. Writes results/scale.json.
+nothing left to do in half of the set, and `synth status` of that half. Then what a plan of so many
+captions takes, in shards of 100, of which one is made. Writes results/scale.json.
 """
 
 import json
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -22,6 +25,20 @@ import click
 from benchmarks import machine
 
 ROOT = Path(__file__).parents[1]
+WORDS = (
+    "red",
+    "blue",
+    "large",
+    "small",
+    "fox",
+    "door",
+    "pear",
+    "house",
+    "with",
+    "beside",
+    "a",
+    "two",
+)
 RESULTS = ROOT / "benchmarks" / "results" / "scale.json"
 
 
@@ -82,17 +99,42 @@ def of_size(work: Path, num_shards: int) -> dict[str, Any]:
     }
 
 
+def plan_of(work: Path, num_captions: int) -> dict[str, float]:
+    """Seconds and memory of reading, merging and planning captions of eight words."""
+    folder = work / f"captions-{num_captions}"
+    folder.mkdir()
+    captions, words = folder / "captions.txt", random.Random(0)
+    with captions.open("w") as file:
+        for index in range(num_captions):
+            file.write(f"{' '.join(words.choices(WORDS, k=7))} {index}\n")
+    generate = [
+        *("generate", "--prompts", captions, "--out", folder / "set", "--views-per-subject", 1),
+        *("--renderer", "benchmarks.noise:Noise", "--set", "renderer.size_px=8"),
+        *("--executor", "inline", "--share", f"1/{max(1, num_captions // 100)}"),
+    ]
+    try:
+        return {"captions": num_captions, "bytes": captions.stat().st_size, **measured(*generate)}
+    finally:
+        shutil.rmtree(folder)
+
+
 @click.command(help=__doc__)
 @click.option("--work", type=click.Path(path_type=Path), required=True)
 @click.option("--shards", default="1000,10000,100000", show_default=True)
+@click.option("--captions", default="100000,1000000,10000000", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
-def main(work: Path, shards: str, out: Path) -> None:
+def main(work: Path, shards: str, captions: str, out: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
-    rows = []
-    for count in shards.split(","):
-        rows.append({key: round(value, 2) for key, value in of_size(work, int(count)).items()})
-        click.echo(json.dumps(rows[-1]))
-    out.write_text(json.dumps({"machine": machine.describe(), "sizes": rows}, indent=2) + "\n")
+    result: dict[str, Any] = {"machine": machine.describe(), "shards": [], "captions": []}
+    for name, counts, measure in (
+        ("shards", shards, of_size),
+        ("captions", captions, plan_of),
+    ):
+        for count in filter(None, counts.split(",")):
+            row = {key: round(value, 2) for key, value in measure(work, int(count)).items()}
+            click.echo(json.dumps(row))
+            result[name].append(row)
+    out.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
 
+_ENCODER = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+)
+
 
 def canonical_json(value: Any) -> str:
     """The text of a JSON value that is hashed: sorted keys, no white space, letters not escaped.
@@ -17,9 +21,7 @@ def canonical_json(value: Any) -> str:
 
     Example: canonical_json({"b": [1, 2.0], "a": "é"}) == '{"a":"é","b":[1,2.0]}'.
     """
-    return json.dumps(
-        value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
-    )
+    return _ENCODER.encode(value)
 
 
 def document_bytes(value: Any) -> bytes:

@@ -1,6 +1,7 @@
 """Where things lie in a shard set. Paths are relative to its URL, with forward slashes."""
 
 import re
+from collections.abc import Iterator
 
 RECIPE = "recipe.json"
 SEAL = "dataset.json"
@@ -60,10 +61,15 @@ class Layout:
         file, row_group = divmod(shard, SHARDS_PER_SUBJECT_FILE)
         return self._name("subjects", file), row_group
 
+    def shards_of_subject_files(self) -> Iterator[tuple[str, range]]:
+        """All files of the plan in order, each with the shards whose subjects it holds."""
+        for start in range(0, self.num_shards, SHARDS_PER_SUBJECT_FILE):
+            stop = min(start + SHARDS_PER_SUBJECT_FILE, self.num_shards)
+            yield self.subjects(start)[0], range(start, stop)
+
     def subject_files(self) -> list[str]:
         """All files of the plan, in order."""
-        count = -(-self.num_shards // SHARDS_PER_SUBJECT_FILE)
-        return [self._name("subjects", file) for file in range(count)]
+        return [path for path, _ in self.shards_of_subject_files()]
 
     def number(self, path: str) -> int | None:
         """Number of a numbered file of this set; None for any other path.

@@ -3,6 +3,8 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+import pyarrow as pa
+
 from manifests.canonical import sha256_hex
 from manifests.errors import (
     ContractError,
@@ -14,7 +16,7 @@ from manifests.errors import (
 from manifests.foundation.differences import differing_keys
 from manifests.layout import MAX_NOTES, RECIPE, SEAL, Layout
 from manifests.manifest import Manifest, parse_manifest
-from manifests.plan import ViewRequest, hash_subjects, requests_of
+from manifests.plan import ViewRequest, requests_of
 from manifests.recipe import Identity, Recipe, parse_recipe
 from manifests.rereading import reread
 from manifests.rows import SubjectRow, ViewRow, subjects_to_table, table_to_subjects
@@ -76,19 +78,20 @@ class ShardSet:
             StoreError: Files cannot be created at the URL.
         """
         store.require_creatable()
-        files: dict[str, bytes] | None = None
         if not store.exists(RECIPE):
             foreign = store.names()
             if foreign and not store.exists(RECIPE):  # another writer may have begun meanwhile
                 raise ForeignSetError(
                     f"{store.url}: holds {foreign[0]} but no shard set; choose an empty folder"
                 )
-            files = write_plan(identity, subjects)  # first, because the recipe has their hashes
+            # The hashes of the plan's files stand in the recipe, so the files are made twice: held
+            # until the recipe is there, those of a large plan would fill the memory.
+            plan = write_plan(identity, subjects)
             recipe = Recipe(
                 identity=identity,
                 settings=settings or {},
                 environment=environment,
-                subject_files={path: sha256_hex(data) for path, data in files.items()},
+                subject_files={path: sha256_hex(data) for path, data in plan},
             )
             store.create(RECIPE, recipe.to_bytes())
         # Read back, because another writer may have created the recipe in the meantime. A writer
@@ -96,10 +99,9 @@ class ShardSet:
         shards = cls(store)
         shards.require_identity(identity)
         present = store.list("subjects")  # one request, and none for each of the files
-        if missing := [path for path in identity.layout.subject_files() if path not in present]:
-            files = files or write_plan(identity, subjects)
-            for path in missing:
-                store.create(path, files[path])
+        missing = [path for path in identity.layout.subject_files() if path not in present]
+        for path, data in write_plan(identity, subjects, missing):
+            store.create(path, data)
         return shards
 
     def require_identity(self, identity: Identity) -> None:
@@ -261,16 +263,22 @@ class ShardSet:
             return None
 
 
-def write_plan(identity: Identity, subjects: Sequence[SubjectRow]) -> dict[str, bytes]:
-    """Content of the plan's Parquet files by path, with one row group for each shard."""
-    assert hash_subjects(subjects, identity.columns) == identity.subjects_sha256
-    layout, files = identity.layout, {}
-    rows_of: dict[str, list[Sequence[SubjectRow]]] = {}
-    for shard in range(identity.num_shards):
-        group = identity.subjects_in(shard)
-        rows_of.setdefault(layout.subjects(shard)[0], []).append(subjects[group.start : group.stop])
-    for path, groups in rows_of.items():
-        rows = [subject for group in groups for subject in group]
-        table = subjects_to_table(rows, identity.columns)
-        files[path] = write_table(table, metadata={}, row_groups=[len(group) for group in groups])
-    return files
+def write_plan(
+    identity: Identity, subjects: Sequence[SubjectRow], paths: Collection[str] | None = None
+) -> Iterator[tuple[str, bytes]]:
+    """Path and content of the plan's Parquet files, which have one row group for each shard.
+
+    Args:
+        paths: Write these files only.
+    """
+    for path, shards in identity.layout.shards_of_subject_files():
+        if paths is None or path in paths:
+            groups = [identity.subjects_in(shard) for shard in shards]
+            # Arrow takes a tenth of the memory of the rows, of which a file may have millions.
+            tables = [
+                subjects_to_table(subjects[group.start : group.stop], identity.columns)
+                for group in groups
+            ]
+            table = pa.concat_tables(tables)
+            sizes = [len(group) for group in groups]
+            yield path, write_table(table, metadata={}, row_groups=sizes)

@@ -19,9 +19,8 @@ from manifests.foundation.messages import shortened
 from manifests.foundation.settings import check
 from manifests.ids import NUM_SEEDS
 from manifests.layout import RECIPE
-from manifests.plan import ViewRequest, hash_subjects, requests_of
+from manifests.plan import ViewRequest, requests_of
 from manifests.recipe import Identity
-from manifests.rows import SubjectRow
 from manifests.shard_set import ShardSet
 from manifests.storage import Store
 from pipeline.config import GenerateConfig
@@ -29,7 +28,7 @@ from pipeline.errors import ModelError, ShardError
 from pipeline.job import ViewPipeline, encoder_for, open_audits
 from pipeline.renderers import Renderer, renderer_class, require_declarations, require_probed
 from pipeline.rendering import render_checked
-from prompts.merging import merge_subjects
+from prompts.merging import MergedSubjects, merge_subjects
 from prompts.sources import prompt_source_class
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,7 @@ class Ingredients:
 
     config: GenerateConfig
     view_pipeline: ViewPipeline
-    subjects: Sequence[SubjectRow]
+    subjects: MergedSubjects
 
 
 def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients:
@@ -76,7 +75,7 @@ def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients
     subjects = merge_subjects(source.subjects(columns), columns)
     if not subjects:
         raise ConfigError(f"prompts of source {config.prompts['source']}: no subject to depict")
-    if unknown := {subject.kind for subject in subjects} - {*plugin.kinds}:
+    if unknown := subjects.kinds - {*plugin.kinds}:
         raise ConfigError(
             f"renderer {config.renderer['name']} depicts {', '.join(plugin.kinds)}, the prompts "
             f"are of kind {min(unknown)}; choose another renderer or another prompt source"
@@ -245,7 +244,7 @@ def freeze(ingredients: Ingredients, *, is_draft: bool = False) -> Identity:
         paired=config.views.paired,
         num_subjects=len(subjects),
         subjects_per_shard=config.shards.subjects,
-        subjects_sha256=hash_subjects(subjects, columns),
+        subjects_sha256=subjects.sha256,
         renderer=str(config.renderer["name"]),
         **decided | {"columns": columns},  # in place of their JSON
     )

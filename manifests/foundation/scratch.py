@@ -35,18 +35,25 @@ def scratch_folder() -> Iterator[Path]:
     """
     if _sweep_once.acquire(blocking=False):  # and never released: once in a process
         sweep()
-    try:
+    with scratch_errors():
         folder, lock = _make()
-    except OSError as exc:
-        raise ConfigError(
-            f"scratch cannot be written ({one_line(exc)}); free some space or set TMPDIR to a "
-            "folder of a disk of this machine"
-        ) from exc
     try:
         with lock:
             yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def scratch_errors() -> Iterator[None]:
+    """Turn the OSError of a write to TMPDIR into a ConfigError that says what to do."""
+    try:
+        yield
+    except OSError as exc:
+        raise ConfigError(
+            f"scratch cannot be written ({one_line(exc)}); free some space or set TMPDIR to a "
+            "folder of a disk of this machine"
+        ) from exc
 
 
 def _make() -> tuple[Path, BinaryIO]:

@@ -426,7 +426,7 @@ def test_subjects_that_are_not_those_of_the_recipe_are_reported(tmp_path: Path) 
     """The files of the plan have the right hashes; the recipe's identity has other subjects."""
     mine, other = subject_rows("a red fox"), subject_rows("a blue door")
     identity = identity_of(mine)
-    files = write_plan(identity_of(other), other)
+    files = dict(write_plan(identity_of(other), other))
     hashes = {path: sha256_hex(content) for path, content in files.items()}
     recipe = Recipe(identity=identity, environment={}, subject_files=hashes)
     store = open_store(str(tmp_path))

@@ -181,7 +181,7 @@ def test_golden_tables_are_written_again_with_the_same_content(golden: ShardSet)
     for shard in (0, 1):
         data = golden.manifest(shard).to_bytes()
         assert parse_manifest(data, COLUMNS, where="again") == golden.manifest(shard)
-    (plan,) = write_plan(golden.recipe.identity, list(golden.all_subjects())).values()
+    ((_, plan),) = write_plan(golden.recipe.identity, list(golden.all_subjects()))
     old = golden.store.read("subjects/000000.parquet")
     for shard in (0, 1):
         tables = [
@@ -199,7 +199,7 @@ def test_golden_set_is_made_again_to_the_byte(golden: ShardSet, tmp_path: Path) 
         again.store.create(again.layout.stats(shard), golden.store.read(golden.layout.stats(shard)))
     seal_set(again)
     assert tree(tmp_path) == tree(GOLDEN)
-    (plan,) = write_plan(golden.recipe.identity, list(golden.all_subjects())).values()
+    ((_, plan),) = write_plan(golden.recipe.identity, list(golden.all_subjects()))
     assert plan == golden.store.read("subjects/000000.parquet")
 
 

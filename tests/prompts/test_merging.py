@@ -1,6 +1,10 @@
+import subprocess
+import sys
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from manifests.columns import DeclaredColumn
 from manifests.errors import CollisionError
@@ -8,6 +12,7 @@ from manifests.rows import SubjectRow
 from prompts.errors import BadPromptError, ConflictingLabelError
 from prompts.merging import merge_subjects
 from prompts.subject import Subject
+from tests.running import environment
 from tests.sets import refused
 
 FOX, DOOR = 8945900202904087436, 5845563456268224687
@@ -30,7 +35,7 @@ def test_the_first_row_of_a_caption_wins() -> None:
     first = subject("a red fox", licence="CC0-1.0", source="one", values={"avoid": "blur"})
     second = subject("a red fox", 2, licence="MIT", source="two", values={"avoid": "dark"})
     avoid = DeclaredColumn("avoid", "string", "what not to show", scope="subject")
-    assert merge_subjects([first, second], [avoid]) == [
+    assert list(merge_subjects([first, second], [avoid])) == [
         SubjectRow(
             group_index=0,
             group_id=FOX,
@@ -99,7 +104,79 @@ def test_two_texts_with_one_id_are_refused(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_nothing_merges_to_nothing() -> None:
-    assert merge_subjects([]) == []
+    rows = merge_subjects([])
+    assert not rows
+    assert list(rows) == []
+
+
+@given(texts=st.lists(st.sampled_from("abcdefghij"), max_size=60), batch=st.integers(1, 7))
+def test_rows_and_slices_are_those_of_a_dictionary(texts: list[str], batch: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("prompts.merging._BATCH_ROWS", batch)
+        rows = merge_subjects([subject(text, number) for number, text in enumerate(texts)])
+        expected = [*dict.fromkeys(texts)]
+        assert [(row.text, row.num_merged, row.group_index) for row in rows] == [
+            (text, texts.count(text), index) for index, text in enumerate(expected)
+        ]
+        whole = list(rows)
+        assert len(rows) == len(whole)
+        for start in range(len(whole)):
+            assert rows[start] == whole[start]
+            assert rows[start - len(whole)] == whole[start]
+            assert rows[start::3] == whole[start::3]
+        with pytest.raises(IndexError):
+            rows[len(whole)]
+
+
+def test_a_long_text_is_written_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("prompts.merging._BATCH_CHARS", 10)
+    texts = ["a", "b" * 30, "c", "d", "e" * 9, "f"]
+    assert [row.text for row in merge_subjects(map(subject, texts))] == texts
+
+
+def test_of_several_conflicts_the_first_row_is_named() -> None:
+    labels = ["x", "y", "x", "z", "q"]
+    rows = [
+        subject(text, number, label=label)
+        for number, (text, label) in enumerate(zip("abbaa", labels, strict=True))
+    ]
+    with refused(ConflictingLabelError, "row 2: label 'x' for 'b'", "row 1 says 'y'"):
+        merge_subjects(rows)
+
+
+def test_memory_does_not_hold_the_texts() -> None:
+    """In a process of its own: 100,000 captions of 1,000 characters in less than 64 MB."""
+    code = """
+from benchmarks.machine import resident_bytes
+from prompts.merging import merge_subjects
+from prompts.subject import Subject
+merge_subjects([Subject(text="a")]).sha256
+before = resident_bytes("VmRSS")
+rows = merge_subjects(Subject(text=f"{n} " + "words " * 166) for n in range(100_000))
+assert len(rows.sha256) == 64 and rows[99_999].text.startswith("99999 ")
+print(resident_bytes("VmHWM") - before)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True, check=True
+    )
+    assert int(done.stdout) < 64 << 20
+
+
+def test_a_full_disk_is_named() -> None:
+    """In a process of its own, in which no file may grow beyond 64 kB."""
+    code = """
+import resource, signal
+from prompts.merging import merge_subjects
+from prompts.subject import Subject
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 16, 1 << 16))
+merge_subjects(Subject(text=f"number {n * n}") for n in range(100_000))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment(), capture_output=True, text=True
+    )
+    assert "ConfigError: scratch cannot be written" in done.stderr
+    assert "set TMPDIR" in done.stderr
 
 
 def test_equal_texts_of_two_kinds_are_two_subjects() -> None:
