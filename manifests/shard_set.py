@@ -23,7 +23,10 @@ from manifests.rows import SubjectRow, ViewRow, subjects_to_table, table_to_subj
 from manifests.schema import schema_of, subject_columns
 from manifests.seal import Seal, parse_seal
 from manifests.storage import Store, open_store
-from manifests.tables import read_table, write_table
+from manifests.tables import TableFile, write_table
+
+PART_ROWS = 8192
+"""Rows of the plan that are held as Python objects at once, when it is written."""
 
 
 class ShardSet:
@@ -48,7 +51,7 @@ class ShardSet:
             ) from exc
         self.recipe_sha256 = self.recipe.sha256
         self.layout: Layout = self.recipe.identity.layout
-        self._last_plan_file = ("", b"")
+        self._last_plan_file: tuple[str, TableFile] | None = None
 
     @classmethod
     def open(cls, url: str) -> "ShardSet":
@@ -196,16 +199,14 @@ class ShardSet:
             yield from self._read_subjects(path, None)
 
     def _read_subjects(self, path: str, row_group: int | None) -> list[SubjectRow]:
-        where = self.store.at(path)
-        # A file holds the subjects of many shards, and a worker makes one after the other.
-        name, data = self._last_plan_file
-        if name != path:
-            data = reread(lambda: self._read_plan_file(path))
-            self._last_plan_file = (path, data)  # at once, because threads share it
         columns = self.recipe.identity.columns
-        schema = schema_of(subject_columns(columns))
-        table, _ = read_table(data, schema, where=where, row_group=row_group)
-        return table_to_subjects(table, columns)
+        # A file holds the subjects of many shards, and a worker makes one after the other.
+        last = self._last_plan_file  # read and set at once, because threads share it
+        if last is None or last[0] != path:
+            data = reread(lambda: self._read_plan_file(path))
+            schema = schema_of(subject_columns(columns))
+            last = self._last_plan_file = path, TableFile(data, schema, where=self.store.at(path))
+        return table_to_subjects(last[1].read(row_group), columns)
 
     def _read_plan_file(self, path: str) -> bytes:
         where = self.store.at(path)
@@ -273,12 +274,13 @@ def write_plan(
     """
     for path, shards in identity.layout.shards_of_subject_files():
         if paths is None or path in paths:
-            groups = [identity.subjects_in(shard) for shard in shards]
-            # Arrow takes a tenth of the memory of the rows, of which a file may have millions.
-            tables = [
-                subjects_to_table(subjects[group.start : group.stop], identity.columns)
-                for group in groups
+            start = identity.subjects_in(shards[0]).start
+            stop = identity.subjects_in(shards[-1]).stop
+            # Part by part, because Arrow takes a tenth of the memory of the rows, and a file may
+            # have millions of them.
+            parts = [
+                subjects_to_table(subjects[first : min(first + PART_ROWS, stop)], identity.columns)
+                for first in range(start, stop, PART_ROWS)
             ]
-            table = pa.concat_tables(tables)
-            sizes = [len(group) for group in groups]
-            yield path, write_table(table, metadata={}, row_groups=sizes)
+            size = identity.subjects_per_shard
+            yield path, write_table(pa.concat_tables(parts), metadata={}, row_group_size=size)

@@ -17,7 +17,7 @@ from manifests.schema import schema_of, subject_columns
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet, write_plan
 from manifests.storage import open_store
-from manifests.tables import read_table
+from manifests.tables import TableFile
 from manifests.tars import View
 from manifests.validation import validate_shard_set
 from tests.sets import COLUMNS, commit, tree
@@ -184,9 +184,7 @@ def test_golden_tables_are_written_again_with_the_same_content(golden: ShardSet)
     ((_, plan),) = write_plan(golden.recipe.identity, list(golden.all_subjects()))
     old = golden.store.read("subjects/000000.parquet")
     for shard in (0, 1):
-        tables = [
-            read_table(data, PLAN_SCHEMA, where="again", row_group=shard)[0] for data in (plan, old)
-        ]
+        tables = [TableFile(data, PLAN_SCHEMA, where="again").read(shard) for data in (plan, old)]
         assert tables[0].equals(tables[1], check_metadata=True)
 
 
