@@ -20,6 +20,8 @@ class NoiseConfig(Table):
     name: Literal["benchmarks.noise:Noise"] = "benchmarks.noise:Noise"
     size_px: int = Field(default=16, ge=8, le=4096)
     batch_size: int = Field(default=4, ge=1)
+    block_px: int = Field(default=1, ge=1)
+    """Side of the squares of one colour, which divides the size: the larger, the fewer bytes."""
     view_s: float = Field(default=0.0, ge=0)
     """Seconds that a view takes, in which nothing is computed."""
     log: str = ""
@@ -38,7 +40,8 @@ class Noise(Renderer):
         return int(self.config.batch_size)
 
     def identity(self) -> Mapping[str, Any]:
-        return {"version": 1}
+        block_px = self.config.block_px
+        return {"version": 1, **({"block_px": block_px} if block_px > 1 else {})}
 
     def provenance(self) -> Provenance:
         side = self.config.size_px
@@ -46,7 +49,8 @@ class Noise(Renderer):
 
     def render(self, requests: Sequence[ViewRequest]) -> list[RenderedView]:
         time.sleep(self.config.view_s * len(requests))
-        shape = (self.config.size_px, self.config.size_px, 3)
+        block = self.config.block_px
+        shape = (self.config.size_px // block, self.config.size_px // block, 3)
         if self.config.log:
             lines = "".join(f"{request.key} {os.getpid()}\n" for request in requests)
             # One write of a file that is opened to append: processes do not mix their lines.
@@ -54,8 +58,9 @@ class Noise(Renderer):
             os.write(file, lines.encode())
             os.close(file)
         return [
-            RenderedView(
-                pixels=np.random.default_rng(request.seed).integers(0, 256, shape, dtype=np.uint8)
+            RenderedView(pixels=colours.repeat(block, axis=0).repeat(block, axis=1))
+            for colours in (
+                np.random.default_rng(request.seed).integers(0, 256, shape, dtype=np.uint8)
+                for request in requests
             )
-            for request in requests
         ]

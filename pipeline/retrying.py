@@ -7,7 +7,7 @@ did to the worker (docs/adr/0005).
 
 import statistics
 from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 MAX_ATTEMPTS = 3
@@ -48,20 +48,24 @@ class WorkQueue:
     """Attempts that wait to be made; those that are being made are known to the executor."""
 
     def __init__(self, shards: Iterable[int]) -> None:
-        self._waiting = deque(Attempt(shard=shard) for shard in shards)
+        self._untried = deque(shards)  # numbers alone: there may be a million
+        self._waiting: deque[Attempt] = deque()
+        """Attempts that are not the first."""
         self._last_tries: deque[Attempt] = deque()
 
     def __len__(self) -> int:
         """Attempts that are waiting now."""
-        return len(self._waiting) + len(self._last_tries)
+        return self.num_shared + len(self._last_tries)
 
     @property
     def num_shared(self) -> int:
         """Attempts that may share a worker."""
-        return len(self._waiting)
+        return len(self._untried) + len(self._waiting)
 
     def take(self) -> Attempt | None:
         """The next attempt that may share a worker, or None."""
+        if self._untried:
+            return Attempt(shard=self._untried.popleft())
         return self._waiting.popleft() if self._waiting else None
 
     def take_alone(self) -> Attempt | None:
@@ -83,7 +87,7 @@ class WorkQueue:
 
 
 def slow_attempts(
-    running: Sequence[tuple[Attempt, float]], durations: Sequence[float]
+    running: Sequence[tuple[Attempt, float]], durations: Collection[float]
 ) -> list[Attempt]:
     """Attempts that are worth a second try beside the first, the slowest first.
 
@@ -91,7 +95,7 @@ def slow_attempts(
 
     Args:
         running: Each with the seconds that it has taken so far.
-        durations: Seconds of the attempts that have succeeded; without any nothing is slow.
+        durations: Seconds of attempts that have succeeded; without any nothing is slow.
     """
     if not durations:
         return []

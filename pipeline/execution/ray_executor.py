@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -248,8 +249,8 @@ class _Driver:
         """By Ray's reference."""
         self._made: set[int] = set()
         """Shards whose outcome is known; a second call for one of them may still run."""
-        self._durations: list[float] = []
-        """Seconds of successful attempts."""
+        self._durations: deque[float] = deque(maxlen=1000)
+        """Seconds of the last successful attempts."""
         self._num_stillborn = 0
 
     def run(self, queue: WorkQueue) -> Iterator[ShardReport | ShardFailure]:
@@ -259,13 +260,15 @@ class _Driver:
         nothing for them to do.
         """
         last_news = time.monotonic()
-        while queue or self._attempts():
+        while queue or any(self._attempts()):
             self._grow()
             self._feed(queue)
-            # In the order in which calls end, not in which they were made: a slow shard must not
-            # keep the other workers waiting for new ones.
-            done, _ = ray.wait(list(self._running), num_returns=1, timeout=1.0)
+            # In the order in which calls end, so that a slow shard keeps no worker waiting; and all
+            # that have ended at once, because a wait costs as much as there are calls.
+            calls = list(self._running)
+            done, _ = ray.wait(calls, num_returns=1, timeout=1.0)
             if done:
+                done, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
                 last_news = time.monotonic()
             elif not any(seat.is_ready for seat in self._seats):
                 if time.monotonic() - last_news > SAY_WAITING_EVERY_S:
@@ -274,13 +277,11 @@ class _Driver:
             for reference in done:
                 yield from self._account(queue, reference)
 
-    def _attempts(self) -> list[_Call]:
+    def _attempts(self) -> Iterator[_Call]:
         """Calls that make a shard whose outcome is not known."""
-        return [
-            call
-            for call in self._running.values()
-            if call.attempt is not None and call.attempt.shard not in self._made
-        ]
+        for call in self._running.values():
+            if call.attempt is not None and call.attempt.shard not in self._made:
+                yield call
 
     def _grow(self) -> None:
         """Nodes that have joined since give more workers; a cluster that shrank loses none here."""
@@ -323,7 +324,7 @@ class _Driver:
         worker is ready, so that a shard that kills its worker does not look like a worker that
         cannot start.
         """
-        if not queue or queue.num_shared or self._attempts():
+        if not queue or queue.num_shared or any(self._attempts()):
             return
         if not any(seat.serves_last_try for seat in self._seats):
             for old in list(self._seats):
@@ -370,13 +371,14 @@ class _Driver:
             if result is None:
                 self._num_stillborn = 0
             return
-        others = [one for one in self._attempts() if one.attempt == attempt]
-        if attempt.shard in self._made or (others and not isinstance(result, ShardReport)):
-            pass  # its other call was first, or is on its way
+        if attempt.shard in self._made:
+            pass  # its other call was first
         elif isinstance(result, ShardReport):
             self._made.add(attempt.shard)
             self._durations.append(time.monotonic() - call.started_at)
             yield result
+        elif any(other.attempt == attempt for other in self._attempts()):
+            pass  # its other call may still make it
         elif (given_up := queue.failed(attempt, str(result))) is not None:
             yield given_up
         if seat.serves_last_try:
