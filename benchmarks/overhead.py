@@ -24,11 +24,12 @@ from benchmarks.noise import Noise
 from manifests.shard_set import ShardSet
 from pipeline.batching import batches
 from pipeline.config import load_config
-from pipeline.execution.ray_executor import LOOPBACK, OBJECT_STORE_BYTES, _Driver, ray
+from pipeline.execution.ray_executor import LOOPBACK, OBJECT_STORE_BYTES, ray
+from pipeline.execution.ray_executor.driver import Driver
 from pipeline.generating import begin, finish, run
 from pipeline.retrying import Attempt, WorkQueue
+from pipeline.shard_report import ShardReport
 from pipeline.views import Resources
-from pipeline.worker import ShardReport
 
 RESULTS = Path(__file__).parent / "results" / "overhead.json"
 PROCESSES = 4
@@ -44,8 +45,8 @@ class _Idle:
             "num_views": 1000,
             "num_ok": 1000,
             "tar_bytes": 1,
-            "render_s": 0.0,
-            "total_s": 0.0,
+            **dict.fromkeys(("wait_s", "render_s", "encode_s", "commit_s", "total_s"), 0.0),
+            "storage_repeats": 0,
             "errors": (),
             "host": "none",
         }
@@ -85,8 +86,10 @@ def driver(workers: int, num_shards: int) -> dict[str, float]:
     )
     try:
         # The job is never opened: the workers do nothing.
-        job: Any = type("Job", (), {"resources": Resources(device_type="cpu", threads=1)})()
-        loop = _Driver(lambda: workers, job, 1, None)
+        job: Any = type(
+            "Job", (), {"resources": Resources(device_type="cpu", threads=1), "url": "none"}
+        )()
+        loop = Driver(lambda: workers, job, 1, None)
         loop._actor = _Handles(workers)
         warm = WorkQueue(range(2 * workers))
         assert sum(1 for _ in loop.run(warm)) == 2 * workers

@@ -42,6 +42,10 @@ def exposition(url: str, num_planned: int, summary: Overview) -> CollectorRegist
     for host, rate in summary.hosts.items():
         meaning = "Views a second of one worker while it renders."
         put("synth_host_views_per_second", meaning, rate, host=host)
+    for phase, seconds in summary.seconds.items():
+        put("synth_worker_seconds", "Of all workers, by what they did.", seconds, phase=phase)
+    put("synth_failed_attempts", "At shards of the sample.", summary.failed_attempts)
+    put("synth_storage_repeats", "Calls made again, of the sample.", summary.storage_repeats)
     put("synth_tar_bytes", "Bytes of tars.", summary.tar_bytes)
     put("synth_views_per_second", "Rate of all workers together.", summary.views_per_s)
     put("synth_left_seconds", "Until the last shard, at this rate.", summary.left_s)

@@ -28,8 +28,8 @@ from pipeline.execution import Executor, executor_class
 from pipeline.ingredients import Trial, freeze, probe, resolve, try_out
 from pipeline.job import Job
 from pipeline.retrying import ShardFailure
+from pipeline.shard_report import ShardReport
 from pipeline.share import Share
-from pipeline.worker import ShardReport
 
 _VERSIONED = ("synth-rep", "torch", "diffusers", "transformers", "pyarrow", "pillow", "simplejpeg")
 """Packages whose versions a recipe records: another version may change the last bits of pixels."""

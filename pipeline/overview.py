@@ -17,6 +17,7 @@ from manifests.errors import CorruptError
 from manifests.manifest import Manifest
 from manifests.shard_set import ShardSet
 from manifests.storage.errors import StoreError
+from pipeline.shard_report import PHASES
 
 MAX_SAMPLE = 40
 """Committed shards of which manifest and statistics are read; all of them in a smaller set."""
@@ -47,6 +48,13 @@ class Overview:
     pauses included. None where no shard has statistics."""
     left_s: float | None
     """Seconds until the last shard is made, at that rate; shards that were given up are no work."""
+    seconds: dict[str, float]
+    """Of all workers together, by what they did: `render`, beside it `encode` and `commit`, and
+    `wait` for the renderer, which made another shard. An estimate, as the hours are."""
+    failed_attempts: int
+    """Attempts at shards of the sample that failed before the one that succeeded."""
+    storage_repeats: int
+    """Calls of the storage that were made again, for shards of the sample."""
     hosts: dict[str, float]
     """Views a second of one worker on each host while it renders, the slowest first."""
     on_gpu: bool
@@ -92,17 +100,17 @@ def overview(shards: ShardSet) -> Overview:
     if seal is not None:
         num_ok, tar_bytes = seal.counts["num_ok"], seal.counts["tar_bytes"]
     rate = hours = None
+    seconds: dict[str, float] = {}
     resources = shards.recipe.settings.get("resources")
     resources = resources if isinstance(resources, Mapping) else {}
     on_gpu = resources.get("device_type") == "cuda"
     if stats:
         # By the clocks of the hosts. They may disagree, so the time is kept above zero.
         first = min(line["finished_at"] - line["total_s"] for line in stats)
-        seconds = max(line["finished_at"] for line in stats) - first
-        rate = num_views / max(seconds, 1e-9)
-        counted = sum(line["num_views"] for line in stats)
-        devices = num_views / max(counted, 1) * (resources.get("gpus", 1) if on_gpu else 1)
-        hours = devices * sum(line["render_s"] for line in stats) / 3600
+        rate = num_views / max(max(line["finished_at"] for line in stats) - first, 1e-9)
+        share = num_views / max(sum(line["num_views"] for line in stats), 1)
+        seconds = {phase: share * sum(line[f"{phase}_s"] for line in stats) for phase in PHASES}
+        hours = seconds["render"] * (resources.get("gpus", 1) if on_gpu else 1) / 3600
     return Overview(
         num_shards=identity.num_shards,
         num_committed=len(committed),
@@ -115,6 +123,9 @@ def overview(shards: ShardSet) -> Overview:
         reasons=_reasons(manifests),
         views_per_s=rate,
         left_s=left / rate if rate else None,
+        seconds=seconds,
+        failed_attempts=sum(len(line["errors"]) for line in stats),
+        storage_repeats=sum(line["storage_repeats"] for line in stats),
         hosts=_hosts(stats),
         on_gpu=on_gpu,
         device_hours=hours,
@@ -163,6 +174,12 @@ def duration(hours: float, price: float | None = None) -> str:
     return text if price is None else f"{text} (cost {hours * price:,.2f})"
 
 
+_ABSENT: Mapping[str, Any] = {
+    **{f"{phase}_s": 0.0 for phase in PHASES},
+    "storage_repeats": 0,
+    "errors": [],
+}
+"""What other programs may leave out of their statistics."""
 _MAX_STATISTIC = 1e12
 """Greater than any count of views and any time in seconds: a larger number is not believed."""
 
@@ -172,11 +189,14 @@ def _stats(shards: ShardSet, shard: int) -> dict[str, Any] | None:
     document = _read_json(shards, shards.layout.stats(shard))
     if not isinstance(document, dict):
         return None
-    numbers = [document.get(name) for name in ("num_views", "finished_at", "total_s", "render_s")]
-    for number in numbers:
+    stats: dict[str, Any] = {**_ABSENT, **document}
+    for name in ("num_views", "finished_at", "total_s", *_ABSENT.keys() - {"errors"}):
+        number = stats.get(name)
         if not isinstance(number, int | float) or not 0 <= number < _MAX_STATISTIC:
             return None
-    return document if isinstance(document.get("host"), str) else None
+    if not isinstance(stats["errors"], list) or not isinstance(stats.get("host"), str):
+        return None
+    return stats
 
 
 def _errors_in(shards: ShardSet, path: str) -> list[str]:

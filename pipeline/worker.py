@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from typing import NamedTuple
 
 import numpy as np
 
@@ -36,6 +37,7 @@ from pipeline.isolation import RendererProcess
 from pipeline.job import Job
 from pipeline.rendering import render_checked
 from pipeline.retrying import Attempt
+from pipeline.shard_report import ShardReport
 from pipeline.views import RenderedView, ViewRequest
 
 SHARDS_IN_FLIGHT = 2
@@ -44,23 +46,11 @@ MAX_BATCHES_WAITING = 4
 """Batches whose pictures wait to be encoded; more would only take memory."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShardReport:
-    """A shard that is committed. Nothing in it decides pixels."""
+class _Encoded(NamedTuple):
+    """The views of one batch, and the seconds that their audits and encoding took."""
 
-    shard: int
-    num_views: int
-    num_ok: int
-    tar_bytes: int
-    render_s: float
-    """Seconds in which the attempt held the render lock."""
-    total_s: float
-    """Seconds from the start of the attempt until its tar was committed."""
-    finished_at: float
-    """Unix time, seconds."""
-    errors: tuple[str, ...]
-    """The error of each attempt before the successful one."""
-    host: str
+    views: list[View]
+    seconds: float
 
 
 class ShardWorker:
@@ -98,6 +88,7 @@ class ShardWorker:
         self._process = RendererProcess(job, batch_deadline_s=batch_deadline_s)
         self._render_turn = threading.Lock()
         self._is_stopped = threading.Event()
+        self._repeats = shards.store.num_repeats
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
 
     @classmethod
@@ -120,6 +111,7 @@ class ShardWorker:
         requests = self._shards.requests(shard)
         with self._render_turn:
             render_start = time.perf_counter()
+            wait_s = render_start - start
             if attempt.is_last:
                 self._renderer.release()  # two copies of a model may not fit
             try:
@@ -130,9 +122,11 @@ class ShardWorker:
         # The lock is free again: the next shard renders while this one is encoded and committed.
         # Batches hold one variation each, so their views are put back into the order of keys,
         # in which the views of a group are adjacent.
+        encoded = [future.result() for future in pending]
         views = sorted(
-            (view for future in pending for view in future.result()), key=lambda view: view.row.key
+            (view for batch in encoded for view in batch.views), key=lambda view: view.row.key
         )
+        commit_start = time.perf_counter()
         reports: list[ShardReport] = []
 
         def write_stats(manifest: Manifest) -> None:
@@ -141,10 +135,14 @@ class ShardWorker:
                 num_views=len(manifest.rows),
                 num_ok=manifest.num_ok,
                 tar_bytes=manifest.tar_bytes,
+                wait_s=round(wait_s, 3),
                 render_s=round(render_s, 3),
+                encode_s=round(sum(batch.seconds for batch in encoded), 3),
+                commit_s=round(time.perf_counter() - commit_start, 3),
                 total_s=round(time.perf_counter() - start, 3),
                 finished_at=round(time.time(), 3),
                 errors=attempt.errors,
+                storage_repeats=self._new_repeats(),
                 host=socket.gethostname(),
             )
             text = json.dumps(asdict(report), indent=2, sort_keys=True) + "\n"
@@ -174,6 +172,12 @@ class ShardWorker:
             )
         return reports[0]
 
+    def _new_repeats(self) -> int:
+        """Calls of the storage that were made again since this was asked last."""
+        now = self._shards.store.num_repeats
+        before, self._repeats = self._repeats, now
+        return now - before
+
     def stop(self) -> None:
         """End a shard that is being rendered after its batch; one that is committed goes on."""
         self._is_stopped.set()
@@ -181,18 +185,16 @@ class ShardWorker:
     def render_views(self, requests: Sequence[ViewRequest]) -> list[View]:
         """Rows and images of some requests, in the order of the requests; nothing is written."""
         pending = self._render(requests, isolate=False)
-        views = {view.row.key: view for future in pending for view in future.result()}
+        views = {view.row.key: view for future in pending for view in future.result().views}
         return [views[request.key] for request in requests]
 
-    def _render(
-        self, requests: Sequence[ViewRequest], *, isolate: bool
-    ) -> list[Future[list[View]]]:
+    def _render(self, requests: Sequence[ViewRequest], *, isolate: bool) -> list[Future[_Encoded]]:
         """Render batch by batch; another thread encodes a batch while the next one renders.
 
         Returns:
             The views of each batch, once they are encoded. Batches are not in the order of keys.
         """
-        pending: list[Future[list[View]]] = []
+        pending: list[Future[_Encoded]] = []
         renderer = self._renderer
         for batch in batches(requests, renderer.batch_size, renderer.batch_key):
             if self._is_stopped.is_set():
@@ -231,8 +233,12 @@ class ShardWorker:
 
     def _encode(
         self, batch: Sequence[ViewRequest], rendered: Sequence[RenderedView | None]
-    ) -> list[View]:
-        return [self._to_view(request, view) for request, view in zip(batch, rendered, strict=True)]
+    ) -> _Encoded:
+        start = time.perf_counter()
+        views = [
+            self._to_view(request, view) for request, view in zip(batch, rendered, strict=True)
+        ]
+        return _Encoded(views, time.perf_counter() - start)
 
     def _to_view(self, request: ViewRequest, rendered: RenderedView | None) -> View:
         if rendered is None:

@@ -57,6 +57,11 @@ class Store(Protocol):
         """The URL without its secrets and without a slash at its end, for messages."""
         ...
 
+    @property
+    def num_repeats(self) -> int:
+        """Calls that were made again since the store was opened."""
+        return 0
+
     def at(self, path: str) -> str:
         """Full name of a path, for messages."""
         return f"{self.url}/{path}"

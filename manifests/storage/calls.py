@@ -136,6 +136,8 @@ class Repeater:
     def __init__(self, url: str) -> None:
         self._url = url
         self._has_answered = False
+        self.num_repeats = 0
+        """Calls that were made again."""
 
     def __call__(self, action: Callable[[], _Answer], where: str) -> _Answer:
         """Result of an action, which is repeated while its errors may pass.
@@ -161,6 +163,7 @@ class Repeater:
                 reason = explain(exc, about=self._url).partition("; ")[0]
                 log.warning("%s: %s; trying again for %.0f s", where, reason, left_s)
                 time.sleep(pause_s)
+                self.num_repeats += 1
             else:
                 self._has_answered = True
                 return answer

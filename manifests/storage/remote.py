@@ -74,6 +74,10 @@ class RemoteStore(Store):
     def url(self) -> str:
         return self._url
 
+    @property
+    def num_repeats(self) -> int:
+        return self._repeat.num_repeats
+
     def holds(self, other: Store) -> bool:
         if not isinstance(other, RemoteStore) or self._server() != other._server():
             return False

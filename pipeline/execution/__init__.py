@@ -15,7 +15,7 @@ from manifests.foundation.plugins import Entry, load_plugin
 from manifests.foundation.settings import Table
 from pipeline.job import Job
 from pipeline.retrying import ShardFailure
-from pipeline.worker import ShardReport
+from pipeline.shard_report import ShardReport
 
 
 class Executor(Protocol):

@@ -10,7 +10,8 @@ from manifests.foundation.settings import Table
 from pipeline.errors import ShardError
 from pipeline.job import Job
 from pipeline.retrying import Attempt, ShardFailure, WorkQueue
-from pipeline.worker import SHARDS_IN_FLIGHT, ShardReport, ShardWorker
+from pipeline.shard_report import ShardReport
+from pipeline.worker import SHARDS_IN_FLIGHT, ShardWorker
 
 
 class InlineConfig(Table):

@@ -16,8 +16,8 @@ from pipeline.errors import ExecutorError, RendererError
 from pipeline.execution import EXECUTORS
 from pipeline.generating import Generation, begin, finish, run
 from pipeline.retrying import ShardFailure
+from pipeline.shard_report import ShardReport
 from pipeline.views import Resources
-from pipeline.worker import ShardReport
 from tests.cluster import cluster as cluster
 from tests.cluster import two_nodes
 from tests.running import pixel_files, start, write_captions
@@ -243,15 +243,15 @@ def on_gpus(generation: Generation, gpus: int) -> Generation:
 
 def gpus_of_workers(generation: Generation) -> tuple[list[int], list[float]]:
     """Run to the end: the number of workers at the start of each, and the GPUs asked for each."""
-    from pipeline.execution import ray_executor
+    from pipeline.execution.ray_executor import driver
 
     num_workers: list[int] = []
     shares: list[float] = []
-    seat, remote = ray_executor._Driver._seat, ray_executor.ray.remote
+    seat, remote = driver.Driver._seat, driver.ray.remote
 
-    def count(driver: Any) -> Any:
-        num_workers.append(driver._num_workers)
-        return seat(driver)
+    def count(of: Any) -> Any:
+        num_workers.append(of._num_workers)
+        return seat(of)
 
     def note_share(**options: Any) -> Any:
         if "num_gpus" in options:  # Ray makes actors of its own, too
@@ -259,8 +259,8 @@ def gpus_of_workers(generation: Generation) -> tuple[list[int], list[float]]:
         return remote(**options)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ray_executor._Driver, "_seat", count)
-        patch.setattr(ray_executor.ray, "remote", note_share)
+        patch.setattr(driver.Driver, "_seat", count)
+        patch.setattr(driver.ray, "remote", note_share)
         assert outcomes(generation) == ([0, 1, 2, 3, 4], [])
     return num_workers, shares
 

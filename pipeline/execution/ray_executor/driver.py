@@ -1,56 +1,24 @@
-"""Plain Ray actors, one per GPU (or per core), fed by this driver. Only this file knows Ray.
-
-The driver owns the queue, and storage knows what is done. Ray never restarts an actor and never
-repeats a call, and no pixels pass through it (docs/adr/0005). What has to be known of Ray 2.60:
-
-- It starts its agents even without a dashboard; usage reports and metrics are switched off here.
-- It binds to the machine's own address; a local cluster is bound to loopback (`LOOPBACK`).
-- A cluster may ask for a token. A driver that joins sends its token only with
-  `RAY_AUTH_MODE=token`, so that is set whenever this machine has a token (`RAY_AUTH_TOKEN`,
-  `RAY_AUTH_TOKEN_PATH` or `~/.ray/auth_token`).
-"""
+"""The loop that keeps every worker busy."""
 
 import logging
-import os
-import signal
-import sys
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
-from typing import Any, Literal
-
-# Ray reads these variables when it is imported, so they are set before the import below.
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-os.environ.setdefault("RAY_enable_metrics_collection", "0")
-# Ray gives its workers a low priority; here they are the job itself.
-os.environ.setdefault("RAY_worker_niceness", "0")
-# A worker on the CPU keeps the CUDA_VISIBLE_DEVICES that it inherits.
-os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-# Ask often whether a node lives, but wait a minute for the answer: a busy machine is not dead.
-os.environ.setdefault("RAY_health_check_period_ms", "1000")
-os.environ.setdefault("RAY_health_check_timeout_ms", "60000")
-os.environ.setdefault("RAY_health_check_failure_threshold", "5")
-if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ} or (
-    Path.home() / ".ray" / "auth_token"
-).exists():
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
+from typing import Any
 
 import ray
-from pydantic import Field
-from ray.exceptions import RayActorError, RayError
+from ray.exceptions import RayActorError
 
-from manifests.foundation.errors import ConfigError, PluginError, SynthError
-from manifests.foundation.plugins import blame
-from manifests.foundation.settings import Table
+from manifests.foundation.errors import SynthError
 from pipeline.errors import ExecutorError, ShardError
+from pipeline.execution.ray_executor.actor import Actor
+from pipeline.execution.ray_executor.metrics import DriverMetrics
 from pipeline.job import Job
 from pipeline.retrying import Attempt, ShardFailure, WorkQueue, slow_attempts
-from pipeline.worker import SHARDS_IN_FLIGHT, ShardReport, ShardWorker
+from pipeline.shard_report import ShardReport
+from pipeline.worker import SHARDS_IN_FLIGHT
 
 log = logging.getLogger(__name__)
 
@@ -60,56 +28,10 @@ MAX_STILLBORN = 3
 """So many workers in a row may die before they are ready; then the job ends."""
 SAY_WAITING_EVERY_S = 30.0
 """A driver without a ready worker says so this often: the cluster may have no room for one."""
-LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
-"""On Linux another loopback address, because Ray replaces 127.0.0.1 by the machine's own address,
-where other machines could reach the cluster."""
-OBJECT_STORE_BYTES = 100 << 20
-"""Small, because only the job, attempts and reports pass through the object store."""
-
-
-class _Actor:
-    """A worker in its own process.
-
-    It returns errors instead of raising them: Ray would wrap what is raised in an error of its own,
-    with the traceback in the message.
-    """
-
-    def __init__(self, job: Job, batch_deadline_s: float | None) -> None:
-        self._worker: ShardWorker | SynthError
-        try:
-            self._worker = ShardWorker.open(job, batch_deadline_s=batch_deadline_s)
-        except Exception as exc:
-            self._worker = _as_ours(exc)
-
-    def ready(self) -> Exception | None:
-        """None, or why this worker cannot work."""
-        return self._worker if isinstance(self._worker, Exception) else None
-
-    def make(self, attempt: Attempt) -> ShardReport | Exception:
-        """A report, or the error that ended the attempt."""
-        if isinstance(self._worker, Exception):
-            return self._worker
-        try:
-            return self._worker.make(attempt)
-        except Exception as exc:
-            return _as_ours(exc)
-
-
-def _as_ours(exc: Exception) -> SynthError:
-    """A copy of class and message alone, because whatever else hangs on it may not be picklable.
-
-    Raises:
-        Exception: The same, if it is a bug of ours: then Ray sends the traceback.
-    """
-    if isinstance(exc, SynthError):
-        return type(exc)(str(exc))
-    if message := blame(exc):
-        return PluginError(message)
-    raise exc
 
 
 @dataclass(eq=False, slots=True)
-class _Seat:
+class Seat:
     """An actor and what it is doing."""
 
     handle: Any
@@ -122,103 +44,16 @@ class _Seat:
 
 
 @dataclass(eq=False, slots=True)
-class _Call:
+class Call:
     """A call of an actor that has not ended."""
 
-    seat: _Seat
+    seat: Seat
     attempt: Attempt | None = None
     """None for a call of `ready`."""
     started_at: float = field(default_factory=time.monotonic)
 
 
-class RayConfig(Table):
-    """Table [execution] of a recipe."""
-
-    executor: Literal["ray"] = "ray"
-    workers: int | None = Field(default=None, ge=1)
-    """Number of workers. If not given, one for each GPU, or on the CPU one for each
-    `renderer.threads` cores, also of nodes that join while the job runs."""
-    workers_per_gpu: int = Field(default=1, ge=1, le=64)
-    """More than one lets small models share a GPU; give `renderer.batch_size` a number with it,
-    because `auto` counts on the whole memory."""
-    batch_deadline_s: float | None = Field(default=None, gt=0)
-    """Seconds after which a batch is taken for one that hangs, and its worker is replaced. If not
-    given, 20 times the longest of that worker, at least 5 minutes; an hour for the first. The first
-    has ten times what is given, because it loads the model."""
-    ray_address: str = "local"
-    """`local` starts a cluster on this machine that ends with the job; `auto` and HOST:PORT join
-    a running one."""
-
-
-class RayExecutor:
-    """Executor `ray`. The laws are in `pipeline.execution`."""
-
-    Config = RayConfig
-
-    def __init__(self, config: RayConfig) -> None:
-        self._workers = config.workers
-        self._per_gpu = config.workers_per_gpu
-        self._address = config.ray_address
-        self._batch_deadline_s = config.batch_deadline_s
-
-    def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
-        """Make the shards on the cluster; a local one lives as long as the job."""
-        self._connect()
-        try:
-            count = partial(self._num_workers, job, len(shards))
-            driver = _Driver(count, job, self._per_gpu, self._batch_deadline_s)
-            yield from driver.run(WorkQueue(shards))
-        finally:
-            ray.shutdown()
-
-    def _connect(self) -> None:
-        quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-        handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGUSR1)}
-        try:
-            if self._address == "local":
-                ray.init(
-                    address="local",
-                    include_dashboard=False,
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _node_ip_address=LOOPBACK,
-                    **quiet,
-                )
-            else:
-                ray.init(address=self._address, **quiet)
-        except (RayError, ConnectionError, ValueError, RuntimeError, OSError) as exc:
-            reason = (str(exc).strip().splitlines() or [type(exc).__name__])[0]
-            raise ExecutorError(
-                f"ray at {self._address}: cannot connect ({reason}); start a cluster with "
-                "`ray start --head` and share its token, or give --ray-address local"
-            ) from exc
-        finally:
-            # Ray sets handlers of its own, which end the process in the middle of anything.
-            if threading.current_thread() is threading.main_thread():
-                for kind, handler in handlers.items():
-                    signal.signal(kind, handler)
-
-    def _num_workers(self, job: Job, num_shards: int) -> int:
-        resource = "GPU" if job.resources.device_type == "cuda" else "CPU"
-        units = int(ray.cluster_resources().get(resource, 0))
-        needed = job.resources.threads if resource == "CPU" else job.resources.gpus
-        available = units // needed
-        if resource == "GPU" and self._per_gpu > 1:
-            if needed > 1:
-                raise ConfigError(
-                    f"execution.workers_per_gpu {self._per_gpu}: a worker of this set has {needed} "
-                    "GPUs of its own; leave it out"
-                )
-            available = units * self._per_gpu
-        # A number that the user gives is taken as it is: nodes may join later.
-        if self._workers is None and not available:
-            raise ExecutorError(
-                f"ray at {self._address}: a worker needs {needed} {resource}, and the cluster has "
-                f"{units}; add nodes or give --workers"
-            )
-        return max(1, min(self._workers or available, num_shards))
-
-
-class _Driver:
+class Driver:
     """The loop that keeps every seat busy."""
 
     def __init__(
@@ -242,10 +77,11 @@ class _Driver:
             # Ray counts in ten thousandths: rounded up, the last worker would wait for ever.
             share = 10_000 // workers_per_gpu / 10_000
             options["num_gpus"] = share if workers_per_gpu > 1 else job.resources.gpus
-        self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT, **options)(_Actor)
+        self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT, **options)(Actor)
+        self._metrics = DriverMetrics(job.url)
         self._job = ray.put(job)  # once, and not again for each actor
-        self._seats: list[_Seat] = []
-        self._running: dict[Any, _Call] = {}
+        self._seats: list[Seat] = []
+        self._running: dict[Any, Call] = {}
         """By Ray's reference."""
         self._made: set[int] = set()
         """Shards whose outcome is known; a second call for one of them may still run."""
@@ -263,6 +99,8 @@ class _Driver:
         while queue or any(self._attempts()):
             self._grow()
             self._feed(queue)
+            num_ready = sum(seat.is_ready for seat in self._seats)
+            self._metrics.show(waiting=len(queue), workers=num_ready)
             # In the order in which calls end, so that a slow shard keeps no worker waiting; and all
             # that have ended at once, because a wait costs as much as there are calls.
             calls = list(self._running)
@@ -270,14 +108,14 @@ class _Driver:
             if done:
                 done, _ = ray.wait(calls, num_returns=len(calls), timeout=0)
                 last_news = time.monotonic()
-            elif not any(seat.is_ready for seat in self._seats):
+            elif not num_ready:
                 if time.monotonic() - last_news > SAY_WAITING_EVERY_S:
                     log.warning("waiting for %d workers to start", self._num_workers)
                     last_news = time.monotonic()
             for reference in done:
                 yield from self._account(queue, reference)
 
-    def _attempts(self) -> Iterator[_Call]:
+    def _attempts(self) -> Iterator[Call]:
         """Calls that make a shard whose outcome is not known."""
         for call in self._running.values():
             if call.attempt is not None and call.attempt.shard not in self._made:
@@ -334,18 +172,18 @@ class _Driver:
             if seat.is_ready and (attempt := queue.take_alone()):
                 self._start(seat, attempt)
 
-    def _seat(self) -> _Seat:
+    def _seat(self) -> Seat:
         """Start a worker; its call of `ready`, without an attempt, tells when it can be used."""
-        seat = _Seat(handle=self._actor.remote(self._job, self._batch_deadline_s))
+        seat = Seat(handle=self._actor.remote(self._job, self._batch_deadline_s))
         self._seats.append(seat)
-        self._running[seat.handle.ready.remote()] = _Call(seat)
+        self._running[seat.handle.ready.remote()] = Call(seat)
         return seat
 
-    def _start(self, seat: _Seat, attempt: Attempt) -> None:
+    def _start(self, seat: Seat, attempt: Attempt) -> None:
         seat.num_running += 1
-        self._running[seat.handle.make.remote(attempt)] = _Call(seat, attempt)
+        self._running[seat.handle.make.remote(attempt)] = Call(seat, attempt)
 
-    def _drop(self, seat: _Seat) -> None:
+    def _drop(self, seat: Seat) -> None:
         if seat in self._seats:
             self._seats.remove(seat)
             ray.kill(seat.handle)
@@ -384,7 +222,7 @@ class _Driver:
         if seat.serves_last_try:
             self._drop(seat)
 
-    def _bury(self, seat: _Seat, exc: RayActorError) -> None:
+    def _bury(self, seat: Seat, exc: RayActorError) -> None:
         """Drop a dead worker. Too many in a row that died before they were ready end the job."""
         # A worker that we dropped ourselves while it started is no longer in the list; it does
         # not count.

@@ -1,0 +1,53 @@
+"""A worker in a process of its own, which Ray starts."""
+
+from manifests.foundation.errors import PluginError, SynthError
+from manifests.foundation.plugins import blame
+from pipeline.execution.ray_executor.metrics import WorkerMetrics
+from pipeline.job import Job
+from pipeline.retrying import Attempt
+from pipeline.shard_report import ShardReport
+from pipeline.worker import ShardWorker
+
+
+class Actor:
+    """Makes shards, and returns errors instead of raising them.
+
+    Ray would wrap what is raised in an error of its own, with the traceback in the message.
+    """
+
+    def __init__(self, job: Job, batch_deadline_s: float | None) -> None:
+        self._worker: ShardWorker | SynthError
+        self._metrics = WorkerMetrics(job.url)
+        try:
+            self._worker = ShardWorker.open(job, batch_deadline_s=batch_deadline_s)
+        except Exception as exc:
+            self._worker = _as_ours(exc)
+
+    def ready(self) -> Exception | None:
+        """None, or why this worker cannot work."""
+        return self._worker if isinstance(self._worker, Exception) else None
+
+    def make(self, attempt: Attempt) -> ShardReport | Exception:
+        """A report, or the error that ended the attempt."""
+        if isinstance(self._worker, Exception):
+            return self._worker
+        try:
+            report = self._worker.make(attempt)
+        except Exception as exc:
+            self._metrics.failed()
+            return _as_ours(exc)
+        self._metrics.committed(report)
+        return report
+
+
+def _as_ours(exc: Exception) -> SynthError:
+    """A copy of class and message alone, because whatever else hangs on it may not be picklable.
+
+    Raises:
+        Exception: The same, if it is a bug of ours: then Ray sends the traceback.
+    """
+    if isinstance(exc, SynthError):
+        return type(exc)(str(exc))
+    if message := blame(exc):
+        return PluginError(message)
+    raise exc
