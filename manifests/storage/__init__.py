@@ -137,6 +137,20 @@ class Store(Protocol):
             f"{self.url}: nothing is deleted in this storage; use the tools that come with it"
         )
 
+    def unfinished(self) -> "Mapping[str, str]":
+        """Uploads in parts that never ended, by their number: the path that each would have had.
+
+        Nobody can read them, and a bucket bills their parts. Other storages have none, or forget
+        them by themselves.
+        """
+        return {}
+
+    def abort(self, upload: str, path: str) -> None:
+        """End one of the `unfinished` uploads; it is no error if it is gone.
+
+        Only for a caller who knows that nobody else is writing there.
+        """
+
     def sweep(self, folder: str) -> None:
         """Remove the temporary files of killed writers from a folder, if there can be any.
 

@@ -32,6 +32,7 @@ class ObjectStore(RemoteStore):
     """The objects under one URL. An upload that is killed leaves nothing that can be listed."""
 
     can_create = True
+    can_delete = True
 
     def create(self, path: str, content: bytes | Path) -> bool:
         with self._errors(self.at(path)):
@@ -72,3 +73,33 @@ class ObjectStore(RemoteStore):
         arguments = {"mode": "create", "callback": progress, **options}
         call(self._fs, "put_file", str(content), name, progress=progress, **arguments)
         return True
+
+    def delete(self, path: str) -> None:
+        with suppress(FileNotFoundError):
+            self._ask("rm_file", self._path(path), where=self.at(path))
+
+    def unfinished(self) -> Mapping[str, str]:
+        if not isinstance(self._fs.protocol, tuple) or "s3" not in self._fs.protocol:
+            return {}  # gs and az forget them after a week and bill no parts
+        bucket, _, root = self._root.partition("/")
+        prefix = f"{root}/" if root else ""
+        uploads: dict[str, str] = {}
+        more: dict[str, Any] = {}
+        while True:
+            page = self._ask_s3("list_multipart_uploads", Bucket=bucket, Prefix=prefix, **more)
+            for upload in page.get("Uploads", ()):
+                uploads[upload["UploadId"]] = upload["Key"].removeprefix(prefix)
+            if not page.get("IsTruncated"):
+                return uploads
+            more = {
+                "KeyMarker": page["NextKeyMarker"],
+                "UploadIdMarker": page["NextUploadIdMarker"],
+            }
+
+    def abort(self, upload: str, path: str) -> None:
+        bucket, _, key = self._path(path).partition("/")
+        with suppress(FileNotFoundError):
+            self._ask_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload)
+
+    def _ask_s3(self, operation: str, **arguments: Any) -> Any:
+        return self._ask("call_s3", operation, where=self.url, **arguments)

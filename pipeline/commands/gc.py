@@ -7,18 +7,22 @@ import click
 @click.argument("url")
 @click.option("--yes", is_flag=True, help="Remove the files; without it they are only listed.")
 def gc(url: str, yes: bool) -> None:
-    """List tars that no manifest commits, and with --yes remove them.
+    """List what nothing names, and with --yes remove it.
 
-    Writing a set never deletes anything. Use --yes only while nobody writes to the set: a shard
-    that is being committed has a tar and no manifest for a moment.
+    That is tars that no manifest commits, and in a bucket of S3 uploads that never ended, whose
+    parts are billed. Writing a set never deletes anything. Use --yes only while nobody writes to
+    the set: a shard that is being committed has a tar and no manifest for a moment.
     """
     from manifests.garbage import find_garbage, remove_garbage
     from manifests.shard_set import ShardSet
 
     shards = ShardSet.open(url)
-    paths = remove_garbage(shards) if yes else list(find_garbage(shards))
-    for path in paths:
+    garbage = find_garbage(shards)
+    for path in garbage.tars:
         click.echo(shards.store.at(path))
-    click.echo(
-        f"{len(paths)} files {'removed' if yes else 'that nothing names; --yes removes them'}"
-    )
+    for path in garbage.uploads.values():
+        click.echo(f"{shards.store.at(path)}, an upload that never ended")
+    if yes:
+        remove_garbage(shards, garbage)
+    counts = f"{len(garbage.tars)} tars and {len(garbage.uploads)} uploads"
+    click.echo(f"{counts} {'removed' if yes else 'that nothing names; --yes removes them'}")

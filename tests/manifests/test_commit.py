@@ -9,7 +9,7 @@ import pytest
 
 from manifests.commit import commit_shard
 from manifests.errors import CorruptError
-from manifests.garbage import remove_garbage
+from manifests.garbage import find_garbage, remove_garbage
 from manifests.manifest import Manifest
 from manifests.shard_set import ShardSet
 from manifests.storage.local import LocalStore
@@ -137,7 +137,7 @@ def test_a_wrong_tar_that_no_manifest_names_is_refused_and_left_as_it_is(
     with refused(CorruptError, "data/000000.tar", f"`synth gc {shards.store.url} --yes` removes"):
         commit(shards, 0)
     assert tree(shards.store.url) == before
-    remove_garbage(shards)
+    remove_garbage(shards, find_garbage(shards))
     commit(shards, 0)
     assert tree(shards.store.url) == right
 

@@ -39,6 +39,27 @@ class TestLaws(StoreLaws):
         return store
 
 
+@pytest.mark.usefixtures("bucket")
+def test_unfinished_uploads_are_named_and_ended() -> None:
+    """Of a folder beside the set, whose name begins like its own, nothing is touched."""
+    root = f"{next(NUMBERS)}/set"
+    store, files = open_store(f"s3://sets/{root}"), fsspec.filesystem("s3")
+    keys = [f"{root}/data/000000.tar", f"{root}/data/000001.tar", f"{root}2/data/000000.tar"]
+    begun = [
+        files.call_s3("create_multipart_upload", Bucket="sets", Key=key)["UploadId"] for key in keys
+    ]
+    files.call_s3(
+        "upload_part", Bucket="sets", Key=keys[0], UploadId=begun[0], PartNumber=1, Body=b"half"
+    )
+    expected = {begun[0]: "data/000000.tar", begun[1]: "data/000001.tar"}
+    assert store.unfinished() == expected
+    for upload, path in expected.items():
+        store.abort(upload, path)
+        store.abort(upload, path)  # it is gone, which is no error
+    assert store.unfinished() == {}
+    assert [*open_store(f"s3://sets/{root}2").unfinished()] == begun[2:]
+
+
 @contextmanager
 def misbehaving_server(answer: Callable[[BaseHTTPRequestHandler], None]) -> Iterator[None]:
     """A server for the S3 clients of this process, which answers every request in the same way."""
