@@ -5,9 +5,10 @@
 Each schedule makes a set of 24 shards in a folder or in a bucket, in one process or on two Ray
 nodes, and breaks it at random moments: drivers, workers, nodes and the S3 gateway are killed,
 processes are frozen while others do their work, several drivers run at once, requests to the bucket
-fail. Then the same command runs until the set is sealed, and the set is compared with one that
-nobody disturbed. The bucket is on a Ceph of its own where that is installed (and this is root), or
-else on an emulator. Schedules that were run before are not run again.
+fail, the disk is full, frozen or read-only. Then the same command runs until the set is sealed, and
+the set is compared with one that nobody disturbed. Root has a disk for it, and a Ceph where that is
+installed; for others drivers are stopped in place of the disk, and the bucket is on an emulator.
+Schedules that were run before are not run again.
 """
 
 import json
@@ -40,7 +41,7 @@ def run_schedule(place: Place, schedule: Schedule, reference: ShardSet) -> Outco
     name = f"set-{schedule.number:03d}"
     folder = place.folder / name
     folder.mkdir()
-    url = f"s3://sets/{name}" if schedule.storage == "bucket" else str(folder / "set")
+    url = f"s3://sets/{name}" if schedule.storage == "bucket" else str(place.sets / name)
     rng = random.Random(f"events {schedule.number}")
     run = Run(place, schedule, url, folder / "rendered.txt", rng)
     try:
@@ -60,6 +61,7 @@ def run_schedule(place: Place, schedule: Schedule, reference: ShardSet) -> Outco
     outcome.seconds = round(time.monotonic() - start, 1)
     if outcome.is_right:
         shutil.rmtree(folder)
+        shutil.rmtree(place.sets / name, ignore_errors=True)
         if schedule.storage == "bucket":
             fsspec.filesystem("s3").rm(f"sets/{name}", recursive=True)
     return outcome

@@ -47,7 +47,7 @@ class Run:
             driver = subprocess.Popen(
                 command,
                 cwd=ROOT,
-                env=os.environ | SETTINGS,
+                env=os.environ | SETTINGS | self.place.scratch,
                 stdout=output,
                 stderr=output,
                 text=True,
@@ -96,7 +96,7 @@ class Run:
 
 def _is_actor(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::_Actor")
+        return Path(f"/proc/{pid}/cmdline").read_bytes().startswith(b"ray::Actor")
     except OSError:
         return False
 
@@ -180,6 +180,31 @@ def _kill_gateway(run: Run) -> None:
     return None
 
 
+def _full_disk(run: Run) -> None:
+    """Drivers that end with an error meanwhile are started again when there is room."""
+    if run.place.disk is None:
+        return _stop_driver(run)
+    with run.place.disk.full():
+        time.sleep(run.rng.uniform(1, 4))
+    return None
+
+
+def _frozen_disk(run: Run) -> None:
+    if run.place.disk is None:
+        return _stop_driver(run)
+    with run.place.disk.frozen():
+        time.sleep(run.rng.uniform(1, 4))
+    return None
+
+
+def _read_only_disk(run: Run) -> None:
+    if run.place.disk is None:
+        return _stop_driver(run)
+    with run.place.disk.read_only():
+        time.sleep(run.rng.uniform(1, 4))
+    return None
+
+
 EVENTS: Mapping[str, Callable[[Run], None]] = {
     "kill driver": _kill_driver,
     "stop driver": _stop_driver,
@@ -189,6 +214,9 @@ EVENTS: Mapping[str, Callable[[Run], None]] = {
     "freeze worker": _freeze_worker,
     "kill node": _kill_node,
     "late node": _late_node,
+    "full disk": _full_disk,
+    "frozen disk": _frozen_disk,
+    "read-only disk": _read_only_disk,
     "break requests": _break_requests,
     "kill gateway": _kill_gateway,
 }

@@ -1,4 +1,4 @@
-"""Where runs are broken: a folder, a bucket behind a proxy, two Ray nodes."""
+"""Where runs are broken: a folder on a disk of its own, a bucket behind a proxy, two Ray nodes."""
 
 import sys
 import tempfile
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fsspec
 
+from benchmarks.chaos.disk import Disk, disk, is_possible
 from tests.cluster import TwoNodes, two_nodes
 from tests.fault_proxy import Faults, fault_proxy
 from tests.object_store import s3_clients_of, s3_server
@@ -29,6 +30,17 @@ class Place:
     nodes: TwoNodes | None
     faults: Faults | None
     gateway: Ceph | None
+    disk: Disk | None
+
+    @property
+    def sets(self) -> Path:
+        """Where sets in a folder are made."""
+        return self.disk.folder if self.disk else self.folder
+
+    @property
+    def scratch(self) -> dict[str, str]:
+        """Of the environment of a driver: its temporary files are on the same disk."""
+        return {"TMPDIR": str(self.disk.folder)} if self.disk else {}
 
     def command(self, url: str, executor: str, log: Path, workers: int) -> list[str]:
         words = [*("generate", "--prompts", self.captions, "--out", url)]
@@ -50,6 +62,7 @@ def opened(work: Path, *, storage: bool, ray: bool) -> Iterator[Place]:
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=work)))
         faults = gateway = nodes = None
+        own_disk = stack.enter_context(disk(folder)) if is_possible() else None
         if storage:
             if is_installed():
                 gateway = stack.enter_context(ceph(folder / "ceph"))
@@ -61,4 +74,11 @@ def opened(work: Path, *, storage: bool, ray: bool) -> Iterator[Place]:
             fsspec.filesystem("s3").mkdir("sets")
         if ray:
             nodes = stack.enter_context(two_nodes())
-        yield Place(folder=folder, captions=captions, nodes=nodes, faults=faults, gateway=gateway)
+        yield Place(
+            folder=folder,
+            captions=captions,
+            nodes=nodes,
+            faults=faults,
+            gateway=gateway,
+            disk=own_disk,
+        )

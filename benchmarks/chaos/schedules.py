@@ -7,6 +7,7 @@ from benchmarks.chaos.places import NUM_CAPTIONS, VIEWS
 
 ON_ANY = ("kill driver", "stop driver", "freeze driver", "second driver")
 ON_RAY = ("kill worker", "freeze worker", "kill node", "late node")
+ON_FOLDER = ("full disk", "frozen disk", "read-only disk")
 ON_BUCKET = ("break requests", "break requests", "kill gateway")
 """Kinds of `events.EVENTS` that a run can have; what comes twice is twice as frequent."""
 
@@ -28,7 +29,7 @@ class Schedule:
         storage, executor = ("folder", "bucket")[number % 2], ("inline", "ray")[number % 4 // 2]
         kinds = [*ON_ANY]
         kinds += ON_RAY if executor == "ray" else ()
-        kinds += ON_BUCKET if storage == "bucket" else ()
+        kinds += ON_BUCKET if storage == "bucket" else ON_FOLDER
         last = NUM_CAPTIONS * VIEWS
         events = [(rng.randrange(last), rng.choice(kinds)) for _ in range(rng.randint(1, 4))]
         return cls(number=number, storage=storage, executor=executor, events=sorted(events))
