@@ -1,4 +1,4 @@
-"""What nothing in a set names: tars without a manifest, and what killed writers left behind.
+"""What nothing in a set names, such as tars without a manifest: what killed writers left behind.
 
 Writing a set never deletes (docs/adr/0015-writing-never-deletes.md). This module does, when a user
 asks for it and while nobody writes to the set.
@@ -7,7 +7,7 @@ asks for it and while nobody writes to the set.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from manifests.layout import NUMBERED_FOLDERS
+from manifests.layout import ALL_FOLDERS, INDEX
 from manifests.shard_set import ShardSet
 
 
@@ -15,8 +15,8 @@ from manifests.shard_set import ShardSet
 class Garbage:
     """What may be removed."""
 
-    tars: Sequence[str]
-    """Paths of tars that no manifest commits."""
+    files: Sequence[str]
+    """Paths of tars that no manifest commits, and of an index that the seal does not name."""
     uploads: Mapping[str, str]
     """Uploads that never ended, by number: the path that each would have had."""
 
@@ -27,12 +27,14 @@ def find_garbage(shards: ShardSet) -> Garbage:
     A whole tar is among it, although the next writer would commit it: it can be rendered again.
     """
     committed = set(shards.committed())
-    tars = []
+    files = []
     for path in shards.store.list("data"):
         shard = shards.layout.number(path)
         if shard is not None and shard not in committed:
-            tars.append(path)
-    return Garbage(tars, shards.store.unfinished())
+            files.append(path)
+    if (seal := shards.seal()) is not None:
+        files += [path for path in shards.store.list(INDEX) if path not in seal.files]
+    return Garbage(files, shards.store.unfinished())
 
 
 def remove_garbage(shards: ShardSet, garbage: Garbage) -> None:
@@ -41,9 +43,9 @@ def remove_garbage(shards: ShardSet, garbage: Garbage) -> None:
     Only for a caller who knows that nobody writes to the set: the tar of a writer who has not yet
     created the manifest would be deleted, too.
     """
-    for path in garbage.tars:
+    for path in garbage.files:
         shards.store.delete(path)
     for upload, path in garbage.uploads.items():
         shards.store.abort(upload, path)
-    for folder in ("", *NUMBERED_FOLDERS):
+    for folder in ALL_FOLDERS:
         shards.store.sweep(folder)

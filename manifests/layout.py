@@ -7,6 +7,7 @@ RECIPE = "recipe.json"
 SEAL = "dataset.json"
 CARD = "README.md"
 SIZES = "data/sizes.json"
+INDEX = "index"
 
 SUFFIX_OF = {
     "data": "tar",
@@ -18,8 +19,11 @@ SUFFIX_OF = {
 """Folders of numbered files, and the suffix that a reader's glob looks for in each."""
 
 NUMBERED_FOLDERS = tuple(SUFFIX_OF)
+ALL_FOLDERS = ("", *NUMBERED_FOLDERS, INDEX)
+"""Where files of a set lie, and beside them temporary ones of killed writers."""
 
-SHARDS_PER_SUBJECT_FILE = 1000
+SHARDS_PER_FILE = 1000
+"""Shards whose subjects are in one file of the plan, and whose groups in one file of the index."""
 MIN_DIGITS = 6
 MAX_NOTES = 1000
 """Notes on the failures of one shard, as many as three digits can number."""
@@ -58,18 +62,25 @@ class Layout:
 
     def subjects(self, shard: int) -> tuple[str, int]:
         """File and row group that hold the subjects of a shard."""
-        file, row_group = divmod(shard, SHARDS_PER_SUBJECT_FILE)
+        file, row_group = divmod(shard, SHARDS_PER_FILE)
         return self._name("subjects", file), row_group
 
     def shards_of_subject_files(self) -> Iterator[tuple[str, range]]:
         """All files of the plan in order, each with the shards whose subjects it holds."""
-        for start in range(0, self.num_shards, SHARDS_PER_SUBJECT_FILE):
-            stop = min(start + SHARDS_PER_SUBJECT_FILE, self.num_shards)
+        for start in range(0, self.num_shards, SHARDS_PER_FILE):
+            stop = min(start + SHARDS_PER_FILE, self.num_shards)
             yield self.subjects(start)[0], range(start, stop)
 
     def subject_files(self) -> list[str]:
         """All files of the plan, in order."""
         return [path for path, _ in self.shards_of_subject_files()]
+
+    def index(self, root_sha256: str, file: int) -> str:
+        """A file of the index of a sealed set.
+
+        The root is in its name: a sealing that was killed may have left the index of fewer shards.
+        """
+        return f"{INDEX}/{root_sha256[:16]}-{file:06d}.parquet"
 
     def number(self, path: str) -> int | None:
         """Number of a numbered file of this set; None for any other path.

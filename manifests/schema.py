@@ -14,6 +14,9 @@ FORMAT_VERSION = f"{MAJOR}.0"
 SIZES_VERSION = f"{MAJOR}.1"
 """Of a recipe whose variations have sizes of their own."""
 
+INDEX_VERSION = f"{MAJOR}.2"
+"""Of a seal that names an index."""
+
 Status = Literal["ok", "failed"]
 """ok: the view is in the tar. failed: it is not, and `reason` says why."""
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from manifests.canonical import document_bytes, hash_json
 from manifests.errors import CorruptError
+from manifests.layout import INDEX
 from manifests.recipe import read_versioned
-from manifests.schema import FORMAT, FORMAT_VERSION
+from manifests.schema import FORMAT, FORMAT_VERSION, INDEX_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +34,8 @@ class Seal:
     missing: Sequence[int]
     """Shards without a manifest, ascending; empty unless sealed with `--seal-incomplete`."""
     files: Mapping[str, str]
-    """SHA-256 of recipe, plan, statistics and notes, by path. Files that are derived from the seal
-    are not in it."""
+    """SHA-256 of recipe, plan, index, statistics and notes, by path; not of files that are derived
+    from the seal."""
 
     @property
     def root_sha256(self) -> str:
@@ -47,6 +48,11 @@ class Seal:
             [summary.shard, summary.tar_sha256, summary.manifest_sha256] for summary in self.shards
         ]
         return hash_json([self.recipe_sha256, table, list(self.missing)])
+
+    @property
+    def index(self) -> list[str]:
+        """The files of the index, in order; none in a set that was sealed before there was one."""
+        return sorted(path for path in self.files if path.startswith(f"{INDEX}/"))
 
     @property
     def counts(self) -> dict[str, int]:
@@ -65,7 +71,7 @@ class Seal:
         """The document as it is stored."""
         document: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": FORMAT_VERSION,
+            "format_version": INDEX_VERSION if self.index else FORMAT_VERSION,
             "recipe_sha256": self.recipe_sha256,
             "root_sha256": self.root_sha256,
             "counts": self.counts,

@@ -1,16 +1,23 @@
 """Seal a set: `dataset.json`, which names and hashes every file, then the files derived from it."""
 
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import pyarrow as pa
 
 from manifests.canonical import sha256_hex
 from manifests.commit import Expected, commit_tar_in_place
 from manifests.derived import derived_files
 from manifests.errors import ContractError, CorruptError
-from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL
+from manifests.index import INDEX_SCHEMA, index_files, index_of
+from manifests.layout import ALL_FOLDERS, RECIPE, SEAL
 from manifests.manifest import Manifest, parse_manifest
 from manifests.rereading import read_alike, reread
 from manifests.seal import Seal, ShardSummary
 from manifests.shard_set import ShardSet
+from manifests.storage import Store
+from manifests.tables import read_table
 
 READERS = 16
 """Files that are read at once: in a bucket a reading is mostly waiting."""
@@ -43,7 +50,7 @@ def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
     for path, content in derived_files(shards.recipe.identity, seal).items():
         if not shards.store.exists(path):
             shards.store.create(path, content)
-    for folder in ("", *NUMBERED_FOLDERS):
+    for folder in ALL_FOLDERS:
         # A writer who loses a temporary file by this, because it is not done yet, repeats it.
         shards.store.sweep(folder)
     return seal
@@ -65,8 +72,15 @@ def _write_seal(shards: ShardSet, incomplete: bool) -> None:
     files = [RECIPE, *layout.subject_files()]
     files += [path for path in store.list("stats") if layout.number(path) is not None]
     files += [path for path in store.list("failed") if layout.number(path) is not None]
+    summaries: list[ShardSummary] = []
+
+    def indexed() -> Iterator[tuple[int, pa.Table]]:
+        for summary, index in pool.map(lambda shard: _summarize(shards, shard, sizes), committed):
+            summaries.append(summary)
+            yield summary.shard, index
+
     with ThreadPoolExecutor(READERS, thread_name_prefix="seal") as pool:
-        summaries = [*pool.map(lambda shard: _summarize(shards, shard, sizes), committed)]
+        index = [*index_files(indexed())]
         hashes = [*pool.map(lambda path: sha256_hex(read_alike(store, path)), files)]
     seal = Seal(
         recipe_sha256=shards.recipe_sha256,
@@ -74,7 +88,25 @@ def _write_seal(shards: ShardSet, incomplete: bool) -> None:
         missing=missing,
         files=dict(zip(files, hashes, strict=True)),
     )
+    paths = {layout.index(seal.root_sha256, number): content for number, content in index}
+    index_hashes = {path: _store_index(store, path, content) for path, content in paths.items()}
+    seal = replace(seal, files={**seal.files, **index_hashes})
     store.create(SEAL, seal.to_bytes())
+
+
+def _store_index(store: Store, path: str, content: bytes) -> str:
+    """Create a file of the index, and give the hash of the one that is there.
+
+    Raises:
+        CorruptError: A writer that was killed left one that says something else.
+    """
+    if store.create(path, content):
+        return sha256_hex(content)
+    stored = read_alike(store, path)
+    tables = [read_table(data, INDEX_SCHEMA, where=store.at(path))[0] for data in (stored, content)]
+    if stored != content and not tables[0].equals(tables[1]):  # another pyarrow writes other bytes
+        raise CorruptError(f"{store.at(path)}: is not the index of this set; remove it")
+    return sha256_hex(stored)
 
 
 def _commit_tars_in_place(shards: ShardSet) -> None:
@@ -88,7 +120,10 @@ def _commit_tars_in_place(shards: ShardSet) -> None:
             commit_tar_in_place(shards.store, shards.layout, expected)
 
 
-def _summarize(shards: ShardSet, shard: int, sizes: dict[str, int]) -> ShardSummary:
+def _summarize(
+    shards: ShardSet, shard: int, sizes: dict[str, int]
+) -> tuple[ShardSummary, pa.Table]:
+    """The line of the seal for a shard, and the index of its groups."""
     path = shards.layout.manifest(shard)
     columns, where = shards.recipe.identity.columns, shards.store.at(path)
 
@@ -103,7 +138,7 @@ def _summarize(shards: ShardSet, shard: int, sizes: dict[str, int]) -> ShardSumm
             f"{shards.store.at(tar)}: is not {manifest.tar_bytes} bytes as its manifest says; "
             "run `synth verify`"
         )
-    return ShardSummary(
+    summary = ShardSummary(
         shard=shard,
         tar_sha256=manifest.tar_sha256,
         tar_bytes=manifest.tar_bytes,
@@ -111,3 +146,4 @@ def _summarize(shards: ShardSet, shard: int, sizes: dict[str, int]) -> ShardSumm
         num_views=len(manifest.rows),
         num_ok=manifest.num_ok,
     )
+    return summary, index_of(manifest)

@@ -63,7 +63,12 @@ def _add(file: BinaryIO, name: str, content: bytes) -> int:
     """Write a member; returns how many bytes it takes."""
     filling = bytes(-len(content) % tarfile.BLOCKSIZE)
     file.write(header_of(name, len(content)) + content + filling)
-    return tarfile.BLOCKSIZE + len(content) + len(filling)
+    return member_bytes(len(content))
+
+
+def member_bytes(content_bytes: int) -> int:
+    """What a member takes in a tar: a header and whole blocks."""
+    return tarfile.BLOCKSIZE * (1 + -(-content_bytes // tarfile.BLOCKSIZE))
 
 
 def header_of(name: str, size: int) -> bytes:
@@ -92,6 +97,36 @@ class WalkedTar:
     shard: int
     rows: list[ViewRow]
     """All rows in the order of keys, failed ones included, with the positions of their images."""
+
+
+def members_of_group(data: bytes, *, where: str) -> Iterator[tuple[bytes, bytes]]:
+    """Image and row of each view in the part of a tar that holds one group.
+
+    Contents are not checked: the index has a hash of the rows, and each row that of its image.
+
+    Args:
+        where: What to call the part in messages.
+
+    Raises:
+        CorruptError: It is not a row of whole views.
+    """
+    start, members = 0, []
+    while start < len(data):
+        name = data[start : start + 100].rstrip(b"\0")
+        content = start + tarfile.BLOCKSIZE
+        try:
+            size = int(data[start + 124 : start + 135], 8)
+        except ValueError:
+            size = -1
+        if size < 0 or content + size > len(data):
+            raise CorruptError(f"{where}: no member of a tar at byte {start}; run `synth verify`")
+        members.append((name.rpartition(b".")[2], data[content : content + size]))
+        start += member_bytes(size)
+    for index in range(0, len(members), 3):
+        kinds = [kind for kind, _ in members[index : index + 3]]
+        if kinds[1:] != [b"json", b"txt"]:
+            raise CorruptError(f"{where}: no image, row and text in a row; run `synth verify`")
+        yield members[index][1], members[index + 1][1]
 
 
 def walk_tar(file: BinaryIO, columns: Sequence[DeclaredColumn], *, where: str) -> WalkedTar:

@@ -4,12 +4,15 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import pyarrow as pa
+
 from manifests.canonical import document_bytes, hash_stream, sha256_hex
 from manifests.columns import Value, of_scope
 from manifests.derived import derived_files
 from manifests.foundation.errors import SynthError
 from manifests.ids import canonical_text, group_id
-from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL, is_read_by_glob
+from manifests.index import INDEX_SCHEMA, index_of
+from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL, SHARDS_PER_FILE, is_read_by_glob
 from manifests.manifest import Manifest
 from manifests.plan import ViewRequest, hash_subjects
 from manifests.recipe import Identity
@@ -18,6 +21,7 @@ from manifests.rows import SubjectRow, ViewRow
 from manifests.schema import NO_OFFSET, NOT_DRAWN, RENDER_ERROR, STATUSES
 from manifests.seal import Seal, ShardSummary
 from manifests.shard_set import ShardSet
+from manifests.tables import read_table
 from manifests.tars import WalkedTar, walk_tar
 
 
@@ -255,6 +259,8 @@ def _check_seal(shards: ShardSet, seal: Seal, committed: Sequence[int]) -> Itera
             yield Problem(where=SEAL, kind="files", message=f"does not name {required}")
     for summary in seal.shards:
         yield from _check_summary(shards, summary)
+    if seal.index:
+        yield from _check_index(shards, seal)
     hashes = {layout.manifest(summary.shard): summary.manifest_sha256 for summary in seal.shards}
     for path, content in derived_files(shards.recipe.identity, seal).items():
         hashes[path] = sha256_hex(content)
@@ -271,6 +277,26 @@ def _check_summary(shards: ShardSet, sealed: ShardSummary) -> Iterator[Problem]:
     if actual != (sealed.tar_sha256, sealed.tar_bytes, sealed.num_views, sealed.num_ok):
         message = f"its line for shard {sealed.shard} is not what the manifest says"
         yield Problem(where=SEAL, kind="shards", message=message)
+
+
+def _check_index(shards: ShardSet, seal: Seal) -> Iterator[Problem]:
+    """The index says of each group what the manifests say."""
+    by_file: dict[str, list[int]] = {}
+    for summary in seal.shards:
+        path = shards.layout.index(seal.root_sha256, summary.shard // SHARDS_PER_FILE)
+        by_file.setdefault(path, []).append(summary.shard)
+    if seal.index != sorted(by_file):
+        yield Problem(where=SEAL, kind="index", message="its index is not that of its shards")
+        return
+    for path, numbers in by_file.items():
+        try:
+            stored = read_table(shards.store.read(path), INDEX_SCHEMA, where=path)[0]
+            expected = pa.concat_tables([index_of(shards.manifest(shard)) for shard in numbers])
+        except (SynthError, FileNotFoundError):
+            continue  # the file, or a manifest, has its own problem already
+        if not stored.equals(expected):
+            message = "does not say what the manifests say"
+            yield Problem(where=path, kind="index", message=message)
 
 
 def _check_names(shards: ShardSet, seal: Seal | None) -> Iterator[Problem]:

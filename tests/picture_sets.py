@@ -2,6 +2,7 @@
 
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -63,3 +64,13 @@ def make_tars(folder: Path, *, captions: bool = False, count: int = 6) -> str:
                 info.size = len(content)
                 tar.addfile(info, io.BytesIO(content))
     return f"wds:{folder}"
+
+
+def without_index(folder: Path) -> None:
+    """Make a set one that was sealed before there was an index."""
+    seal = ShardSet.open(str(folder)).seal()
+    assert seal is not None
+    for path in seal.index:
+        (folder / path).unlink()
+    files = {path: digest for path, digest in seal.files.items() if path not in seal.index}
+    (folder / "dataset.json").write_bytes(replace(seal, files=files).to_bytes())

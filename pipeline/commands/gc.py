@@ -18,11 +18,11 @@ def gc(url: str, yes: bool) -> None:
 
     shards = ShardSet.open(url)
     garbage = find_garbage(shards)
-    for path in garbage.tars:
+    for path in garbage.files:
         click.echo(shards.store.at(path))
     for path in garbage.uploads.values():
         click.echo(f"{shards.store.at(path)}, an upload that never ended")
     if yes:
         remove_garbage(shards, garbage)
-    counts = f"{len(garbage.tars)} tars and {len(garbage.uploads)} uploads"
+    counts = f"{len(garbage.files)} files and {len(garbage.uploads)} uploads"
     click.echo(f"{counts} {'removed' if yes else 'that nothing names; --yes removes them'}")

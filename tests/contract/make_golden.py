@@ -1,11 +1,12 @@
-"""Makes `golden/` and `golden_sizes/`, complete sets that are frozen in this repository.
+"""Makes complete sets that are frozen in this repository, such as `golden_index/`.
 
     .venv/bin/python -m tests.contract.make_golden FOLDER
     .venv/bin/python -m tests.contract.make_golden FOLDER sizes
 
 Three captions of two views at a scale of 1 and of 3, two captions in a shard, one failed view, and
 pictures of 8 x 8 pixels in one colour. The renderer declares a column of every scope. The first is
-of format version 2.0; in the second one, of version 2.1, the views at a scale of 3 have 12 x 8.
+of format version 2.2, and without its index it was `golden/`, of version 2.0; in the second one,
+once `golden_sizes/` of version 2.1, the views at a scale of 3 have 12 x 8.
 
 Later versions must be able to read the set as it is. So it is made once for each version of the
 format and never again, and the folder must not exist yet.

@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import fsspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from manifests.canonical import document_bytes, hash_json, sha256_hex
@@ -474,7 +476,7 @@ def test_a_seal_of_another_recipe_is_reported(sealed: ShardSet) -> None:
     reseal(sealed, lambda seal: replace(seal, recipe_sha256="0" * 64))
     first, *others = kinds(sealed)
     assert first == (SEAL, "recipe")
-    assert {*others} <= DERIVED
+    assert {*others} <= DERIVED | {(SEAL, "index")}  # in whose name is the root
 
 
 @pytest.mark.parametrize(
@@ -490,7 +492,20 @@ def test_a_seal_that_contradicts_the_manifests_is_reported(
     reseal(sealed, change)
     first, *others = kinds(sealed)
     assert first == (SEAL, "shards")
-    assert {*others} <= DERIVED
+    assert {*others} <= DERIVED | {(SEAL, "index")}
+
+
+def test_an_index_that_contradicts_the_manifests_is_reported(sealed: ShardSet) -> None:
+    """Its hash is the one in the seal."""
+    seal = sealed.seal()
+    assert seal is not None
+    (path,) = seal.index
+    file = Path(sealed.store.url, path)
+    index = pq.read_table(file)
+    pq.write_table(index.set_column(6, "kind", pa.array(["latent"] * len(index))), file)
+    files = {**seal.files, path: sha256_hex(file.read_bytes())}
+    reseal(sealed, lambda seal: replace(seal, files=files))
+    assert kinds(sealed) == [(path, "index")]
 
 
 def test_a_seal_that_leaves_a_shard_out_is_reported(sealed: ShardSet) -> None:

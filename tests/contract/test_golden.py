@@ -1,4 +1,4 @@
-"""Frozen sets of format versions 2.0 and 2.1 that every later version must read.
+"""Frozen sets of format versions 2.0, 2.1 and 2.2 that every later version must read.
 
 `make_golden.py` made them.
 """
@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from manifests.canonical import sha256_hex
@@ -25,6 +26,7 @@ from tests.sets import COLUMNS, commit, tree
 PLAN_SCHEMA = schema_of(subject_columns(COLUMNS))
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_SIZES = Path(__file__).parent / "golden_sizes"
+GOLDEN_INDEX = Path(__file__).parent / "golden_index"
 ROOT_SHA256 = "8fd18de0d2847180429467af62b290e985145825eb5fac0cbb6873688992f7d0"
 SIZES_ROOT_SHA256 = "e52e4c7f2bf06c25fd175b27741808d537fec2b94f0c9c1f1c2e7ba4aa64bf42"
 TARS_SHA256 = (
@@ -195,10 +197,36 @@ def test_golden_set_is_made_again_to_the_byte(golden: ShardSet, tmp_path: Path) 
     for shard in (0, 1):
         commit(again, shard, views=views_in(golden, shard))
         again.store.create(again.layout.stats(shard), golden.store.read(golden.layout.stats(shard)))
-    seal_set(again)
-    assert tree(tmp_path) == tree(GOLDEN)
+    seal = seal_set(again)
+    files = tree(tmp_path)
+    # It was sealed before there was an index.
+    old_names = {path: digest for path, digest in seal.files.items() if path not in seal.index}
+    files["dataset.json"] = replace(seal, files=old_names).to_bytes()
+    for path in seal.index:
+        del files[path]
+    assert files == tree(GOLDEN)
     ((_, plan),) = write_plan(golden.recipe.identity, list(golden.all_subjects()))
     assert plan == golden.store.read("subjects/000000.parquet")
+
+
+def test_golden_set_with_an_index(tmp_path: Path) -> None:
+    shards = ShardSet.open(str(GOLDEN_INDEX))
+    assert list(validate_shard_set(shards)) == []
+    seal = shards.seal()
+    assert seal is not None
+    assert seal.root_sha256 == ROOT_SHA256
+    assert seal.index == [f"index/{ROOT_SHA256[:16]}-000000.parquet"]
+    assert b'"format_version": "2.2"' in shards.store.read("dataset.json")
+    again = begun_again(shards, tmp_path)
+    for shard in (0, 1):
+        commit(again, shard, views=views_in(shards, shard))
+        again.store.create(again.layout.stats(shard), shards.store.read(shards.layout.stats(shard)))
+    seal_set(again)
+    assert pq.read_table(tmp_path / seal.index[0]).equals(
+        pq.read_table(GOLDEN_INDEX / seal.index[0])
+    )
+    if shards.recipe.environment["pyarrow"] == pa.__version__:
+        assert tree(tmp_path) == tree(GOLDEN_INDEX)
 
 
 def test_a_copy_of_the_golden_set_in_another_folder_is_the_same_set(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from manifests.manifest import Manifest
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.tars import View, walk_tar
-from tests.picture_sets import make_picture_set, make_tars, png
+from tests.picture_sets import make_picture_set, make_tars, png, without_index
 from tests.sets import COLUMNS, begin, commit, views_of, write_tar_of
 from trainer.checkpointing import load_checkpoint
 from trainer.metrics import read_metrics
@@ -117,7 +117,7 @@ def test_batch_that_ranks_do_not_divide(
 
 
 def test_picture_of_another_size_than_its_manifest_says(tmp_path: Path) -> None:
-    """Only `synth verify` compares the rows of a manifest with those of its tar."""
+    """The index follows from the manifest, whose row is not the one in the tar."""
     captions = ["a", "b", "c", "d"]
     shards = begin(tmp_path / "set", captions, subjects_per_shard=4, views_per_subject=2)
     tar = write_tar_of(shards, 0, tmp_path / "shard.tar", views=views_of_size(shards, 16, 9))
@@ -136,7 +136,7 @@ def test_picture_of_another_size_than_its_manifest_says(tmp_path: Path) -> None:
     seal_set(shards)
     refused(
         "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL, "--batch-groups", "2",
-        parts=("data/000000.tar", "16x9 px", "its manifest says 16x16"),
+        parts=("data/000000.tar", "not the group that was committed"),
     )  # fmt: skip
 
 
@@ -219,13 +219,17 @@ def test_bad_groups_within_the_budget_are_replaced_and_beyond_it_fatal(tmp_path:
     )  # fmt: skip
 
 
-def test_changed_manifest(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_older", [False, True])
+def test_changed_index(tmp_path: Path, is_older: bool) -> None:
+    """Of a set that was sealed before there was an index, a manifest."""
     make_picture_set(tmp_path / "set")
-    path = tmp_path / "set" / "manifests" / "000001.parquet"
+    if is_older:
+        without_index(tmp_path / "set")
+    (path,) = (tmp_path / "set").glob("manifests/000001.parquet" if is_older else "index/*")
     path.write_bytes(path.read_bytes()[:-1] + b"!")
     refused(
         "train", tmp_path / "set", "--out", tmp_path / "run", *SMALL,
-        parts=("manifests/000001.parquet", "not the manifest that was sealed"),
+        parts=(path.name, "not the file that was sealed"),
     )  # fmt: skip
 
 

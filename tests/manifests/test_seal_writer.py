@@ -31,6 +31,7 @@ def test_seal_names_and_hashes_every_file(tmp_path: Path) -> None:
         "data/000001.tar",
         "data/sizes.json",
         "dataset.json",
+        f"index/{seal.root_sha256[:16]}-000000.parquet",
         "manifests/000000.parquet",
         "manifests/000001.parquet",
         "recipe.json",

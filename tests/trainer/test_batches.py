@@ -1,5 +1,6 @@
 """What the loader gives: the same groups, views and pixels, whoever loads them."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import torch
 from manifests.plan import ViewRequest
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
-from tests.picture_sets import make_picture_set, png
+from tests.picture_sets import make_picture_set, png, without_index
 from tests.sets import begin, commit, refused, scales, size, views_of
 from trainer.data.batches import Batches, CropSet, LoadedBatch, load
 from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS, AugmentConfig
+from trainer.data.groups import Entries
 from trainer.data.shard_sets import ShardSetSource
 from trainer.data.sources import Demand
 from trainer.errors import CorruptViewError
@@ -134,18 +136,22 @@ def test_failed_views_are_never_drawn(url: str) -> None:
 def test_groups_with_too_few_good_views_are_left_out(url: str) -> None:
     table = ShardSetSource(url).table()
     assert len(table) == 12
-    assert len(table.with_views(4)) == 11
-    assert len(table.with_views(3)) == 12
+    for views, count in ((4, 11), (3, 12)):
+        entries = Entries(table, Demand(seed=0, num_groups=1, views_per_group=views))
+        assert (len(entries), entries.num_left_out) == (count, 12 - count)
 
 
 def test_split_groups_are_single_good_views(url: str) -> None:
-    table = ShardSetSource(url).table().with_views(1).split()
-    assert len(table) == 47  # one of 48 failed
-    assert len(set(table.ids.tolist())) == 47
+    demand = Demand(seed=0, num_groups=1, views_per_group=1, splits_groups=True)
+    entries = Entries(ShardSetSource(url).table(), demand)
+    assert len(entries) == 47  # one of 48 failed
+    ids = {entries.id(entry) for entry in range(47)}
+    assert len(ids) == 47
+    assert [entries.group(entry) for entry in (0, 3, 4, 46)] == [0, 0, 1, 11]
     batch = batches(url, views=1, splits_groups=True)[0]
     assert isinstance(batch, LoadedBatch)
     assert batch.views.shape == (8, 1)
-    assert set(batch.ids.tolist()) <= set(table.ids.tolist())
+    assert set(batch.ids.tolist()) <= ids
 
 
 def test_crop_sets_differ_in_number_size_and_colours(url: str) -> None:
@@ -228,3 +234,23 @@ def test_bad_groups_are_replaced_alike_on_any_ranks(tmp_path: Path) -> None:
     ]
     steps = [joined(list(parts)) for parts in zip(*ranks, strict=True)]
     assert steps == [joined([batch]) for batch in alone]
+
+
+def test_a_set_without_an_index_gives_the_same_batches(url: str, tmp_path: Path) -> None:
+    """As it was sealed before there was one: its manifests are read."""
+    shutil.copytree(url, tmp_path / "older")
+    without_index(tmp_path / "older")
+    older = batches(str(tmp_path / "older"))
+    for step in range(3):
+        expected, batch = batches(url)[step], older[step]
+        assert isinstance(expected, LoadedBatch)
+        assert isinstance(batch, LoadedBatch)
+        assert torch.equal(batch.images[0], expected.images[0])
+        assert torch.equal(batch.ids, expected.ids)
+        assert batch.captions == expected.captions
+
+
+def test_no_manifest_is_read(url: str, tmp_path: Path) -> None:
+    shutil.copytree(url, tmp_path / "set")
+    shutil.rmtree(tmp_path / "set" / "manifests")
+    assert isinstance(batches(str(tmp_path / "set"))[0], LoadedBatch)

@@ -4,12 +4,13 @@ import dataclasses
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from manifests.seal_writer import seal_set
 from tests.picture_sets import make_picture_set, picture
 from tests.sets import begin, commit, refused, scales, views_of
-from trainer.data.groups import GroupTable, class_indices
+from trainer.data.groups import Entries, GroupTable, class_indices
 from trainer.data.shard_sets import ShardSetSource
 from trainer.data.sources import Demand
 from trainer.errors import DataError
@@ -41,7 +42,7 @@ def labelled_set(folder: Path, labels: list[str]) -> ShardSetSource:
 
 
 def test_labels_become_indices_in_alphabetical_order() -> None:
-    classes, indices = class_indices(["pear", "", "apple", "pear"])
+    classes, indices = class_indices(pa.chunked_array([["pear", "", "apple", "pear"]]))
     assert classes == ("apple", "pear")
     assert indices.tolist() == [1, -1, 0, 1]
 
@@ -84,18 +85,18 @@ def test_a_group_that_is_left_out_is_no_class(tmp_path: Path) -> None:
 
 def test_groups_of_one_id_are_one_class() -> None:
     """A subject that comes twice, as in a joined set, is never two classes."""
-    labels = np.full(3, -1, dtype=np.int32)
     zeros = np.zeros(3, dtype=np.int32)
     table = GroupTable(
         url="set",
         classes=(),
         ids=np.array([9, 5, 9]),
-        shards=zeros,
-        first_rows=zeros,
         num_views=zeros + 1,
-        only_views=zeros - 1,
         has_caption=zeros > 0,
-        labels=labels,
-    ).with_ids_as_labels()
-    assert table.classes == ("5", "9")
-    assert table.labels.tolist() == [1, 0, 1]
+        labels=zeros - 1,
+    )
+    entries = Entries(
+        table,
+        Demand(seed=0, num_groups=1, views_per_group=1, reads=frozenset({"group_labels"})),
+    )
+    assert entries.classes == ("5", "9")
+    assert [entries.label(entry) for entry in range(3)] == [1, 0, 1]

@@ -1,36 +1,28 @@
-"""The index of an indexed source: which groups it has. Every rank builds the same one."""
+"""What is known of the groups of an indexed source before any of them is read."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import blake2b
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from trainer.data.sources import NO_LABEL
+from trainer.data.sources import NO_LABEL, Demand
 from trainer.errors import DataError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupTable:
-    """Groups in the order of the set; 29 bytes each, so ten million of them fit anywhere.
-
-    All arrays are [groups].
-    """
+    """Groups in the order of the source; every rank has the same ones. All arrays are [groups]."""
 
     url: str
     classes: tuple[str, ...]
-    """The distinct labels of the whole set, in alphabetical order."""
+    """The distinct labels of the whole source, in alphabetical order."""
     ids: NDArray[np.int64]
     """Group ids: groups with equal ids are positives of each other."""
-    shards: NDArray[np.int32]
-    """Shard that holds the group."""
-    first_rows: NDArray[np.int32]
-    """First row of the group in the manifest of its shard."""
     num_views: NDArray[np.int32]
     """Good views of the group."""
-    only_views: NDArray[np.int32]
-    """If this entry is a single view: its number among the good views of its group; else -1."""
     has_caption: NDArray[np.bool_]
     labels: NDArray[np.int32]
     """Index into `classes`; NO_LABEL for a group without one."""
@@ -38,83 +30,88 @@ class GroupTable:
     def __len__(self) -> int:
         return len(self.ids)
 
-    def with_views(self, fewest: int) -> "GroupTable":
-        """The groups with at least so many good views.
 
-        Raises:
-            DataError: There is none.
-        """
-        kept = self._take(self.num_views >= fewest)
-        if not len(kept):
-            most = int(self.num_views.max(initial=0))
+class Entries:
+    """The groups of a table that meet a demand, or each of their views as a group of its own.
+
+    Raises:
+        DataError: None does.
+    """
+
+    def __init__(self, table: GroupTable, demand: Demand) -> None:
+        kept = self._meets(table, demand)
+        self.num_left_out = len(table) - int(kept.sum())
+        self._table = table
+        # Nothing is held for a table that is taken whole: it may have ten million groups.
+        self._kept = None if kept.all() else np.flatnonzero(kept)
+        self._ends = (
+            np.cumsum(table.num_views[kept], dtype=np.int64) if demand.splits_groups else None
+        )
+        self._labels: NDArray[np.int32] | None = None
+        self.classes: tuple[str, ...] = ()
+        if "group_labels" in demand.reads:  # after the choice: a group that is left out is no class
+            ids, labels = np.unique(table.ids[kept], return_inverse=True)
+            self.classes, self._labels = tuple(map(str, ids.tolist())), labels.astype(np.int32)
+        elif "labels" in demand.reads:
+            self.classes, self._labels = table.classes, table.labels[kept]
+
+    @staticmethod
+    def _meets(table: GroupTable, demand: Demand) -> NDArray[np.bool_]:
+        """Which groups have what is read of them, and views enough."""
+        kept = np.ones(len(table), dtype=np.bool_)
+        if "captions" in demand.reads:
+            kept &= table.has_caption
+            if not kept.any():
+                raise DataError(
+                    f"{table.url}: has no captions to learn from; train with --objective stablerep "
+                    "or simclr"
+                )
+        if "labels" in demand.reads:
+            kept &= table.labels != NO_LABEL
+            if not kept.any():
+                raise DataError(
+                    f"{table.url}: has no labels to learn from; generate it from captions with a "
+                    "label column, or choose an objective that needs none, such as stablerep"
+                )
+        fewest = demand.views_per_group
+        most = int(table.num_views[kept].max(initial=0))
+        kept &= table.num_views >= fewest
+        if not kept.any():
             raise DataError(
-                f"{self.url}: no group has {fewest} good views, the largest has {most}; give "
+                f"{table.url}: no group has {fewest} good views, the largest has {most}; give "
                 f"--views-per-group {max(most, 1)} or less, or render more views of each group"
             )
         return kept
 
-    def with_captions(self) -> "GroupTable":
-        """The groups that have a caption.
+    def __len__(self) -> int:
+        if self._ends is not None:
+            return int(self._ends[-1])
+        return len(self._table) if self._kept is None else len(self._kept)
 
-        Raises:
-            DataError: There is none.
-        """
-        kept = self._take(self.has_caption)
-        if not len(kept):
-            raise DataError(
-                f"{self.url}: has no captions to learn from; train with --objective stablerep or "
-                "simclr"
-            )
-        return kept
+    def _place(self, entry: int) -> tuple[int, int]:
+        """The entry's group among those that are kept, and its view there; -1 for all views."""
+        if self._ends is None:
+            return entry, -1
+        place = int(np.searchsorted(self._ends, entry, side="right"))
+        return place, entry - (int(self._ends[place - 1]) if place else 0)
 
-    def with_labels(self) -> "GroupTable":
-        """The groups that have a label.
+    def group(self, entry: int) -> int:
+        """Row of the table."""
+        place, _ = self._place(entry)
+        return place if self._kept is None else int(self._kept[place])
 
-        Raises:
-            DataError: There is none.
-        """
-        kept = self._take(self.labels != NO_LABEL)
-        if not len(kept):
-            raise DataError(
-                f"{self.url}: has no labels to learn from; generate it from captions with a label "
-                "column, or choose an objective that needs none, such as stablerep"
-            )
-        return kept
+    def view(self, entry: int) -> int:
+        """The only view of the entry, among the good ones of its group; -1 for a whole group."""
+        return self._place(entry)[1]
 
-    def with_ids_as_labels(self) -> "GroupTable":
-        """The groups with their ids for labels: groups of one id are one class."""
-        ids, labels = np.unique(self.ids, return_inverse=True)
-        return replace(self, classes=tuple(map(str, ids.tolist())), labels=labels.astype(np.int32))
+    def id(self, entry: int) -> int:
+        """Id of the group, or of the view if each is a group of its own."""
+        group, view = int(self._table.ids[self.group(entry)]), self.view(entry)
+        return group if view < 0 else id_of(np.array([group, view], dtype=np.int64).tobytes())
 
-    def split(self) -> "GroupTable":
-        """Each good view as a group of its own, with an id of its own.
-
-        Example: a group with 3 good views becomes 3 entries whose `only_views` are 0, 1 and 2.
-        """
-        parents = np.repeat(np.arange(len(self)), self.num_views)
-        starts = np.cumsum(self.num_views) - self.num_views
-        views = (np.arange(len(parents)) - starts[parents]).astype(np.int32)
-        pairs = np.stack([self.ids[parents], views.astype(np.int64)], axis=1)
-        ids = [id_of(pair.tobytes()) for pair in pairs]
-        return replace(
-            self._take(parents),
-            ids=np.array(ids, dtype=np.int64),
-            num_views=np.ones(len(parents), dtype=np.int32),
-            only_views=views,
-        )
-
-    def _take(self, rows: NDArray[np.int64] | NDArray[np.bool_]) -> "GroupTable":
-        return GroupTable(
-            url=self.url,
-            classes=self.classes,
-            ids=self.ids[rows],
-            shards=self.shards[rows],
-            first_rows=self.first_rows[rows],
-            num_views=self.num_views[rows],
-            only_views=self.only_views[rows],
-            has_caption=self.has_caption[rows],
-            labels=self.labels[rows],
-        )
+    def label(self, entry: int) -> int:
+        """Index into `classes`; NO_LABEL where labels are not read."""
+        return NO_LABEL if self._labels is None else int(self._labels[self._place(entry)[0]])
 
 
 def id_of(content: bytes) -> int:
@@ -122,11 +119,11 @@ def id_of(content: bytes) -> int:
     return int.from_bytes(blake2b(content, digest_size=8).digest()) >> 1
 
 
-def class_indices(labels: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int32]]:
+def class_indices(labels: pa.ChunkedArray) -> tuple[tuple[str, ...], NDArray[np.int32]]:
     """The distinct labels that are not empty, in alphabetical order, and the index of each label.
 
-    Example: class_indices(["b", "", "a", "b"]) has the classes ("a", "b") and indices 1, -1, 0, 1.
+    Example: the labels "b", "", "a", "b" have the classes ("a", "b") and indices 1, -1, 0, 1.
     """
-    classes = tuple(sorted({label for label in labels if label}))
-    index = {label: number for number, label in enumerate(classes)}
-    return classes, np.array([index.get(label, NO_LABEL) for label in labels], dtype=np.int32)
+    classes = tuple(sorted(set(pc.unique(labels).to_pylist()) - {""}))
+    indices = pc.index_in(labels, value_set=pa.array(classes, pa.string()))
+    return classes, pc.fill_null(indices, NO_LABEL).to_numpy().astype(np.int32)

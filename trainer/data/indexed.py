@@ -1,6 +1,7 @@
 """The stream of a source that has an index: which group comes when, and which of its views."""
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -11,9 +12,9 @@ from manifests.errors import ContractError
 from manifests.latents import decode_latent
 from trainer.data.decoding import decode
 from trainer.data.draws import generator
-from trainer.data.groups import GroupTable
+from trainer.data.groups import Entries, GroupTable
 from trainer.data.order import GroupOrder, Turn
-from trainer.data.sources import NO_LABEL, Demand, Group, UnreadableGroup, View
+from trainer.data.sources import Demand, Group, UnreadableGroup, View
 from trainer.errors import CorruptViewError, DataError
 
 MAX_SUBSTITUTES = 100
@@ -34,19 +35,28 @@ class StoredView:
     """As its row keeps it; empty if there is none."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredGroup:
+    """What was asked for of one group."""
+
+    views: Sequence[StoredView]
+    caption: str
+    """Empty if it has none."""
+
+
 class GroupReader(Protocol):
-    """Reads the groups of an index. A group is named by its shard and its first row there."""
+    """Reads the groups of a table; several threads may do so at once."""
 
     @property
     def has_latents(self) -> bool:
         """Whether the stored views have latents."""
 
-    def read(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:
-        """The chosen views of a group, by number among its good ones. Raises CorruptViewError."""
-        ...
+    @property
+    def reads_at_once(self) -> int:
+        """Groups that are worth reading at the same time; 1 where nobody waits for a network."""
 
-    def caption(self, shard: int, first_row: int) -> str:
-        """What the group depicts; empty if it has no caption."""
+    def read(self, group: int, chosen: Sequence[int]) -> StoredGroup:
+        """The chosen views of a group, by number among its good ones. Raises CorruptViewError."""
         ...
 
 
@@ -55,40 +65,35 @@ class IndexedStream:
 
     Args:
         reader: Reads what the table points to.
-        all_groups: All groups of the source.
+        table: All groups of the source.
         demand: What every step is to hold.
 
     Raises:
         DataError: No group meets the demand.
     """
 
-    def __init__(self, reader: GroupReader, all_groups: GroupTable, demand: Demand) -> None:
-        table = all_groups
-        if "captions" in demand.reads:
-            table = table.with_captions()
-        if "labels" in demand.reads:
-            table = table.with_labels()
+    def __init__(self, reader: GroupReader, table: GroupTable, demand: Demand) -> None:
         if "latents" in demand.reads and not reader.has_latents:
             raise DataError(
-                f"{all_groups.url}: its rows keep no latents to learn from; generate it with "
+                f"{table.url}: its rows keep no latents to learn from; generate it with "
                 "--renderer latent-neighbourhood --set renderer.keep_latents=true"
             )
-        table = table.with_views(demand.views_per_group)
-        if "group_labels" in demand.reads:  # last, so that a group that is left out is no class
-            table = table.with_ids_as_labels()
-        self.num_left_out = len(all_groups) - len(table)  # in groups: counted before the split
-        self._table = table.split() if demand.splits_groups else table
-        self.num_groups = len(self._table)
-        self._has_labels = bool(demand.reads & {"labels", "group_labels"})
-        self.classes = self._table.classes if self._has_labels else ()
+        self._num_views = table.num_views
+        self._entries = Entries(table, demand)
+        self.num_left_out = self._entries.num_left_out
+        self.num_groups = len(self._entries)
+        self.classes = self._entries.classes
         self._reader = reader
         self._demand = demand
-        self._order = GroupOrder(
-            self._table.shards, seed=demand.seed, batch_groups=demand.num_groups
-        )
+        self._order = GroupOrder(self.num_groups, seed=demand.seed, batch_groups=demand.num_groups)
 
     def groups(self, step: int, *, rank: int, world: int) -> list[Group]:
-        return [self._group(turn) for turn in self._order.part(step, rank=rank, world=world)]
+        turns = self._order.part(step, rank=rank, world=world)
+        if (readers := self._reader.reads_at_once) == 1:
+            return [self._group(turn) for turn in turns]
+        # Threads of this call alone: those of a process do not survive a fork.
+        with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:
+            return [*pool.map(self._group, turns)]
 
     def _group(self, scheduled: Turn) -> Group:
         """The group whose turn it is, or a readable group in place of it."""
@@ -100,35 +105,34 @@ class IndexedStream:
             except CorruptViewError as exc:
                 if not self._demand.replaces_unreadable or len(replaced) == MAX_SUBSTITUTES:
                     raise
-                group = int(self._table.ids[turn.entry])
+                group = self._entries.id(turn.entry)
                 replaced.append(UnreadableGroup(id=group, reason=str(exc)))
             # Drawn from the turn alone, so every rank and every resumed run takes the same group.
             rng = generator(
                 "substitute", self._demand.seed, scheduled.epoch, scheduled.entry, len(replaced)
             )
-            entry = int(rng.integers(len(self._table)))
+            entry = int(rng.integers(len(self._entries)))
             turn = Turn(epoch=scheduled.epoch, entry=entry, instead_of=scheduled.entry)
 
     def _read(self, turn: Turn, replaced: Sequence[UnreadableGroup]) -> Group:
-        table, entry, reads = self._table, turn.entry, self._demand.reads
-        shard, first_row = int(table.shards[entry]), int(table.first_rows[entry])
-        stored = self._reader.read(shard, first_row, self._choose(turn))
+        entries, reads = self._entries, self._demand.reads
+        stored = self._reader.read(entries.group(turn.entry), self._choose(turn))
         return Group(
-            id=int(table.ids[entry]),
+            id=entries.id(turn.entry),
             turn=turn.numbers(),
-            views=[_view(view, with_latent="latents" in reads) for view in stored],
-            caption=self._reader.caption(shard, first_row) if "captions" in reads else "",
-            label=int(table.labels[entry]) if self._has_labels else NO_LABEL,
+            views=[_view(view, with_latent="latents" in reads) for view in stored.views],
+            caption=stored.caption if "captions" in reads else "",
+            label=entries.label(turn.entry),
             replaced=tuple(replaced),
         )
 
     def _choose(self, turn: Turn) -> list[int]:
         """Which good views of a group are taken, in the order drawn."""
-        table, entry = self._table, turn.entry
-        if (only := int(table.only_views[entry])) >= 0:
+        entries, entry = self._entries, turn.entry
+        if (only := entries.view(entry)) >= 0:
             return [only]
-        rng = generator("views", self._demand.seed, *turn.numbers(), int(table.ids[entry]))
-        order = rng.permutation(int(table.num_views[entry]))
+        rng = generator("views", self._demand.seed, *turn.numbers(), entries.id(entry))
+        order = rng.permutation(int(self._num_views[entries.group(entry)]))
         chosen: list[int] = order[: self._demand.views_per_group].tolist()
         return chosen
 

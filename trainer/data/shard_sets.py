@@ -1,41 +1,42 @@
-"""A sealed shard set as a source: views are read from its tars by the offsets of its manifests."""
+"""A sealed shard set as a source: groups are read from its tars by the places of its index."""
 
+import json
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
 from hashlib import sha256
+from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
+import pyarrow.compute as pc
 
 from manifests.canonical import sha256_hex
 from manifests.errors import CorruptError
+from manifests.index import INDEX_SCHEMA, check_of, index_of
 from manifests.latents import LATENT
+from manifests.manifest import parse_manifest
 from manifests.rereading import reread
-from manifests.schema import CORE_SCHEMA
 from manifests.seal import ShardSummary
 from manifests.shard_set import ShardSet
 from manifests.tables import read_table
+from manifests.tars import members_of_group
 from trainer.data.groups import GroupTable, class_indices
-from trainer.data.indexed import IndexedStream, StoredView
+from trainer.data.indexed import IndexedStream, StoredGroup, StoredView
 from trainer.data.sources import Demand, GroupStream
 from trainer.errors import CorruptViewError, DataError
 
-CACHED_SHARDS = 24
-"""Manifests kept in memory by each reader: a block of the order and a little more."""
+INDEX_READERS = 32
+"""Files of an index, or manifests of a set that has none, that are read at once."""
+READS_AT_ONCE = 16
+"""Groups that a loader worker reads from a bucket at once."""
 
-
-_INDEX_COLUMNS = ("group_id", "status", "kind", "text", "label")
-_VIEW_COLUMNS = (
-    *("key", "group_id", "view_index", "status", "text"),
-    *("sha256", "offset", "length", "width_px", "height_px"),
-)
+_Item = TypeVar("_Item")
+_Content = TypeVar("_Content")
 
 
 class ShardSetSource:
-    """A sealed shard set. What it reads is checked: the seal, then manifests, then each image.
+    """A sealed shard set. What it reads is checked: the seal, the index, rows, then each image.
 
     Raises:
         DataError: The set is not sealed.
@@ -53,12 +54,12 @@ class ShardSetSource:
                 "`synth generate` finish, or seal what is there with --seal-incomplete"
             )
         self.root = seal.root_sha256
-        self._sealed = {summary.shard: summary for summary in seal.shards}
+        self._seal = seal
+        self._places: _Places | None = None
 
     def _open(self) -> None:
         self._process = os.getpid()
         self._own_shards = ShardSet.open(self._address)
-        self._cache: OrderedDict[int, _Views] = OrderedDict()
 
     @property
     def _shards(self) -> ShardSet:
@@ -74,154 +75,137 @@ class ShardSetSource:
         return IndexedStream(self, self.table(), demand)
 
     def table(self) -> GroupTable:
-        """All groups, in the order of the set; reads every manifest once."""
-        parts = [self._index(sealed) for sealed in self._sealed.values()]
-        classes, labels = class_indices([label for part in parts for label in part.labels])
+        """All groups, in the order of the set. The index is read, or of an older set all manifests.
+
+        Raises:
+            CorruptError: A file of it is gone or was changed.
+        """
+        with ThreadPoolExecutor(INDEX_READERS, thread_name_prefix="index") as pool:
+            if paths := self._seal.index:
+                parts = [*pool.map(self._index_file, paths)]
+            else:
+                parts = [*pool.map(self._index_of_shard, self._seal.shards)]
+        index = pa.concat_tables(parts)
+        self._places = _Places(index)
+        classes, labels = class_indices(index["label"])
         return GroupTable(
             url=self.url,
             classes=classes,
             labels=labels,
-            ids=np.concatenate([part.ids for part in parts]),
-            shards=np.concatenate([part.shards for part in parts]),
-            first_rows=np.concatenate([part.first_rows for part in parts]),
-            num_views=np.concatenate([part.num_views for part in parts]),
-            only_views=np.full(sum(len(part.ids) for part in parts), -1, dtype=np.int32),
-            has_caption=np.concatenate([part.has_caption for part in parts]),
+            ids=index["group_id"].to_numpy(),
+            num_views=index["num_ok"].to_numpy(),
+            has_caption=index["has_caption"].to_numpy(zero_copy_only=False),
         )
+
+    def _index_file(self, path: str) -> pa.Table:
+        data = self._checked(path, self._seal.files[path])
+        return _compact(read_table(data, INDEX_SCHEMA, where=self._shards.store.at(path))[0])
+
+    def _index_of_shard(self, sealed: ShardSummary) -> pa.Table:
+        path = self._shards.layout.manifest(sealed.shard)
+        data = self._checked(path, sealed.manifest_sha256)
+        columns = self._shards.recipe.identity.columns
+        manifest = parse_manifest(data, columns, where=self._shards.store.at(path))
+        return _compact(index_of(manifest))
+
+    def _checked(self, path: str, expected: str) -> bytes:
+        """A file that the seal names."""
+        where = self._shards.store.at(path)
+
+        def read() -> bytes:
+            data = self._shards.store.read(path)
+            if sha256_hex(data) != expected:
+                raise CorruptError(f"{where}: not the file that was sealed; restore it from a copy")
+            return data
+
+        try:
+            return reread(read)
+        except FileNotFoundError as exc:
+            raise CorruptError(f"{where}: is gone; restore it from a copy") from exc
 
     @property
     def has_latents(self) -> bool:
         columns = self._shards.recipe.identity.columns
         return any((c.name, c.type, c.scope) == (LATENT.name, "string", "view") for c in columns)
 
-    def _columns(self, sealed: ShardSummary, names: Sequence[str]) -> pa.Table:
-        path = self._shards.layout.manifest(sealed.shard)
-        where = self._shards.store.at(path)
+    @property
+    def reads_at_once(self) -> int:
+        return 1 if self._shards.store.local_path("") else READS_AT_ONCE
 
-        def read() -> bytes:
-            data = self._shards.store.read(path)
-            if sha256_hex(data) != sealed.manifest_sha256:
-                raise CorruptError(
-                    f"{where}: not the manifest that was sealed; restore it from a copy"
-                )
-            return data
-
-        try:
-            data = reread(read)
-        except FileNotFoundError as exc:
-            raise CorruptError(f"{where}: is gone; restore it from a copy") from exc
-        fields = [LATENT.field() if n == LATENT.name else CORE_SCHEMA.field(n) for n in names]
-        schema = pa.schema(fields)
-        return read_table(data, schema, where=where)[0]
-
-    def _index(self, sealed: ShardSummary) -> "_Index":
-        table = self._columns(sealed, _INDEX_COLUMNS)
-        ids = table["group_id"].to_numpy()
-        good = table["status"].to_numpy(zero_copy_only=False) == "ok"
-        firsts = _first_rows(ids)
-        return _Index(
-            ids=ids[firsts],
-            shards=np.full(len(firsts), sealed.shard, dtype=np.int32),
-            first_rows=firsts.astype(np.int32),
-            num_views=np.add.reduceat(good, firsts, dtype=np.int32),
-            has_caption=_is_caption(table.take(firsts)),
-            labels=table["label"].take(firsts).to_pylist(),
-        )
-
-    def _views(self, shard: int) -> "_Views":
-        if shard not in self._cache:
-            if len(self._cache) >= CACHED_SHARDS:
-                self._cache.popitem(last=False)
-            latent = (LATENT.name,) if self.has_latents else ()
-            table = self._columns(self._sealed[shard], (*_VIEW_COLUMNS, *latent))
-            self._cache[shard] = _Views(table)
-        self._cache.move_to_end(shard)
-        return self._cache[shard]
-
-    def read(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:
+    def read(self, group: int, chosen: Sequence[int]) -> StoredGroup:
         """The chosen views, by one read of the tar: the views of a group are adjacent in it."""
         try:
-            return self._read_once(shard, first_row, chosen)
+            return self._read_once(group, chosen)
         except CorruptViewError:
-            return self._read_once(shard, first_row, chosen)  # a bit may have flipped on the way
+            return self._read_once(group, chosen)  # a bit may have flipped on the way
 
-    def _read_once(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:
-        views = self._views(shard)
-        rows = views.good_rows(first_row)[list(chosen)]
-        starts, ends = views.offset[rows], views.offset[rows] + views.length[rows]
-        begin = int(starts.min())
+    def _read_once(self, group: int, chosen: Sequence[int]) -> StoredGroup:
+        assert self._places is not None
+        shard, offset, length, check = self._places.of(group)
         path = self._shards.layout.tar(shard)
         where = self._shards.store.at(path)
         try:
-            data = self._shards.store.read_range(path, begin, int(ends.max()) - begin)
+            data = self._shards.store.read_range(path, offset, length)
+            views = [*members_of_group(data, where=f"{where}, byte {offset}")]
         except FileNotFoundError as exc:
             raise CorruptViewError(f"{where}: the tar is gone; restore it from a copy") from exc
-        stored = []
-        for row, start, end in zip(rows.tolist(), starts.tolist(), ends.tolist(), strict=True):
-            image = data[start - begin : end - begin]
-            if sha256(image).hexdigest() != views.sha256[row].as_py():
+        except CorruptError as exc:
+            raise CorruptViewError(str(exc)) from exc
+        if check_of([row for _, row in views]) != check:
+            raise CorruptViewError(
+                f"{where}, byte {offset}: not the group that was committed; run `synth verify`, or "
+                "allow some with --set data.max_bad_groups=N"
+            )
+        stored, caption = [], ""
+        for image, text in (views[number] for number in chosen):
+            row = json.loads(text)
+            if sha256(image).hexdigest() != row["sha256"]:
                 raise CorruptViewError(
-                    f"{where}, {views.key[row]}: not the image that was committed; run `synth "
-                    "verify`, or allow some with --set data.max_bad_groups=N"
+                    f"{where}, {row['key']}: not the image that was committed; run `synth verify`, "
+                    "or allow some with --set data.max_bad_groups=N"
                 )
             stored.append(
                 StoredView(
                     data=image,
-                    where=f"{where}, {views.key[row]}",
-                    size_px=(int(views.width_px[row]), int(views.height_px[row])),
-                    view_index=int(views.view_index[row]),
-                    latent=views.latent[row].as_py() if views.latent is not None else "",
+                    where=f"{where}, {row['key']}",
+                    size_px=(row["width_px"], row["height_px"]),
+                    view_index=row["view_index"],
+                    latent=row.get(LATENT.name, ""),
                 )
             )
-        return stored
-
-    def caption(self, shard: int, first_row: int) -> str:
-        return str(self._views(shard).text[first_row])
+            caption = row["text"]
+        return StoredGroup(views=stored, caption=caption)
 
 
-def _is_caption(groups: pa.Table) -> NDArray[np.bool_]:
-    """Whether the text of each group is a caption; texts of other kinds are for machines."""
-    kinds = groups["kind"].to_pylist()
-    texts = groups["text"].to_pylist()
-    return np.array(
-        [kind == "caption" and text != "" for kind, text in zip(kinds, texts, strict=True)]
+def _compact(index: pa.Table) -> pa.Table:
+    """Part of an index in a third of the memory: there may be ten million groups."""
+    kinds = index["kind"]
+    return pa.table(
+        {
+            "shard": index["shard"].cast(pa.int32()),
+            "group_id": index["group_id"],
+            "num_ok": index["num_ok"].cast(pa.int32()),
+            "length": index["length"].cast(pa.uint32()),
+            "check": index["check"],
+            "has_caption": pc.equal(kinds, "caption"),
+            "label": index["label"].dictionary_encode(),
+        }
     )
 
 
-def _first_rows(ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where a new group begins: the views of a group are adjacent (SPEC.md)."""
-    return np.flatnonzero(np.concatenate([[True], ids[1:] != ids[:-1]])) if len(ids) else ids
+class _Places:
+    """Where each group lies: 12 bytes of memory for one."""
 
+    def __init__(self, index: pa.Table) -> None:
+        self._lengths = index["length"].to_numpy()
+        self._checks = index["check"].to_numpy()
+        shards = index["shard"].to_numpy()
+        # Groups are in the order of shards, and in a tar they follow each other without a gap.
+        self._shards, self._firsts = np.unique(shards, return_index=True)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Index:
-    ids: NDArray[np.int64]
-    shards: NDArray[np.int32]
-    first_rows: NDArray[np.int32]
-    num_views: NDArray[np.int32]
-    has_caption: NDArray[np.bool_]
-    labels: list[str]
-
-
-class _Views:
-    """The columns of one manifest that reading needs."""
-
-    def __init__(self, table: pa.Table) -> None:
-        self.group_id = table["group_id"].to_numpy()
-        self.view_index = table["view_index"].to_numpy()
-        self.offset = table["offset"].to_numpy()
-        self.length = table["length"].to_numpy()
-        self.width_px = table["width_px"].to_numpy()
-        self.height_px = table["height_px"].to_numpy()
-        self.key = table["key"]
-        self.text = table["text"]
-        self.sha256 = table["sha256"]
-        self.latent = table[LATENT.name] if LATENT.name in table.column_names else None
-        self._is_good = table["status"].to_numpy(zero_copy_only=False) == "ok"
-
-    def good_rows(self, first_row: int) -> NDArray[np.int64]:
-        """Rows of the good views of the group that begins at a row."""
-        last = first_row
-        while last < len(self.group_id) and self.group_id[last] == self.group_id[first_row]:
-            last += 1
-        return first_row + np.flatnonzero(self._is_good[first_row:last])
+    def of(self, group: int) -> tuple[int, int, int, int]:
+        """Shard, first byte and length in its tar, and the check of its rows."""
+        place = int(np.searchsorted(self._firsts, group, side="right")) - 1
+        offset = int(self._lengths[self._firsts[place] : group].sum(dtype=np.int64))
+        length, check = int(self._lengths[group]), int(self._checks[group])
+        return int(self._shards[place]), offset, length, check

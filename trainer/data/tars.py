@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from hashlib import sha256
 
 import numpy as np
+import pyarrow as pa
 
 from manifests.storage import open_store
 from trainer.data.foreign_tars import read_groups
 from trainer.data.groups import GroupTable, class_indices, id_of
-from trainer.data.indexed import IndexedStream, StoredView
+from trainer.data.indexed import IndexedStream, StoredGroup, StoredView
 from trainer.data.sources import Demand, GroupStream
 from trainer.errors import DataError
 
@@ -73,26 +74,21 @@ class TarSource:
         count = len(self._views)
         # Made from the position, because two images with the same bytes are still two groups.
         ids = [id_of(f"{index}".encode()) for index in range(count)]
-        classes, labels = class_indices(self._labels)
+        classes, labels = class_indices(pa.chunked_array([self._labels], pa.string()))
         return GroupTable(
             url=self.url,
             classes=classes,
             labels=labels,
             ids=np.array(ids, dtype=np.int64),
-            shards=np.zeros(count, dtype=np.int32),
-            first_rows=np.arange(count, dtype=np.int32),
             num_views=np.ones(count, dtype=np.int32),
-            only_views=np.full(count, -1, dtype=np.int32),
             has_caption=np.array([caption != "" for caption in self._captions]),
         )
 
-    def read(self, shard: int, first_row: int, chosen: Sequence[int]) -> list[StoredView]:
-        return [self._views[first_row]]
-
     has_latents = False
+    reads_at_once = 1
 
-    def caption(self, shard: int, first_row: int) -> str:
-        return self._captions[first_row]
+    def read(self, group: int, chosen: Sequence[int]) -> StoredGroup:
+        return StoredGroup(views=[self._views[group]], caption=self._captions[group])
 
 
 def _text(members: Mapping[str, bytes], suffix: str) -> str:
