@@ -1,0 +1,194 @@
+"""The trainer's reader on a simulated bucket: start-up on 100,000 shards, and images a second.
+
+    python -m benchmarks.bucket_reading [--shards 100000] [--latency-ms 30] [--faults 0.01]
+
+The store answers each call after a time, and breaks some of them as a network does; what it holds
+is made when it is asked for: a seal and an index of so many shards of 100 groups, and for every
+group the bytes of one of 20 real ones (10 JPEGs of 256 px). All that reads it is the trainer's own
+code. A rank's part of a step is 43 groups of 6 views; one loader process reads it, one group after
+the other and then as the trainer does. Writes results/bucket_reading.json.
+"""
+
+import json
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import pyarrow as pa
+
+from benchmarks import machine
+from benchmarks.loader_speed import make_set
+from manifests.canonical import sha256_hex
+from manifests.foundation.plugins import Entry
+from manifests.index import INDEX_SCHEMA, index_of
+from manifests.layout import RECIPE, SEAL, SHARDS_PER_FILE, Layout
+from manifests.recipe import Recipe
+from manifests.seal import Seal, ShardSummary
+from manifests.storage import BACKENDS, Store
+from manifests.storage.calls import Repeater
+from manifests.storage.reading import MAX_READ_BYTES
+from manifests.tables import write_table
+from trainer.data import shard_sets
+from trainer.data.batches import Batches, CropSet
+from trainer.data.crops import AugmentConfig
+from trainer.data.shard_sets import ShardSetSource
+from trainer.data.sources import Demand
+
+RESULTS = Path(__file__).parent / "results" / "bucket_reading.json"
+GROUPS_PER_SHARD, GROUPS_OF_A_RANK, VIEWS = 100, 43, 6
+STEPS = 8
+
+
+class SimulatedStore(Store):
+    """Scheme `simulated`: what `contents` holds, and tars of equal shards, after a while."""
+
+    can_create = False
+    can_delete = False
+    lists_temporaries = False
+    latency_s = 0.0
+    fault_rate = 0.0
+    contents: Mapping[str, bytes] = {}
+    shard = b""
+    """The groups of every tar, from its first byte."""
+    num_calls = 0
+
+    def __init__(self, url: str) -> None:
+        self._repeat = Repeater(url)
+
+    @property
+    def url(self) -> str:
+        return "simulated://set"
+
+    def _answer(self, path: str, get: Any) -> bytes:
+        def ask() -> bytes:
+            SimulatedStore.num_calls += 1
+            time.sleep(self.latency_s * random.lognormvariate(0, 0.5))
+            if random.random() < self.fault_rate:
+                raise ConnectionError("simulated")
+            return bytes(get())
+
+        return self._repeat(ask, self.at(path))
+
+    def read(self, path: str, *, max_bytes: int = MAX_READ_BYTES) -> bytes:
+        return self._answer(path, lambda: self.contents[path])
+
+    def read_range(self, path: str, offset: int, length: int) -> bytes:
+        return self._answer(path, lambda: self.shard[offset : offset + length])
+
+
+def fill(folder: Path, num_shards: int) -> None:
+    """Contents of the simulated bucket: a set of so many shards like the one in the folder."""
+    real = make_set(folder)
+    identity = replace(
+        real.recipe.identity,
+        num_subjects=num_shards * GROUPS_PER_SHARD,
+        subjects_per_shard=GROUPS_PER_SHARD,
+    )
+    recipe = Recipe(identity=identity, settings={}, environment={}, subject_files={})
+    groups = index_of(real.manifest(0))
+    # A shard has five times the groups of the real one.
+    repeats = GROUPS_PER_SHARD // len(groups)
+    lengths = np.tile(groups["length"].to_numpy(), repeats)
+    size = int(groups["length"].to_numpy().sum())
+    tar = real.store.read_range(real.layout.tar(0), 0, size)
+    layout = Layout(num_shards)
+    summaries = [
+        ShardSummary(
+            shard=shard, tar_sha256="", tar_bytes=0, manifest_sha256="", num_views=1000, num_ok=1000
+        )
+        for shard in range(num_shards)
+    ]
+    seal = Seal(recipe_sha256=recipe.sha256, shards=summaries, missing=[], files={})
+    contents = {RECIPE: recipe.to_bytes()}
+    rng = np.random.default_rng(0)
+    for first in range(0, num_shards, SHARDS_PER_FILE):
+        count = min(SHARDS_PER_FILE, num_shards - first)
+        rows = count * GROUPS_PER_SHARD
+        columns = {
+            "shard": np.repeat(np.arange(first, first + count), GROUPS_PER_SHARD),
+            "group_id": rng.integers(0, 2**63 - 1, rows),
+            "num_ok": np.full(rows, 10),
+            "offset": np.tile(np.cumsum(lengths) - lengths, count),
+            "length": np.tile(lengths, count),
+            "check": np.tile(groups["check"].to_numpy(), repeats * count),
+            "kind": ["caption"] * rows,
+            "label": [""] * rows,
+        }
+        table = pa.table(columns, schema=INDEX_SCHEMA)
+        path = layout.index(seal.root_sha256, first // SHARDS_PER_FILE)
+        contents[path] = write_table(table, metadata={})
+    files = {path: sha256_hex(data) for path, data in contents.items()}
+    contents[SEAL] = replace(seal, files=files).to_bytes()
+    SimulatedStore.contents, SimulatedStore.shard = contents, tar * repeats
+
+
+def start_up(num_shards: int) -> dict[str, float]:
+    """Seconds, calls and memory until the first step could be read."""
+    before, calls = machine.resident_bytes("VmRSS"), SimulatedStore.num_calls
+    start, cpu = time.perf_counter(), time.process_time()
+    stream = ShardSetSource("simulated://set").stream(
+        Demand(seed=0, num_groups=1376, views_per_group=VIEWS)
+    )
+    seconds, cpu_s = time.perf_counter() - start, time.process_time() - cpu
+    assert stream.num_groups == num_shards * GROUPS_PER_SHARD
+    return {
+        "s": seconds,
+        "cpu_s": cpu_s,
+        "calls": SimulatedStore.num_calls - calls,
+        "memory_mb": (machine.resident_bytes("VmRSS") - before) / 1e6,
+        "index_mb": sum(len(data) for path, data in SimulatedStore.contents.items() if "/" in path)
+        / 1e6,
+    }
+
+
+def images_per_s(at_once: int) -> float:
+    """Of one loader process; the median of some steps."""
+    shard_sets.READS_AT_ONCE = at_once
+    demand = Demand(seed=0, num_groups=GROUPS_OF_A_RANK, views_per_group=VIEWS)
+    stream = ShardSetSource("simulated://set").stream(demand)
+    crops = CropSet(count=1, input_px=224, augment=AugmentConfig())
+    batches, rates = Batches(stream, [crops], seed=0, rank=0, world=1), []
+    for step in range(STEPS):
+        start = time.perf_counter()
+        batch = batches[step]
+        assert not isinstance(batch, Exception), batch
+        rates.append(len(batch.images[0]) / (time.perf_counter() - start))
+    return statistics.median(rates)
+
+
+@click.command(help=__doc__)
+@click.option("--shards", default=100_000, show_default=True)
+@click.option("--latency-ms", default=30.0, show_default=True)
+@click.option("--faults", default=0.01, show_default=True, help="Share of calls that break.")
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
+def main(shards: int, latency_ms: float, faults: float, out: Path) -> None:
+    BACKENDS["simulated"] = Entry(f"{__name__}:SimulatedStore", "")  # type: ignore[index]
+    with tempfile.TemporaryDirectory() as folder:
+        fill(Path(folder) / "set", shards)
+    SimulatedStore.latency_s = latency_ms / 1000
+    SimulatedStore.fault_rate = faults
+    result: dict[str, Any] = {"machine": machine.describe(), "latency_ms": latency_ms}
+    result |= {"faults": faults, "shards": shards, "groups": shards * GROUPS_PER_SHARD}
+    result["start"] = {name: round(value, 2) for name, value in start_up(shards).items()}
+    click.echo(json.dumps(result["start"]))
+    reads, most = {}, shard_sets.READS_AT_ONCE
+    for at_once in (1, most):
+        reads[at_once] = round(images_per_s(at_once), 1)
+        click.echo(f"{at_once} at once: {reads[at_once]} images/s")
+    result["images_per_s"] = reads
+    result["ratio"] = round(reads[most] / reads[1], 2)
+    SimulatedStore.latency_s = 0.0
+    result["images_per_s_without_waiting"] = round(images_per_s(1), 1)
+    out.write_text(json.dumps(result, indent=2) + "\n")
+    click.echo(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
