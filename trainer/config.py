@@ -26,6 +26,8 @@ class DataTable(Table):
 
     workers: int = Field(default=0, ge=0)
     """Loader processes of each rank; 0 loads in the training process."""
+    prefetch: int = Field(default=4, ge=1)
+    """Batches that each loader process holds ready, in shared memory."""
     max_bad_groups: int = Field(default=0, ge=0)
     """Distinct groups that may be unreadable before the run ends; each is replaced and named."""
 
@@ -79,6 +81,8 @@ class RunTable(Table):
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] = "fp32"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
+    timeout_s: float = Field(default=300.0, gt=0)
+    """A rank that waits longer than this for another one ends with an error."""
     log_every: int = Field(default=10, ge=1)
     """Steps."""
     checkpoint_every: int = Field(default=1000, ge=1)

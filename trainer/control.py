@@ -17,13 +17,17 @@ Item = TypeVar("Item")
 
 
 class ControlChannel:
-    """Collectives over a gloo group, which does not wait for the device as NCCL does."""
+    """Collectives over a gloo group, which does not wait for the device as NCCL does.
 
-    def __init__(self) -> None:
+    Args:
+        timeout_s: A rank that waits longer than this for another one ends with an error.
+    """
+
+    def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
         is_gloo = dist.is_initialized() and dist.get_backend() == "gloo"
         self._group: Any = None
         if dist.is_initialized() and not is_gloo:
-            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=TIMEOUT_S))
+            self._group = dist.new_group(backend="gloo", timeout=timedelta(seconds=timeout_s))
 
     def sum(self, *counts: int) -> list[int]:
         """Sum of each count over the ranks. Raises TrainerError if a rank is gone."""
@@ -67,6 +71,6 @@ _FROM_GLOO = re.compile("gloo|Connection|[Tt]imed out|closed by peer")
 
 def _lost_rank(exc: Exception) -> TrainerError:
     return TrainerError(
-        f"rank {rank()}: another rank is gone or was silent for {TIMEOUT_S:.0f} s; look at its "
-        f"output and run the same command again ({one_line(exc)[-120:]})"
+        f"rank {rank()}: another rank is gone or was silent for longer than run.timeout_s; look at "
+        f"its output and run the same command again ({one_line(exc)[-120:]})"
     )

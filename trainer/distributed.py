@@ -15,9 +15,6 @@ from manifests.foundation.messages import one_line
 from trainer.errors import TrainerError
 from trainer.launching import STORE_VARIABLE
 
-TIMEOUT_S = 300.0
-"""A rank that waits longer than this for another one ends with an error."""
-
 
 def rank() -> int:
     """Number of this process, 0 without a process group."""
@@ -29,9 +26,20 @@ def world_size() -> int:
     return dist.get_world_size() if dist.is_initialized() else 1
 
 
+TIMEOUT_S = 300.0
+"""A rank that waits longer than this for another one ends with an error, if not told otherwise."""
+
+
+def ranks_here() -> int:
+    """Number of ranks on this machine, as whoever started them says; 1 if nobody does."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", "1")))
+
+
 @contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
+def process_group(device: torch.device, *, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     """Join the ranks that `--nproc`, torchrun or srun started; a single process joins nothing.
+
+    A rank that waits longer than `timeout_s` for another one ends with an error.
 
     When the block ends, with or without an error, no thread of the group is left. One that outlived
     the interpreter would abort the process, and hide its exit status.
@@ -59,7 +67,7 @@ def process_group(device: torch.device) -> Iterator[None]:
         init_method=f"file://{store}" if store else "env://",
         rank=number,
         world_size=world,
-        timeout=timedelta(seconds=TIMEOUT_S),
+        timeout=timedelta(seconds=timeout_s),
     )
     try:
         yield

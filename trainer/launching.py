@@ -3,6 +3,7 @@
 It does not import torch, so that the process that only waits for the ranks stays small.
 """
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ from manifests.foundation.errors import ConfigError
 
 STORE_VARIABLE = "SYNTH_STORE"
 """Environment variable that names the file in which the ranks meet, so that no port is taken."""
+
+_PR_SET_PDEATHSIG = 1
 
 GRACE_S = 20.0
 """Time that the other ranks have to end by themselves when one has failed."""
@@ -53,7 +56,7 @@ def launch(nproc: int) -> int | None:
         # Rank 0 writes to this terminal. Of the others only the one that failed first is quoted.
         failed_rank = next((rank for rank in range(nproc) if ranks[rank] is failed), 0)
         if failed_rank:
-            sys.stderr.write(_last_line(Path(scratch), failed_rank))
+            sys.stderr.write(_reason(Path(scratch), failed_rank, ranks[failed_rank].returncode))
     return status
 
 
@@ -63,6 +66,7 @@ def _start(rank: int, nproc: int, scratch: Path) -> "subprocess.Popen[bytes]":
         "RANK": str(rank),
         "LOCAL_RANK": str(rank),
         "WORLD_SIZE": str(nproc),
+        "LOCAL_WORLD_SIZE": str(nproc),
         STORE_VARIABLE: str(scratch / "store"),
     }
     default = {"OMP_NUM_THREADS": str(threads), "GLOO_SOCKET_IFNAME": "lo"}
@@ -75,13 +79,17 @@ def _start(rank: int, nproc: int, scratch: Path) -> "subprocess.Popen[bytes]":
             env={**default, **os.environ, **ours},
             stdout=None if rank == 0 else log,
             stderr=None if rank == 0 else log,
-            preexec_fn=_heed_interrupts,
+            preexec_fn=_before_start,
         )
 
 
-def _heed_interrupts() -> None:
-    """A process inherits which signals its parent ignores; a rank is to be stopped by SIGINT."""
+def _before_start() -> None:
+    """Prepare the process of a rank."""
+    # A process inherits which signals its parent ignores; a rank is to be stopped by SIGINT.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if sys.platform == "linux":
+        # A launcher that is killed cannot end its ranks, so the system sends them SIGTERM.
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 def _send(ranks: "list[subprocess.Popen[bytes]]", number: int) -> None:
@@ -113,6 +121,9 @@ def _wait_for_others(ranks: "list[subprocess.Popen[bytes]]") -> None:
         time.sleep(0.05)
 
 
-def _last_line(scratch: Path, rank: int) -> str:
+def _reason(scratch: Path, rank: int, status: int) -> str:
+    """Why a rank failed: the signal that ended it, or else the last thing that it said."""
+    if status < 0:
+        return f"rank {rank}: was ended by {signal.Signals(-status).name}\n"
     text = (scratch / f"{rank}.log").read_text("utf-8", "replace").strip()
     return f"rank {rank}: {text.splitlines()[-1] if text else 'said nothing'}\n"

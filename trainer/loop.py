@@ -2,8 +2,9 @@
 
 import logging
 import signal
+import warnings
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -13,8 +14,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from manifests.foundation.errors import SynthError
 from trainer.control import ControlChannel, collective_errors
-from trainer.data.batches import Batches, LoadedBatch, load
-from trainer.distributed import rank, world_size
+from trainer.data.batches import Batches, LoadedBatch, load, require_shared_memory
+from trainer.distributed import rank, ranks_here, world_size
 from trainer.errors import CheckpointError, DataError, DivergedError
 from trainer.exports import Origin, export_run, exported_files
 from trainer.learner import Learner
@@ -22,7 +23,7 @@ from trainer.metrics import Metrics
 from trainer.optimization import make_optimizer
 from trainer.planning import Plan
 from trainer.rates import Rates
-from trainer.runs import enter_run, surroundings
+from trainer.runs import enter_run, locked, surroundings
 from trainer.state import TrainingState
 from trainer.steps import Stepper, StepResult
 
@@ -53,7 +54,7 @@ def train(
         Whether the run is at its end and its exports are written.
 
     Raises:
-        CheckpointError: The folder holds another run, or a damaged one.
+        CheckpointError: The folder holds another run, or a damaged one, or is being written.
         DivergedError: Gradients were not finite for several steps in a row.
         DataError: More groups could not be read than allowed.
     """
@@ -68,7 +69,23 @@ def train(
         dtype=torch.bfloat16 if config.run.precision == "bf16" else None,
     ).to(device)
     state = TrainingState(plan, run, learner, make_optimizer(learner, config.optimizer))
-    control = ControlChannel()
+    control = ControlChannel(timeout_s=config.run.timeout_s)
+    with locked(run) if rank() == 0 else nullcontext():
+        return _train(plan, run, state, control, device, fresh, on_begin, on_step)
+
+
+def _train(
+    plan: Plan,
+    run: Path,
+    state: TrainingState,
+    control: ControlChannel,
+    device: torch.device,
+    fresh: bool,
+    on_begin: Callable[[int, int], None],
+    on_step: Callable[[int, dict[str, float]], None],
+) -> bool:
+    """The part of `train` in which nobody else may write into the folder."""
+    config, learner = plan.config, state.learner
     if rank() == 0:
         exports = exported_files(config.run.exports)
         session = _session(plan, device)
@@ -84,10 +101,12 @@ def train(
     module: nn.Module = learner
     if world_size() > 1:
         # Buffers need no broadcast: batch norms use the statistics of all ranks, so their running
-        # statistics are equal everywhere.
-        module = DistributedDataParallel(
-            learner, broadcast_buffers=False, gradient_as_bucket_view=True
-        )
+        # statistics are equal everywhere. The name is an old one since torch 2.15, and torch 2.11
+        # does not have the new one.
+        with warnings.catch_warnings(action="ignore", category=FutureWarning):
+            module = DistributedDataParallel(
+                learner, broadcast_buffers=False, gradient_as_bucket_view=True
+            )
     on_begin(first_step, plan.num_steps)
     metrics = Metrics(run, step=first_step) if rank() == 0 else None
     try:
@@ -131,7 +150,10 @@ class _Loop:
         plan, run = self._plan, self._plan.config.run
         batches = Batches(plan.stream, plan.crops, seed=run.seed, rank=rank(), world=world_size())
         steps = range(first_step, plan.num_steps)
-        stream = load(batches, steps, num_workers=plan.config.data.workers, pin_memory=pin_memory)
+        workers, prefetch = plan.config.data.workers, plan.config.data.prefetch
+        held = plan.bytes_per_step * ranks_here() // world_size() * workers * prefetch
+        require_shared_memory(held, "less of data.prefetch or data.workers")
+        stream = load(batches, steps, num_workers=workers, prefetch=prefetch, pin_memory=pin_memory)
         rates = Rates()
         self._state.learner.train()
         with closing(stream):

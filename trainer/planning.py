@@ -43,6 +43,12 @@ class Plan:
         per_view = sum(crops.count for crops in self.crops)
         return self.demand.num_groups * self.demand.views_per_group * per_view
 
+    @property
+    def bytes_per_step(self) -> int:
+        """Pixels of all crops of a step, over all ranks."""
+        views = self.demand.num_groups * self.demand.views_per_group
+        return views * sum(crops.count * 3 * crops.input_px**2 for crops in self.crops)
+
     def epochs_after(self, num_steps: int) -> float | None:
         """Passes over the groups that so many steps make; None if the stream is endless."""
         if self.stream.num_groups is None:

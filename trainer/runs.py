@@ -1,10 +1,12 @@
 """The run folder: records recipe and surroundings, and refuses to resume under another recipe."""
 
+import fcntl
 import json
 import os
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -26,6 +28,9 @@ MAX_BYTES = 64 << 20
 """Largest `run.json` that is read."""
 
 _RESTORE = "restore it from a copy, or remove the folder to start over"
+
+LOCK_WAIT_S = 12.0
+"""The loader processes of a training that was killed hold its lock for a few seconds more."""
 
 _OWN_FOLDERS = (checkpointing.FOLDER, metrics.BOARD, SCORES)
 
@@ -89,6 +94,44 @@ def enter_run(
         )
     document["sessions"].append(session)
     _write(path, document)
+
+
+@contextmanager
+def locked(run: Path) -> Iterator[None]:
+    """Keep other trainings out of the folder while the block runs.
+
+    The lock is one of the file system, so it ends with its process, however that ends.
+
+    Raises:
+        CheckpointError: Another training writes into the folder.
+    """
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        folder = os.open(run, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:  # `enter_run` says what is wrong with the folder
+        yield
+        return
+    try:
+        _lock(folder, run)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _lock(folder: int, run: Path) -> None:
+    end = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            if time.monotonic() > end:
+                raise CheckpointError(
+                    f"{run}: another process is training in it; wait for it or stop it, or give "
+                    "another --out"
+                ) from exc
+            time.sleep(0.2)
+        except OSError:  # a file system that has no locks
+            return None
 
 
 @contextmanager

@@ -8,12 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from manifests.foundation.errors import ConfigError
 from manifests.plan import ViewRequest
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from tests.picture_sets import make_picture_set, png, without_index
 from tests.sets import begin, commit, refused, scales, size, views_of
-from trainer.data.batches import Batches, CropSet, LoadedBatch, load
+from trainer.data.batches import Batches, CropSet, LoadedBatch, load, require_shared_memory
 from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS, AugmentConfig
 from trainer.data.groups import Entries
 from trainer.data.shard_sets import ShardSetSource
@@ -254,3 +255,9 @@ def test_no_manifest_is_read(url: str, tmp_path: Path) -> None:
     shutil.copytree(url, tmp_path / "set")
     shutil.rmtree(tmp_path / "set" / "manifests")
     assert isinstance(batches(str(tmp_path / "set"))[0], LoadedBatch)
+
+
+def test_batches_that_have_no_room_in_shared_memory_are_refused() -> None:
+    require_shared_memory(1, "less of it")
+    with refused(ConfigError, "/dev/shm", "batches take 1,125,899,906,842,624", "--shm-size"):
+        require_shared_memory(1 << 50, "less of it")

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,7 +54,35 @@ def test_last_line_and_status_of_a_rank_that_fails_are_passed_on(tmp_path: Path)
 def test_rank_that_is_killed_gives_the_status_of_a_shell(tmp_path: Path) -> None:
     code = "if rank == '1': os.kill(os.getpid(), signal.SIGKILL)"
     status, output = launched(tmp_path, code)
-    assert (status, output) == (137, "rank 1: said nothing\n")
+    assert (status, output) == (137, "rank 1: was ended by SIGKILL\n")
+
+
+def test_what_a_killed_rank_said_before_is_not_the_reason(tmp_path: Path) -> None:
+    code = "if rank == '1': print('a warning', flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    assert launched(tmp_path, code) == (137, "rank 1: was ended by SIGKILL\n")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="Linux alone tells a process of the end of its")
+def test_ranks_end_with_a_launcher_that_is_killed(tmp_path: Path) -> None:
+    code = "import time; pathlib.Path(sys.argv[1], 'pid' + rank).write_text(str(os.getpid())); "
+    code += "time.sleep(300)"
+    with subprocess.Popen(
+        [sys.executable, "-c", LAUNCH, str(tmp_path), code], cwd=ROOT, env=environment()
+    ) as launcher:
+        while len(pids := [*tmp_path.glob("pid?")]) < 2 or not all(p.read_text() for p in pids):
+            time.sleep(0.05)
+        launcher.kill()
+    ranks = [int(path.read_text()) for path in pids]
+    while any(is_running(rank) for rank in ranks):
+        time.sleep(0.05)
+
+
+def is_running(pid: int) -> bool:
+    """A zombie is none: nobody has asked for its status yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 def test_rank_and_single_process_train_themselves(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,15 +1,18 @@
 """The folder of a run: what is refused in it, and what `--fresh` removes."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from tests.running import environment
 from tests.sets import refused
 from trainer.errors import CheckpointError
 from trainer.exports import exported_files
 from trainer.metrics import Metrics, read_metrics
-from trainer.runs import enter_run, read_run
+from trainer.runs import enter_run, locked, read_run
 
 IDENTITY = {"run": {"seed": 1}}
 
@@ -48,6 +51,30 @@ def test_every_start_is_recorded_and_another_recipe_refused(tmp_path: Path) -> N
     assert len(read_run(tmp_path)["sessions"]) == 2
     with refused(CheckpointError, "these differ: run.seed"):
         enter(tmp_path, seed=2)
+
+
+def test_a_folder_in_which_another_process_trains_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("trainer.runs.LOCK_WAIT_S", 0.0)
+    run = tmp_path / "run"
+    code = "import sys, pathlib; from trainer.runs import locked\n"
+    code += "with locked(pathlib.Path(sys.argv[1])): print('locked', flush=True); input()"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(run)],
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "locked\n"
+        with refused(CheckpointError, f"{run}: another process is training in it"), locked(run):
+            pass
+        other.kill()
+    with locked(run):  # a lock ends with its process
+        enter(run)
+        assert read_run(run)
 
 
 def test_fresh_removes_what_runs_write_and_nothing_else(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ def train(
     path = None if recipe is None else find_recipe(recipe)
     config = load_config(recipe=path, overrides=overrides, flags=keys)
     device = local_device(config.run.device)
-    with process_group(device), ExitStack() as stack:
+    with process_group(device, timeout_s=config.run.timeout_s), ExitStack() as stack:
         source = open_source(url)
         plan = make_plan(config, source, world=world_size(), origin=str(recipe or "recipe"))
         is_first = rank() == 0  # one rank speaks for all

@@ -1,8 +1,10 @@
 """From a step to the crops of one rank: what the loader's workers run."""
 
+import shutil
 import signal
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -10,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from manifests.foundation.errors import SynthError
+from manifests.foundation.errors import ConfigError, SynthError
 from trainer.data.crops import AugmentConfig, cut, draw_crop
 from trainer.data.draws import generator
 from trainer.data.sources import GroupStream, UnreadableGroup, View
@@ -143,11 +145,20 @@ def _latents(views: Sequence[View]) -> Tensor:
 
 
 def load(
-    batches: Batches, steps: range, *, num_workers: int, pin_memory: bool = False
+    batches: Batches,
+    steps: range,
+    *,
+    num_workers: int,
+    prefetch: int = 4,
+    pin_memory: bool = False,
 ) -> Generator[LoadedBatch, None, None]:
     """The batches of some steps in order; any number of workers gives the same ones.
 
     Closing the iterator ends the workers.
+
+    Args:
+        num_workers: Loader processes; 0 loads in this one.
+        prefetch: Batches that each of them holds ready.
 
     Raises:
         SynthError: What a worker met, at the step at which it met it.
@@ -159,13 +170,33 @@ def load(
         num_workers=num_workers,
         pin_memory=pin_memory,
         worker_init_fn=_ignore_signals if num_workers else None,
-        prefetch_factor=4 if num_workers else None,
+        prefetch_factor=prefetch if num_workers else None,
         generator=torch.Generator(),  # the loader draws a seed; not from the global generator
     )
     for batch in loader:
         if isinstance(batch, Exception):
             raise batch
         yield batch
+
+
+def require_shared_memory(num_bytes: int, advice: str) -> None:
+    """Refuse to start where the batches of all loader processes have no room.
+
+    A process that finds no room there is ended by the system, without a word about it.
+
+    Args:
+        num_bytes: Of all batches that are held ready on this machine.
+        advice: What would take less.
+
+    Raises:
+        ConfigError: There is less.
+    """
+    folder = Path("/dev/shm")
+    if folder.is_dir() and (free := shutil.disk_usage(folder).free) < num_bytes:
+        raise ConfigError(
+            f"{folder}: {free:,} bytes are free and batches take {num_bytes:,}; give a container "
+            f"--shm-size {-(-num_bytes // 2**30) + 1}g, or {advice}"
+        )
 
 
 def _ignore_signals(worker: int) -> None:
