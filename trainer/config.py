@@ -80,6 +80,8 @@ class RunTable(Table):
 
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["fp32", "bf16"] = "fp32"
+    activation_checkpointing: bool = False
+    """Take less memory and more time: activations are computed again for the backward pass."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     timeout_s: float = Field(default=300.0, gt=0)
     """A rank that waits longer than this for another one ends with an error."""

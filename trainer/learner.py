@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
+from manifests.foundation.errors import ConfigError
 from trainer.data.batches import LoadedBatch
 from trainer.data.colours import colour
 from trainer.models.batch_norms import synchronize_batch_norms
@@ -82,6 +84,26 @@ class Learner(nn.Module):
         """The latent of each crop's view, for the first crop set."""
         count = self.arrangement.crops[0].count
         return loaded.latents.repeat_interleave(count, dim=0)
+
+    def recompute_activations(self) -> None:
+        """Hold for the backward pass what enters each block, and compute the rest again.
+
+        Gradients stay the same. Source: Chen et al., Training Deep Nets with Sublinear Memory Cost,
+        arXiv 1604.06174.
+
+        Raises:
+            ConfigError: The tower has no blocks to do it by, or batch norms in them, which would
+                count each batch twice.
+        """
+        key = f"run.activation_checkpointing: {self.spec.model}"
+        if not hasattr(self.encoder, "set_grad_checkpointing"):
+            raise ConfigError(f"{key} cannot do it; leave it out")
+        if any(isinstance(module, _BatchNorm) for module in self.encoder.modules()):
+            raise ConfigError(f"{key} has batch norms, which would count twice; leave it out")
+        module: Any
+        for module in self.modules():  # of the objective, too: a tower for texts
+            if hasattr(module, "set_grad_checkpointing"):
+                module.set_grad_checkpointing(True)
 
     def after_step(self, step: int, num_steps: int) -> None:
         """Let the objective follow a step that the optimizer took; see `Objective.after_step`."""

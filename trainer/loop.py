@@ -68,6 +68,8 @@ def train(
         classes=plan.stream.classes,
         dtype=torch.bfloat16 if config.run.precision == "bf16" else None,
     ).to(device)
+    if config.run.activation_checkpointing:
+        learner.recompute_activations()
     state = TrainingState(plan, run, learner, make_optimizer(learner, config.optimizer))
     control = ControlChannel(timeout_s=config.run.timeout_s)
     with locked(run) if rank() == 0 else nullcontext():

@@ -10,7 +10,15 @@ from manifests.foundation.settings import Table
 from tests.sets import refused
 from trainer.learner import Learner
 from trainer.models.encoder import EncoderSpec
-from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
+from trainer.objectives import (
+    Arrangement,
+    Batch,
+    CropSpec,
+    LossTerms,
+    ObjectiveModule,
+    Towers,
+    objective_class,
+)
 from trainer.testing.objectives import CLASSES, TOWER, make_batch
 
 
@@ -84,3 +92,61 @@ def test_tower_that_does_not_take_a_small_crop_is_refused_before_the_first_step(
 def test_loss_is_a_scalar_in_any_precision(dtype: torch.dtype | None) -> None:
     learner = Learner(EncoderSpec(**TOWER), Curious, Table(), dtype=dtype)
     assert learner(make_batch(learner)).total.shape == ()
+
+
+VIT = EncoderSpec(
+    model="vit_tiny_patch16_224",
+    args={
+        "img_size": 16,
+        "patch_size": 4,
+        "embed_dim": 48,
+        "depth": 4,
+        "num_heads": 3,
+        "drop_path_rate": 0.3,
+    },
+    input_px=16,
+)
+
+
+def gradients_and_saved(recomputes: bool) -> tuple[list[torch.Tensor], int]:
+    """Gradients of one step, and the bytes that its forward pass leaves for the backward pass."""
+    torch.manual_seed(0)
+    objective = objective_class("stablerep-plus")
+    text = {"context_length": 8, "width": 32, "heads": 2, "layers": 3, "embed_dim": 16}
+    config = objective.Config(name="stablerep-plus", head_hidden=32, head_out=16, text=text)
+    learner = Learner(VIT, objective, config, classes=())
+    if recomputes:
+        learner.recompute_activations()
+    batch, saved = make_batch(learner), 0
+
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        nonlocal saved
+        saved += tensor.nbytes
+        return tensor
+
+    torch.manual_seed(1)  # for the paths that are dropped
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        loss = learner(batch).total
+    loss.backward()
+    return [p.grad for p in learner.parameters() if p.grad is not None], saved
+
+
+def test_activations_that_are_computed_again_change_no_gradient() -> None:
+    (expected, all_bytes), (gradients, few_bytes) = map(gradients_and_saved, (False, True))
+    assert len(gradients) == len(expected) > 50
+    for gradient, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(gradient, other, rtol=1e-6, atol=1e-7)
+    assert few_bytes < all_bytes / 3
+
+
+@pytest.mark.parametrize(
+    ("tower", "words"),
+    [
+        (EncoderSpec(**TOWER), "cannot do it"),
+        (EncoderSpec(model="resnet18", input_px=32), "has batch norms"),
+    ],
+)
+def test_towers_that_cannot_compute_activations_again(tower: EncoderSpec, words: str) -> None:
+    learner = Learner(tower, Curious, Table(), classes=CLASSES)
+    with refused(ConfigError, "run.activation_checkpointing", words, "leave it out"):
+        learner.recompute_activations()
