@@ -1,19 +1,33 @@
 """The laws of trainer.frozen_encoders, for every entry of the table."""
 
+from argparse import Namespace
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import timm
 import torch
 
 from manifests.foundation.errors import ConfigError, SynthError
 from tests.sets import refused
+from trainer.errors import CheckpointError
 from trainer.frozen_encoders import FROZEN_ENCODERS, FrozenEncoder, open_encoder
 from trainer.models.encoder import EncoderSpec, build_encoder, save_encoder
 from trainer.models.text import ImageText, TextSpec, save_text
 
 CPU = torch.device("cpu")
+Tensors = Mapping[str, torch.Tensor]
+MODEL = "test_vit"
+"""A ViT of timm with half a million weights."""
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 SPEC = EncoderSpec(model="synth_small_conv", input_px=16, crop_fraction=0.5)
-PLACES = {"run": "run:{run}", "untrained": "untrained:{run}", "pixels": "pixels:8"}
+PLACES = {
+    "run": "run:{run}",
+    "untrained": "untrained:{run}",
+    "weights": "weights:synth_small_conv@{run}/encoder.safetensors",
+    "pixels": "pixels:8",
+}
 """Address of each entry; a new entry has to be added here."""
 
 
@@ -113,6 +127,70 @@ class Gray:
             input_px=int(place),
             facts={"name": name, "kind": "gray"},
         )
+
+
+def as_stablerep(tower: Tensors) -> object:
+    """As main_stablerep.py of google-research/syn-rep-learn saves a run."""
+    visual = {f"module.visual.{key}": value for key, value in tower.items()}
+    heads = {"module.image_mlp.0.weight": torch.zeros(4, 4)}
+    options = Namespace(batch_size=128, output_dir="x")
+    return {"epoch": 34, "state_dict": visual | heads, "optimizer": {"state": {}}, "args": options}
+
+
+def as_dino(tower: Tensors) -> object:
+    """As main_dino.py saves a run: the teacher is what is evaluated."""
+    student = {f"module.backbone.{key}": value + 1 for key, value in tower.items()}
+    teacher = {f"backbone.{key}": value for key, value in tower.items()}
+    return {"student": student, "teacher": teacher, "epoch": 99}
+
+
+def as_mae(tower: Tensors) -> object:
+    """As main_pretrain.py of MAE saves a run, with the decoder."""
+    return {"model": dict(tower) | {"decoder_embed.weight": torch.zeros(3, 3)}}
+
+
+@pytest.mark.parametrize(
+    ("layout", "place"),
+    [(dict, ""), (as_stablerep, ""), (as_mae, ""), (as_dino, "#teacher/backbone.")],
+)
+def test_weights_are_found_in_files_of_other_programs(
+    layout: Callable[[Tensors], object], place: str, tmp_path: Path
+) -> None:
+    expected = timm.create_model(MODEL, num_classes=0).eval()
+    torch.save(layout(expected.state_dict()), tmp_path / "model.pth")
+    encoder = open_encoder(f"weights:{MODEL}@{tmp_path}/model.pth{place}", device=CPU, seed=None)
+    assert (encoder.input_px, encoder.crop_fraction) == (160, 0.875)
+    images = torch.zeros(1, 3, 160, 160, dtype=torch.uint8)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
+    with torch.inference_mode():
+        assert torch.equal(encoder.encode(images), expected((images / 255 - mean) / std))
+
+
+@pytest.mark.parametrize(
+    ("content", "place", "words"),
+    [
+        ({"x": torch.zeros(1)}, "", "has no tensor whose name ends in"),
+        (as_dino, "", "several towers; add one of #student/module.backbone., #teacher/backbone."),
+        ("missing", "", "is missing"),
+        ("shape", "", "has shape [1], expected"),
+        (Gray, "", "without running code"),
+    ],
+)
+def test_weights_that_do_not_fit_are_refused(
+    content: Any, place: str, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "model.pth"
+    tower = timm.create_model(MODEL, num_classes=0).state_dict()
+    last = list(tower)[-1]
+    if content == "missing":
+        content = {key: value for key, value in tower.items() if key != last}
+    elif content == "shape":
+        content = tower | {last: torch.zeros(1)}
+    elif content is as_dino:
+        content = as_dino(tower)
+    torch.save(content, path)
+    with refused(CheckpointError, str(path), words):
+        open_encoder(f"weights:{MODEL}@{path}{place}", device=CPU, seed=None)
 
 
 def test_a_kind_of_somebody_else_is_opened_by_its_dotted_path() -> None:

@@ -79,6 +79,7 @@ class EncoderKind(Protocol):
 FROZEN_ENCODERS: Mapping[str, Entry] = {
     "run": Entry("trainer.frozen_encoders.run:Run", "trainer"),
     "untrained": Entry("trainer.frozen_encoders.untrained:Untrained", "trainer"),
+    "weights": Entry("trainer.frozen_encoders.weights:Weights", "trainer"),
     "pixels": Entry("trainer.frozen_encoders.pixels:Pixels", "trainer"),
 }
 
@@ -87,8 +88,8 @@ def open_encoder(address: str, *, device: torch.device, seed: int | None) -> Fro
     """The encoder behind an address.
 
     Args:
-        address: A run folder or its encoder.safetensors, `untrained:RUN`, `pixels:PX`, or
-            `package.module:Class:PLACE`.
+        address: A run folder or its encoder.safetensors, `untrained:RUN`, `weights:MODEL@FILE`,
+            `pixels:PX`, or `package.module:Class:PLACE`.
         device: Where the encoder computes.
         seed: Decides the weights of a kind that draws them; None is 0. Refused for other kinds.
 
