@@ -6,6 +6,7 @@ header or at a cut between two members, so the headers are checked while they re
 """
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterator
 from tarfile import BLOCKSIZE
 from typing import Any
@@ -21,12 +22,23 @@ READ_BYTES = 4 << 20
 _CHECKSUM = slice(148, 156)
 _SIZE = slice(124, 136)
 _TYPE = slice(156, 157)
+_NAME, _PREFIX, _MAGIC = slice(0, 100), slice(345, 500), slice(257, 265)
+_FILES = (b"0", b"\0", b"7")
+_LONG_NAMES = (b"L", b"x", b"X")
+"""Headers that may hold the name of the member after them."""
 _CHECKSUM_AS_SPACES = 8 * ord(" ")
+
+
+class Content(bytes):
+    """The bytes of a member, which know where they lie."""
+
+    offset: int
+    """First byte in the tar."""
 
 
 def read_groups(
     store: Store, path: str, *, on_bytes: Callable[[int], None] = lambda count: None
-) -> Iterator[tuple[str, dict[str, bytes]]]:
+) -> Iterator[tuple[str, dict[str, Content]]]:
     """Key, and members by suffix (lower case, without its dot), of each group of files of one tar.
 
     A fault is raised when the reading reaches it, after the groups before it were yielded. Callers
@@ -61,9 +73,8 @@ def _groups(tar: "CheckedTar") -> Iterator[dict[str, Any]]:
     from webdataset.tariterators import group_by_keys, tar_file_expander
 
     webdataset.utils.enforce_security = True  # if it was imported before, by anybody
-    groups: Iterator[dict[str, Any]] = group_by_keys(
-        tar_file_expander([{"url": tar.where, "stream": tar}])
-    )
+    files = tar_file_expander([{"url": tar.where, "stream": tar}])
+    groups: Iterator[dict[str, Any]] = group_by_keys(map(tar.placed, files))
     return groups
 
 
@@ -103,6 +114,10 @@ class CheckedTar:
         self._skip_bytes = 0
         self._position = 0
         self._num_zero_blocks = 0
+        self._files: deque[tuple[str | None, int, int]] = deque()
+        """Name, first byte and size of the files that were met and not handed on yet; no name where
+        a header before it has it."""
+        self._is_long_name = False
 
     def __str__(self) -> str:
         return self.where
@@ -127,6 +142,21 @@ class CheckedTar:
             self.fault = DataError(f"{self.where}: no such file any more")
             return b""
         return data
+
+    def placed(self, file: dict[str, Any]) -> dict[str, Any]:
+        """A file of webdataset with a content that knows its place.
+
+        webdataset leaves out some files and keeps the order of the others.
+        """
+        if "data" in file:
+            content = Content(file["data"])
+            while self._files:
+                name, offset, size = self._files.popleft()
+                if size == len(content) and name in (None, file["fname"]):
+                    content.offset = offset
+                    return file | {"data": content}
+            raise ValueError(f"no header of {file['fname']!r:.100}")
+        return file
 
     def finish(self) -> None:
         """Read what is left and check that the end is one. Raises the fault if there is one."""
@@ -174,8 +204,23 @@ class CheckedTar:
         if size > MAX_MEMBER_BYTES:
             raise DataError(f"{at} a member of {size:,} bytes, at most {MAX_MEMBER_BYTES:,} fit")
         if header[_TYPE] in (b"1", b"2", b"3", b"4", b"5", b"6"):  # links, devices, folders
+            self._is_long_name = False
             return 0
+        if header[_TYPE] in _LONG_NAMES:
+            self._is_long_name = True
+        elif header[_TYPE] in _FILES:
+            name = None if self._is_long_name else _name(header)
+            self._files.append((name, self._position, size))
+            self._is_long_name = False
         return -(-size // BLOCKSIZE) * BLOCKSIZE
+
+
+def _name(header: bytes) -> str:
+    """Name of the member as tarfile reads it from its header alone."""
+    name, prefix = (header[part].partition(b"\0")[0] for part in (_NAME, _PREFIX))
+    is_posix = header[_MAGIC] == b"ustar\x0000"
+    whole = prefix + b"/" + name if prefix and is_posix else name
+    return whole.decode("utf-8", "surrogateescape")
 
 
 def _number(field: bytes) -> int | None:

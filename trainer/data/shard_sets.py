@@ -22,14 +22,12 @@ from manifests.shard_set import ShardSet
 from manifests.tables import read_table
 from manifests.tars import members_of_group
 from trainer.data.groups import GroupTable, class_indices
-from trainer.data.indexed import IndexedStream, StoredGroup, StoredView
+from trainer.data.indexed import READS_AT_ONCE, IndexedStream, StoredGroup, StoredView
 from trainer.data.sources import Demand, GroupStream
 from trainer.errors import CorruptViewError, DataError
 
 INDEX_READERS = 32
 """Files of an index, or manifests of a set that has none, that are read at once."""
-READS_AT_ONCE = 16
-"""Groups that a loader worker reads from a bucket at once."""
 
 _Item = TypeVar("_Item")
 _Content = TypeVar("_Content")

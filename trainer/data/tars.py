@@ -1,25 +1,51 @@
 """Plain WebDataset tars as a source: each image is a group of one view.
 
-Such tars have no manifest, so nothing says where an image begins. They are read once, in order, and
-the encoded images are kept in memory; tars with more than MAX_BYTES of images are refused.
+Such tars have no manifest, so nothing says where an image begins. They are read once, in order;
+where each image lies is noted in a cache of this machine, and from then on images are read at
+random, as those of a shard set are.
 """
 
-from collections.abc import Mapping, Sequence
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from manifests.storage import open_store
-from trainer.data.foreign_tars import read_groups
+from manifests.canonical import hash_json
+from manifests.errors import CorruptError
+from manifests.foundation.files import write_whole
+from manifests.foundation.progress import progress
+from manifests.storage import Store, open_store
+from manifests.tables import read_table, write_table
+from trainer.data.foreign_tars import Content, read_groups
 from trainer.data.groups import GroupTable, class_indices, id_of
-from trainer.data.indexed import IndexedStream, StoredGroup, StoredView
+from trainer.data.indexed import READS_AT_ONCE, IndexedStream, StoredGroup, StoredView
 from trainer.data.sources import Demand, GroupStream
-from trainer.errors import DataError
+from trainer.errors import CorruptViewError, DataError
 
-MAX_BYTES = 8 << 30
-"""Encoded images that are kept in memory, over the whole set."""
 SUFFIXES = ("jpg", "jpeg", "png", "webp")
+TARS_AT_ONCE = 4
+"""Tars that are read at once while they are indexed."""
+
+_SCHEMA = pa.schema(
+    [
+        ("offset", pa.int64()),
+        ("length", pa.int64()),
+        ("check", pa.int64()),
+        ("text_offset", pa.int64()),
+        ("text_length", pa.int64()),
+        ("has_caption", pa.bool_()),
+        ("label", pa.string()),
+    ]
+)
+"""One row for each image of a tar: where it and its text lie, and eight bytes of its hash."""
 
 
 class TarSource:
@@ -28,68 +54,188 @@ class TarSource:
     A member `txt` is the caption of its image and a member `cls` is its label.
 
     Raises:
-        DataError: No tar, a broken one, or more than MAX_BYTES of images.
+        DataError: No tar, or a broken one.
     """
 
+    has_latents = False
+
     def __init__(self, url: str) -> None:
-        store = open_store(url)
-        self.url = store.url
-        self._views: list[StoredView] = []
-        self._captions: list[str] = []
-        self._labels: list[str] = []
-        digest, size = sha256(), 0
-        tars = [path for path in store.list() if path.endswith(".tar")]
-        if not tars:
+        self._address = url
+        self._open()
+        self.url = self._store.url
+        sizes = {path: n for path, n in self._store.list().items() if path.endswith(".tar")}
+        if not sizes:
             raise DataError(f"{self.url}: no *.tar here; give the folder that holds the tars")
-        for path in tars:
-            for key, members in read_groups(store, path):
-                images = [members[suffix] for suffix in SUFFIXES if suffix in members]
-                if len(images) != 1:
-                    raise DataError(
-                        f"{store.at(path)}, {key}: {len(images)} images, expected one with suffix "
-                        f"{', '.join(SUFFIXES)}; there are {', '.join(sorted(members))}"
-                    )
-                (image,) = images
-                size += len(image)
-                if size > MAX_BYTES:
-                    raise DataError(
-                        f"{self.url}: more than {MAX_BYTES >> 30} GiB of images, but images of "
-                        "tars without manifests are kept in memory; train on fewer tars"
-                    )
-                digest.update(sha256(image).digest())
-                view = StoredView(
-                    data=image, where=f"{store.at(path)}, {key}", size_px=None, view_index=0
-                )
-                self._views.append(view)
-                self._captions.append(_text(members, "txt"))
-                self._labels.append(_text(members, "cls"))
-                digest.update(f"{self._captions[-1]}\0{self._labels[-1]}".encode())
-        self.root = digest.hexdigest()
+        self._tars = list(sizes)
+        self.root, parts = _index(self._store, sizes)
+        counts = [len(part) for part in parts]
+        self._firsts = np.cumsum([0, *counts])
+        rows = pa.concat_tables(parts)
+        self._places = {name: rows[name].to_numpy() for name in _SCHEMA.names[:5]}
+        self._labels = rows["label"]
+        self._has_caption = rows["has_caption"].to_numpy()
+
+    def _open(self) -> None:
+        self._process = os.getpid()
+        self._own_store = open_store(self._address)
+
+    @property
+    def _store(self) -> Store:
+        """As this process opened it: clients of object stores do not survive a fork."""
+        if os.getpid() != self._process:
+            self._open()
+        return self._own_store
+
+    @property
+    def reads_at_once(self) -> int:
+        return 1 if self._store.local_path("") else READS_AT_ONCE
 
     def stream(self, demand: Demand) -> GroupStream:
         return IndexedStream(self, self.table(), demand)
 
     def table(self) -> GroupTable:
         """All images, in the order of the tars."""
-        count = len(self._views)
+        count = len(self._has_caption)
         # Made from the position, because two images with the same bytes are still two groups.
         ids = [id_of(f"{index}".encode()) for index in range(count)]
-        classes, labels = class_indices(pa.chunked_array([self._labels], pa.string()))
+        classes, labels = class_indices(self._labels)
         return GroupTable(
             url=self.url,
             classes=classes,
             labels=labels,
             ids=np.array(ids, dtype=np.int64),
             num_views=np.ones(count, dtype=np.int32),
-            has_caption=np.array([caption != "" for caption in self._captions]),
+            has_caption=self._has_caption,
         )
 
-    has_latents = False
-    reads_at_once = 1
-
     def read(self, group: int, chosen: Sequence[int]) -> StoredGroup:
-        return StoredGroup(views=[self._views[group]], caption=self._captions[group])
+        """An image and its text, by one read of the tar: they are adjacent in it."""
+        try:
+            return self._read_once(group)
+        except CorruptViewError:
+            return self._read_once(group)  # a bit may have flipped on the way
+
+    def _read_once(self, group: int) -> StoredGroup:
+        tar = self._tars[int(np.searchsorted(self._firsts, group, side="right")) - 1]
+        place = {name: int(values[group]) for name, values in self._places.items()}
+        where = f"{self._store.at(tar)}, byte {place['offset']}"
+        starts = [place["offset"]]
+        ends = [place["offset"] + place["length"]]
+        if place["text_length"]:
+            starts.append(place["text_offset"])
+            ends.append(place["text_offset"] + place["text_length"])
+        begin = min(starts)
+        try:
+            data = self._store.read_range(tar, begin, max(ends) - begin)
+        except FileNotFoundError as exc:
+            raise CorruptViewError(f"{where}: the tar is gone; restore it") from exc
+        image = data[starts[0] - begin : ends[0] - begin]
+        if _check(image) != place["check"]:
+            raise CorruptViewError(
+                f"{where}: not the image that was there when the tars were indexed; restore the "
+                "tar, or allow some with --set data.max_bad_groups=N; if all tars were made anew, "
+                "remove the cache synth/tars"
+            )
+        text = data[starts[-1] - begin : ends[-1] - begin] if place["text_length"] else b""
+        view = StoredView(data=image, where=where, size_px=None, view_index=0)
+        return StoredGroup(views=[view], caption=_text(text))
 
 
-def _text(members: Mapping[str, bytes], suffix: str) -> str:
-    return members.get(suffix, b"").decode("utf-8", "replace").strip()
+def _check(image: bytes) -> int:
+    return int.from_bytes(sha256(image).digest()[:8], "big", signed=True)
+
+
+def _text(member: bytes) -> str:
+    return member.decode("utf-8", "replace").strip()
+
+
+def _index(store: Store, sizes: Mapping[str, int]) -> tuple[str, list[pa.Table]]:
+    """Hash of all images and texts, and the rows of each tar; from the cache if they are there.
+
+    Tars count as the same ones while their address, names and sizes are the same, and of a folder
+    of this machine the times of change. What is read is checked against the index.
+    """
+    try:
+        folder = _cache(store, sizes)
+        folder.mkdir(parents=True, exist_ok=True)
+        with _locked(folder / "lock"):
+            if (known := _read_cache(folder, len(sizes))) is not None:
+                return known
+            root, parts = _scan(store, sizes)
+            for number, part in enumerate(parts):
+                write_whole(folder / f"{number:06d}.parquet", write_table(part, metadata={}))
+            write_whole(folder / "root.json", json.dumps(root).encode())
+            return root, parts
+    except (OSError, RuntimeError):  # no home, a full or read-only disk: it is only a cache
+        return _scan(store, sizes)
+
+
+def _cache(store: Store, sizes: Mapping[str, int]) -> Path:
+    """Folder in which the index of these tars is kept."""
+    local = [store.local_path(path) for path in sizes]
+    times = [path.stat().st_mtime_ns for path in local if path is not None]
+    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(home) / "synth" / "tars" / hash_json([store.url, dict(sizes), times])[:32]
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Let one process of a machine index, while the others wait for what it notes."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _read_cache(folder: Path, num_tars: int) -> tuple[str, list[pa.Table]] | None:
+    """What is noted; None if there is nothing whole."""
+    try:
+        root = json.loads((folder / "root.json").read_bytes())
+        paths = [folder / f"{number:06d}.parquet" for number in range(num_tars)]
+        parts = [read_table(path.read_bytes(), _SCHEMA, where=str(path))[0] for path in paths]
+    except (OSError, ValueError, CorruptError):
+        return None
+    return (root, parts) if isinstance(root, str) else None
+
+
+def _scan(store: Store, sizes: Mapping[str, int]) -> tuple[str, list[pa.Table]]:
+    """Read all tars. Raises DataError if one is broken."""
+    digest = sha256()
+    parts: list[pa.Table] = []
+    with (
+        ThreadPoolExecutor(TARS_AT_ONCE, thread_name_prefix="index") as pool,
+        progress("index", "bytes", sum(sizes.values())) as advance,
+    ):
+        for part, digests in pool.map(lambda path: _rows_of(store, path), sizes):
+            parts.append(part)
+            digest.update(digests)
+            advance(sizes[list(sizes)[len(parts) - 1]])
+    return digest.hexdigest(), parts
+
+
+def _rows_of(store: Store, path: str) -> tuple[pa.Table, bytes]:
+    """The rows of one tar, and what the hash of the source is made of."""
+    rows: list[dict[str, Any]] = []
+    content = bytearray()
+    for key, members in read_groups(store, path):
+        images = [members[suffix] for suffix in SUFFIXES if suffix in members]
+        if len(images) != 1:
+            raise DataError(
+                f"{store.at(path)}, {key}: {len(images)} images, expected one with suffix "
+                f"{', '.join(SUFFIXES)}; there are {', '.join(sorted(members))}"
+            )
+        (image,) = images
+        text: Content | None = members.get("txt")
+        caption, label = _text(text or b""), _text(members.get("cls", b""))
+        rows.append(
+            {
+                "offset": image.offset,
+                "length": len(image),
+                "check": _check(image),
+                "text_offset": text.offset if text else 0,
+                "text_length": len(text or b""),
+                "has_caption": caption != "",
+                "label": label,
+            }
+        )
+        content += sha256(image).digest() + f"{caption}\0{label}".encode()
+    return pa.Table.from_pylist(rows, schema=_SCHEMA), bytes(content)

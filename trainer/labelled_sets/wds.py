@@ -9,7 +9,7 @@ physical thing.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -91,7 +91,7 @@ class TarSplit:
         if not num_images:
             raise DataError(f"{self.where}: its tars hold no image")
 
-    def _labelled(self, key: str, members: dict[str, bytes], tar: str) -> LabelledImage:
+    def _labelled(self, key: str, members: Mapping[str, bytes], tar: str) -> LabelledImage:
         where = f"{self.store.at(tar)}: {key.partition('/')[2]}"
         images = [suffix for suffix in SUFFIXES if suffix in members]
         if len(images) != 1:
