@@ -11,6 +11,7 @@ import torch
 from manifests.foundation.errors import ConfigError
 from tests.picture_sets import make_picture_set, make_tars
 from tests.sets import refused
+from tests.trainer.test_labels import labelled_set
 from trainer.config import load_config
 from trainer.data.draws import generator
 from trainer.data.opening import open_source
@@ -82,6 +83,86 @@ class TestTarSource(SourceLaws):
 
     def make_source(self) -> Source:
         return open_source(self.url)
+
+
+class TestMixture(SourceLaws):
+    demand = Demand(seed=3, num_groups=8, views_per_group=1, splits_groups=True)
+
+    @pytest.fixture(autouse=True)
+    def _sources(self, tmp_path: Path) -> None:
+        make_picture_set(tmp_path / "set")
+        tars = make_tars(tmp_path / "tars")
+        self.file = mixture(tmp_path, {str(tmp_path / "set"): 3, tars: 1})
+
+    def make_source(self) -> Source:
+        return open_source(f"mix:{self.file}")
+
+    def test_shares_are_exact_and_each_source_has_its_own_order(self) -> None:
+        stream = self.make_source().stream(self.demand)
+        groups = [group for step in range(9) for group in stream.groups(step, rank=0, world=1)]
+        parts = [group.turn[-1] for group in groups]
+        assert parts != sorted(parts)
+        for start in range(0, len(parts), 4):
+            assert sorted(parts[start : start + 4]) == [0, 0, 0, 1]
+        real = [group.id for group in groups if group.turn[-1] == 1]
+        alone = open_source(f"wds:{self.file.parent / 'tars'}").stream(
+            Demand(seed=3, num_groups=1, views_per_group=1, splits_groups=True)
+        )
+        assert real == [alone.groups(n, rank=0, world=1)[0].id for n in range(len(real))]
+
+
+def mixture(folder: Path, weights: dict[str, int]) -> Path:
+    """A file of a mixture."""
+    file = folder / "mixture.toml"
+    tables = [f'[[sources]]\nurl = "{url}"\nweight = {w}\n' for url, w in weights.items()]
+    file.write_text("\n".join(tables))
+    return file
+
+
+def test_images_of_two_folders_of_tars_are_different_groups(tmp_path: Path) -> None:
+    tars = [make_tars(tmp_path / "a"), make_tars(tmp_path / "b", count=7)]
+    source = open_source(f"mix:{mixture(tmp_path, dict.fromkeys(tars, 1))}")
+    demand = Demand(seed=0, num_groups=26, views_per_group=1)
+    groups = source.stream(demand).groups(0, rank=0, world=1)
+    ids = [{group.id for group in groups if group.turn[-1] == part} for part in (0, 1)]
+    assert list(map(len, ids)) == [6, 7]
+    assert ids[0].isdisjoint(ids[1])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "sources"),
+        ('[[sources]]\nurl = "x"', "sources"),
+        ('[[sources]]\nurl = "x"\nweight = 0\n[[sources]]\nurl = "y"', "weight"),
+        ('[[sources]]\nurl = "x"\nwieght = 2\n[[sources]]\nurl = "y"', "wieght"),
+        ("not toml", "not a TOML file"),
+    ],
+)
+def test_a_file_that_is_no_mixture_is_refused(text: str, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "mixture.toml"
+    file.write_text(text)
+    with refused(ConfigError, str(file), words):
+        open_source(f"mix:{file}")
+    with refused(ConfigError, "no such file", "[[sources]]"):
+        open_source(f"mix:{tmp_path / 'none.toml'}")
+
+
+def test_labels_of_a_mixture_are_those_of_all_its_sources(tmp_path: Path) -> None:
+    sets = [labelled_set(tmp_path / name, labels) for name, labels in LABELS.items()]
+    file = mixture(tmp_path, {str(tmp_path / name): 1 for name in LABELS})
+    assert len(sets) == 2
+    demand = Demand(seed=0, num_groups=4, views_per_group=1, reads=frozenset({"labels"}))
+    stream = open_source(f"mix:{file}").stream(demand)
+    assert stream.classes == ("apple", "fig", "pear")
+    groups = [group for step in range(4) for group in stream.groups(step, rank=0, world=1)]
+    names = {part: set[str]() for part in (0, 1)}
+    for group in groups:
+        names[group.turn[-1]].add(stream.classes[group.label])
+    assert names == {0: {"fig", "pear"}, 1: {"apple", "pear"}}
+
+
+LABELS = {"a": ["pear", "fig"], "b": ["apple", "pear"]}
 
 
 def config_of(**flags: Any) -> Any:

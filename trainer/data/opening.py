@@ -19,6 +19,7 @@ class SourceKind(Protocol):
 SOURCES: Mapping[str, Entry] = {
     "shards": Entry("trainer.data.shard_sets:ShardSetSource", "trainer"),
     "wds": Entry("trainer.data.tars:TarSource", "trainer"),
+    "mix": Entry("trainer.data.mixture:Mixture", "trainer"),
 }
 
 
@@ -26,8 +27,8 @@ def open_source(address: str) -> Source:
     """The source behind an address.
 
     Args:
-        address: Path or URL of a sealed shard set, `wds:URL` for a folder of WebDataset tars, or
-            `package.module:Class:PLACE`.
+        address: Path or URL of a sealed shard set, `wds:URL` for a folder of WebDataset tars,
+            `mix:FILE` for a mixture of sources, or `package.module:Class:PLACE`.
 
     Raises:
         ConfigError: The address has an unknown kind.

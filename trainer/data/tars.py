@@ -96,8 +96,9 @@ class TarSource:
     def table(self) -> GroupTable:
         """All images, in the order of the tars."""
         count = len(self._has_caption)
-        # Made from the position, because two images with the same bytes are still two groups.
-        ids = [id_of(f"{index}".encode()) for index in range(count)]
+        # Made from the position, because two images with the same bytes are still two groups; and
+        # from the root, because a mixture has the images of several sources.
+        ids = [id_of(f"{self.root} {index}".encode()) for index in range(count)]
         classes, labels = class_indices(self._labels)
         return GroupTable(
             url=self.url,
