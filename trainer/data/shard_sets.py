@@ -90,9 +90,10 @@ class ShardSetSource:
             url=self.url,
             classes=classes,
             labels=labels,
-            ids=index["group_id"].to_numpy(),
-            num_views=index["num_ok"].to_numpy(),
-            has_caption=index["has_caption"].to_numpy(zero_copy_only=False),
+            # Copies: loader processes are forks, and memory of Arrow is not to be freed in them.
+            ids=index["group_id"].to_numpy().copy(),
+            num_views=index["num_ok"].to_numpy().copy(),
+            has_caption=index["has_caption"].to_numpy().copy(),
         )
 
     def _index_file(self, path: str) -> pa.Table:
@@ -195,8 +196,8 @@ class _Places:
     """Where each group lies: 12 bytes of memory for one."""
 
     def __init__(self, index: pa.Table) -> None:
-        self._lengths = index["length"].to_numpy()
-        self._checks = index["check"].to_numpy()
+        self._lengths = index["length"].to_numpy().copy()
+        self._checks = index["check"].to_numpy().copy()
         shards = index["shard"].to_numpy()
         # Groups are in the order of shards, and in a tar they follow each other without a gap.
         self._shards, self._firsts = np.unique(shards, return_index=True)

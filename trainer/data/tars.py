@@ -71,9 +71,10 @@ class TarSource:
         counts = [len(part) for part in parts]
         self._firsts = np.cumsum([0, *counts])
         rows = pa.concat_tables(parts)
-        self._places = {name: rows[name].to_numpy() for name in _SCHEMA.names[:5]}
-        self._labels = rows["label"]
-        self._has_caption = rows["has_caption"].to_numpy()
+        # Copies: loader processes are forks, and memory of Arrow is not to be freed in them.
+        self._places = {name: rows[name].to_numpy().copy() for name in _SCHEMA.names[:5]}
+        self._classes, self._labels = class_indices(rows["label"])
+        self._has_caption = rows["has_caption"].to_numpy().copy()
 
     def _open(self) -> None:
         self._process = os.getpid()
@@ -99,11 +100,10 @@ class TarSource:
         # Made from the position, because two images with the same bytes are still two groups; and
         # from the root, because a mixture has the images of several sources.
         ids = [id_of(f"{self.root} {index}".encode()) for index in range(count)]
-        classes, labels = class_indices(self._labels)
         return GroupTable(
             url=self.url,
-            classes=classes,
-            labels=labels,
+            classes=self._classes,
+            labels=self._labels,
             ids=np.array(ids, dtype=np.int64),
             num_views=np.ones(count, dtype=np.int32),
             has_caption=self._has_caption,
