@@ -84,9 +84,10 @@ class ShardSetSource:
             else:
                 parts = [*pool.map(self._index_of_shard, self._seal.shards)]
         index = pa.concat_tables(parts)
+        del parts
         self._places = _Places(index)
         classes, labels = class_indices(index["label"])
-        return GroupTable(
+        table = GroupTable(
             url=self.url,
             classes=classes,
             labels=labels,
@@ -95,6 +96,9 @@ class ShardSetSource:
             num_views=index["num_ok"].to_numpy().copy(),
             has_caption=index["has_caption"].to_numpy().copy(),
         )
+        del index
+        pa.default_memory_pool().release_unused()  # a third of it is held from now on
+        return table
 
     def _index_file(self, path: str) -> pa.Table:
         data = self._checked(path, self._seal.files[path])
