@@ -38,7 +38,7 @@ def find_garbage(shards: ShardSet) -> Garbage:
 
 
 def remove_garbage(shards: ShardSet, garbage: Garbage) -> None:
-    """Delete it, and all temporary files.
+    """Delete garbage, and all temporary files.
 
     Only for a caller who knows that nobody writes to the set: the tar of a writer who has not yet
     created the manifest would be deleted, too.

@@ -6,9 +6,12 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from benchmarks.chaos.disk import Disk
 from benchmarks.chaos.places import ROOT, SETTINGS, Place
 from benchmarks.chaos.schedules import Outcome, Schedule
 from tests.fault_proxy import FAULTS, Faults
@@ -180,27 +183,11 @@ def _kill_gateway(run: Run) -> None:
     return None
 
 
-def _full_disk(run: Run) -> None:
-    """Drivers that end with an error meanwhile are started again when there is room."""
+def _disturb_disk(disturbed: Callable[[Disk], AbstractContextManager[None]], run: Run) -> None:
+    """Drivers that end with an error meanwhile are started again when the disk is right."""
     if run.place.disk is None:
         return _stop_driver(run)
-    with run.place.disk.full():
-        time.sleep(run.rng.uniform(1, 4))
-    return None
-
-
-def _frozen_disk(run: Run) -> None:
-    if run.place.disk is None:
-        return _stop_driver(run)
-    with run.place.disk.frozen():
-        time.sleep(run.rng.uniform(1, 4))
-    return None
-
-
-def _read_only_disk(run: Run) -> None:
-    if run.place.disk is None:
-        return _stop_driver(run)
-    with run.place.disk.read_only():
+    with disturbed(run.place.disk):
         time.sleep(run.rng.uniform(1, 4))
     return None
 
@@ -214,9 +201,9 @@ EVENTS: Mapping[str, Callable[[Run], None]] = {
     "freeze worker": _freeze_worker,
     "kill node": _kill_node,
     "late node": _late_node,
-    "full disk": _full_disk,
-    "frozen disk": _frozen_disk,
-    "read-only disk": _read_only_disk,
+    "full disk": partial(_disturb_disk, Disk.full),
+    "frozen disk": partial(_disturb_disk, Disk.frozen),
+    "read-only disk": partial(_disturb_disk, Disk.read_only),
     "break requests": _break_requests,
     "kill gateway": _kill_gateway,
 }

@@ -137,7 +137,7 @@ class Store(Protocol):
             f"{self.url}: nothing is deleted in this storage; use the tools that come with it"
         )
 
-    def unfinished(self) -> "Mapping[str, str]":
+    def unfinished(self) -> Mapping[str, str]:
         """Uploads in parts that never ended, by their number: the path that each would have had.
 
         Nobody can read them, and a bucket bills their parts. Other storages have none, or forget

@@ -71,7 +71,7 @@ def test_a_batch_has_as_many_shards_as_a_full_shuffle() -> None:
 
 
 def test_ten_million_groups_are_never_held() -> None:
-    """A million of places took 8 MB; the peak of one batch stays below one."""
+    """A permutation of so many would take 80 MB; one batch takes less than one."""
     order = GroupOrder(10_000_000, seed=0, batch_groups=1376)
     order.batch(0)
     tracemalloc.start()

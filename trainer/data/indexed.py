@@ -91,7 +91,8 @@ class IndexedStream:
 
     def groups(self, step: int, *, rank: int, world: int) -> list[Group]:
         turns = self._order.part(step, rank=rank, world=world)
-        if (readers := self._reader.reads_at_once) == 1:
+        readers = min(self._reader.reads_at_once, len(turns))
+        if readers == 1:
             return [self._group(turn) for turn in turns]
         # Threads of this call alone: those of a process do not survive a fork.
         with ThreadPoolExecutor(readers, thread_name_prefix="read") as pool:

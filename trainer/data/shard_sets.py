@@ -1,9 +1,9 @@
 """A sealed shard set as a source: groups are read from its tars by the places of its index."""
 
 import json
-import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from typing import TypeVar
 
@@ -21,6 +21,7 @@ from manifests.seal import ShardSummary
 from manifests.shard_set import ShardSet
 from manifests.tables import read_table
 from manifests.tars import members_of_group
+from trainer.data.forking import PerProcess
 from trainer.data.groups import GroupTable, class_indices
 from trainer.data.indexed import READS_AT_ONCE, IndexedStream, StoredGroup, StoredView
 from trainer.data.sources import Demand, GroupStream
@@ -41,8 +42,7 @@ class ShardSetSource:
     """
 
     def __init__(self, url: str) -> None:
-        self._address = url  # with its secrets; `self.url` below has none
-        self._open()
+        self._opened = PerProcess(partial(ShardSet.open, url))
         self.url = self._shards.store.url
         seal = self._shards.seal()
         if seal is None:
@@ -55,19 +55,9 @@ class ShardSetSource:
         self._seal = seal
         self._places: _Places | None = None
 
-    def _open(self) -> None:
-        self._process = os.getpid()
-        self._own_shards = ShardSet.open(self._address)
-
     @property
     def _shards(self) -> ShardSet:
-        """The set as this process opened it.
-
-        Clients of object stores do not survive a fork, so a loader worker opens its own.
-        """
-        if os.getpid() != self._process:
-            self._open()
-        return self._own_shards
+        return self._opened.get()
 
     def stream(self, demand: Demand) -> GroupStream:
         return IndexedStream(self, self.table(), demand)
@@ -97,7 +87,7 @@ class ShardSetSource:
             has_caption=index["has_caption"].to_numpy().copy(),
         )
         del index
-        pa.default_memory_pool().release_unused()  # a third of it is held from now on
+        pa.default_memory_pool().release_unused()  # or Arrow keeps it for later tables
         return table
 
     def _index_file(self, path: str) -> pa.Table:

@@ -5,12 +5,11 @@ where each image lies is noted in a cache of this machine, and from then on imag
 random, as those of a shard set are.
 """
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, suppress
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,13 @@ import pyarrow as pa
 
 from manifests.canonical import hash_json
 from manifests.errors import CorruptError
+from manifests.foundation.caches import NO_CACHE, cache_folder, locked
 from manifests.foundation.files import write_whole
 from manifests.foundation.progress import progress
 from manifests.storage import Store, open_store
 from manifests.tables import read_table, write_table
 from trainer.data.foreign_tars import Content, read_groups
+from trainer.data.forking import PerProcess
 from trainer.data.groups import GroupTable, class_indices, id_of
 from trainer.data.indexed import READS_AT_ONCE, IndexedStream, StoredGroup, StoredView
 from trainer.data.sources import Demand, GroupStream
@@ -60,8 +61,7 @@ class TarSource:
     has_latents = False
 
     def __init__(self, url: str) -> None:
-        self._address = url
-        self._open()
+        self._opened = PerProcess(partial(open_store, url))
         self.url = self._store.url
         sizes = {path: n for path, n in self._store.list().items() if path.endswith(".tar")}
         if not sizes:
@@ -76,16 +76,9 @@ class TarSource:
         self._classes, self._labels = class_indices(rows["label"])
         self._has_caption = rows["has_caption"].to_numpy().copy()
 
-    def _open(self) -> None:
-        self._process = os.getpid()
-        self._own_store = open_store(self._address)
-
     @property
     def _store(self) -> Store:
-        """As this process opened it: clients of object stores do not survive a fork."""
-        if os.getpid() != self._process:
-            self._open()
-        return self._own_store
+        return self._opened.get()
 
     @property
     def reads_at_once(self) -> int:
@@ -156,35 +149,24 @@ def _index(store: Store, sizes: Mapping[str, int]) -> tuple[str, list[pa.Table]]
     Tars count as the same ones while their address, names and sizes are the same, and of a folder
     of this machine the times of change. What is read is checked against the index.
     """
-    try:
-        folder = _cache(store, sizes)
-        folder.mkdir(parents=True, exist_ok=True)
-        with _locked(folder / "lock"):
-            if (known := _read_cache(folder, len(sizes))) is not None:
-                return known
-            root, parts = _scan(store, sizes)
+    local = [store.local_path(path) for path in sizes]
+    with ExitStack() as stack:
+        try:
+            times = [path.stat().st_mtime_ns for path in local if path is not None]
+            folder = cache_folder("tars") / hash_json([store.url, dict(sizes), times])[:32]
+            folder.mkdir(parents=True, exist_ok=True)
+            # One process of a machine reads the tars, and the others wait for what it notes.
+            stack.enter_context(locked(folder / "lock"))
+        except NO_CACHE:
+            return _scan(store, sizes)
+        if (known := _read_cache(folder, len(sizes))) is not None:
+            return known
+        root, parts = _scan(store, sizes)
+        with suppress(OSError):  # a full disk: it is only a cache
             for number, part in enumerate(parts):
                 write_whole(folder / f"{number:06d}.parquet", write_table(part, metadata={}))
             write_whole(folder / "root.json", json.dumps(root).encode())
-            return root, parts
-    except (OSError, RuntimeError):  # no home, a full or read-only disk: it is only a cache
-        return _scan(store, sizes)
-
-
-def _cache(store: Store, sizes: Mapping[str, int]) -> Path:
-    """Folder in which the index of these tars is kept."""
-    local = [store.local_path(path) for path in sizes]
-    times = [path.stat().st_mtime_ns for path in local if path is not None]
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "synth" / "tars" / hash_json([store.url, dict(sizes), times])[:32]
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Let one process of a machine index, while the others wait for what it notes."""
-    with path.open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        return root, parts
 
 
 def _read_cache(folder: Path, num_tars: int) -> tuple[str, list[pa.Table]] | None:
@@ -206,10 +188,11 @@ def _scan(store: Store, sizes: Mapping[str, int]) -> tuple[str, list[pa.Table]]:
         ThreadPoolExecutor(TARS_AT_ONCE, thread_name_prefix="index") as pool,
         progress("index", "bytes", sum(sizes.values())) as advance,
     ):
-        for part, digests in pool.map(lambda path: _rows_of(store, path), sizes):
+        rows = pool.map(lambda path: _rows_of(store, path), sizes)
+        for size, (part, digests) in zip(sizes.values(), rows, strict=True):
             parts.append(part)
             digest.update(digests)
-            advance(sizes[list(sizes)[len(parts) - 1]])
+            advance(size)
     return digest.hexdigest(), parts
 
 

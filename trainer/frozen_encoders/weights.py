@@ -84,6 +84,8 @@ def _read(path: Path) -> dict[str, Tensor]:
     """
     if path.suffix not in SUFFIXES:
         raise CheckpointError(f"{path}: weights are read from {', '.join(SUFFIXES)}")
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such file; give weights:MODEL@FILE")
     try:
         require_regular(path)
         if path.suffix == ".safetensors":
