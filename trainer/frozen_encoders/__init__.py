@@ -16,12 +16,13 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from jaxtyping import Float, UInt8
-from torch import Tensor
+from torch import Tensor, nn
 
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import redact
 from manifests.foundation.plugins import Entry
 from trainer.addresses import resolve
+from trainer.models.encoder import EncoderSpec, normalize
 
 Encode = Callable[[UInt8[Tensor, "images 3 height width"]], Float[Tensor, "images features"]]
 """Images with pixels from 0 to 255 to their features."""
@@ -52,6 +53,25 @@ class FrozenEncoder:
     """Texts to unit embeddings [texts, embed_dim]; None if it was not trained with texts."""
     embed_features: Callable[[Tensor], Tensor] | None = None
     """Features to unit embeddings [images, embed_dim], in the space of the texts; or None."""
+
+
+def of_tower(
+    tower: nn.Module, spec: EncoderSpec, *, device: torch.device, facts: Mapping[str, Any]
+) -> FrozenEncoder:
+    """The encoder that a tower of timm is, on a device.
+
+    Args:
+        facts: Those of `FrozenEncoder`, without the description of the tower.
+    """
+    tower = tower.eval().to(device)
+    return FrozenEncoder(
+        name=facts["name"],
+        encode=lambda images: tower(normalize(images, spec)),
+        input_px=spec.input_px,
+        crop_fraction=spec.crop_fraction,
+        device=str(device),
+        facts={**facts, "spec": spec.model_dump(mode="json")},
+    )
 
 
 class EncoderKind(Protocol):

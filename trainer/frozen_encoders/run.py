@@ -1,10 +1,12 @@
 """The encoder that a finished run exported, with its text half if the run has one."""
 
+from dataclasses import replace
+
 import torch
 
 from manifests.foundation.files import local_path
-from trainer.frozen_encoders import FrozenEncoder
-from trainer.models.encoder import load_encoder, normalize, read_description
+from trainer.frozen_encoders import FrozenEncoder, of_tower
+from trainer.models.encoder import load_encoder, read_description
 from trainer.models.text import load_text
 
 
@@ -23,20 +25,10 @@ class Run:
         with torch.random.fork_rng(devices=[]):
             tower, spec = load_encoder(path)
             text = load_text(path if is_run else path.parent)
-        tower = tower.to(device)
         text = None if text is None else text.to(device)
-        return FrozenEncoder(
-            name=name,
-            encode=lambda images: tower(normalize(images, spec)),
-            input_px=spec.input_px,
-            crop_fraction=spec.crop_fraction,
-            device=str(device),
-            facts={
-                "name": name,
-                "kind": "trained",
-                "sha256": read_description(path).sha256,
-                "spec": spec.model_dump(mode="json"),
-            },
+        facts = {"name": name, "kind": "trained", "sha256": read_description(path).sha256}
+        return replace(
+            of_tower(tower, spec, device=device, facts=facts),
             run=path if is_run else None,
             embed_texts=None if text is None else text.embed_texts,
             embed_features=None if text is None else text.embed_features,

@@ -3,8 +3,8 @@
 import torch
 
 from manifests.foundation.files import local_path
-from trainer.frozen_encoders import FrozenEncoder
-from trainer.models.encoder import build_encoder, normalize, read_description
+from trainer.frozen_encoders import FrozenEncoder, of_tower
+from trainer.models.encoder import build_encoder, read_description
 
 
 class Untrained:
@@ -19,17 +19,6 @@ class Untrained:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             # Drawn on the CPU and then moved, so that a seed means the same weights on any device.
-            tower = build_encoder(spec).eval().to(device)
-        return FrozenEncoder(
-            name=name,
-            encode=lambda images: tower(normalize(images, spec)),
-            input_px=spec.input_px,
-            crop_fraction=spec.crop_fraction,
-            device=str(device),
-            facts={
-                "name": name,
-                "kind": "untrained",
-                "seed": seed,
-                "spec": spec.model_dump(mode="json"),
-            },
-        )
+            tower = build_encoder(spec)
+        facts = {"name": name, "kind": "untrained", "seed": seed}
+        return of_tower(tower, spec, device=device, facts=facts)

@@ -14,8 +14,8 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import local_path, require_regular
 from manifests.foundation.messages import one_line
 from trainer.errors import CheckpointError
-from trainer.frozen_encoders import FrozenEncoder
-from trainer.models.encoder import EncoderSpec, build_encoder, normalize
+from trainer.frozen_encoders import FrozenEncoder, of_tower
+from trainer.models.encoder import EncoderSpec, build_encoder
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -47,23 +47,10 @@ class Weights:
         location = _place(tower.state_dict(), parts, path, model, wanted)
         missing = tower.load_state_dict(_below(parts, location), strict=False).missing_keys
         assert all(key.endswith("num_batches_tracked") for key in missing)
-        tower = tower.eval().to(device)
         with path.open("rb") as stream:
             digest = hashlib.file_digest(stream, "sha256").hexdigest()
-        return FrozenEncoder(
-            name=name,
-            encode=lambda images: tower(normalize(images, spec)),
-            input_px=spec.input_px,
-            crop_fraction=spec.crop_fraction,
-            device=str(device),
-            facts={
-                "name": name,
-                "kind": "weights",
-                "sha256": digest,
-                "place": location,
-                "spec": spec.model_dump(mode="json"),
-            },
-        )
+        facts = {"name": name, "kind": "weights", "sha256": digest, "place": location}
+        return of_tower(tower, spec, device=device, facts=facts)
 
 
 def _spec(model: str) -> EncoderSpec:
