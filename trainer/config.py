@@ -79,9 +79,15 @@ class RunTable(Table):
     """Table [run]. Only seed and precision change what is learned."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
-    precision: Literal["fp32", "bf16"] = "fp32"
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """`tf32` rounds what towers multiply to 10 bits where the device can, and losses nothing."""
     activation_checkpointing: bool = False
     """Take less memory and more time: activations are computed again for the backward pass."""
+    grad_cache: int | None = Field(default=None, ge=1)
+    """Take far less memory and a third more time: so many images of a rank are in the tower at
+    once, and pass it twice. The gradient is that of the whole batch."""
+    compile: bool = False
+    """Let torch compile the towers; the first steps take minutes longer, the others less."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     timeout_s: float = Field(default=300.0, gt=0)
     """A rank that waits longer than this for another one ends with an error."""

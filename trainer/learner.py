@@ -4,15 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from open_clip.transformer import TextTransformer
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from manifests.foundation.errors import ConfigError
 from trainer.data.batches import LoadedBatch
-from trainer.data.colours import colour
+from trainer.data.colours import colour, copied
+from trainer.grad_cache import GradCached
 from trainer.models.batch_norms import synchronize_batch_norms
 from trainer.models.encoder import EncoderSpec, build_encoder, normalize, num_features
+from trainer.models.text import ImageText
 from trainer.objectives import Batch, Crops, LossTerms, Objective, Towers
+from trainer.planning import Plan
 
 
 class Learner(nn.Module):
@@ -24,6 +28,7 @@ class Learner(nn.Module):
         config: Instance of the objective's `Config`.
         classes: Names of the classes that labels are indices into; empty if labels are not read.
         dtype: Type in which autocast computes; None for float32 throughout.
+        grad_cache: Rows that pass a tower at once (`trainer.grad_cache`); None for all of them.
 
     Raises:
         ConfigError: timm has no such tower, or the tower does not take crops of the sizes that the
@@ -38,6 +43,7 @@ class Learner(nn.Module):
         *,
         classes: Sequence[str] = (),
         dtype: torch.dtype | None = None,
+        grad_cache: int | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
@@ -47,6 +53,12 @@ class Learner(nn.Module):
         self.objective: Objective = objective(config, self._towers, classes)
         self.arrangement = self.objective.arrangement(config)
         self._dtype = dtype
+        if grad_cache is not None:
+            image = GradCached(self.encoder, grad_cache)
+            self._towers = Towers(image=image, num_features=self._towers.num_features)
+            for module in self.modules():
+                if isinstance(module, ImageText):
+                    module.read_in_parts(grad_cache)
         # Small crops must fit the tower, too: tried now, and not in the first step.
         for crops in self.arrangement.crops:
             side_px = crops.side_px(spec.input_px)
@@ -60,15 +72,18 @@ class Learner(nn.Module):
         (docs/adr/0012-colours-on-the-device.md).
         """
         batch = self._batch(loaded)  # outside of autocast: colours are computed in float32
-        device = loaded.ids.device.type
-        with torch.autocast(device, self._dtype, enabled=self._dtype is not None):
+        if self._dtype is None:
+            return self.objective(self._towers, batch)
+        with torch.autocast(loaded.ids.device.type, self._dtype):
             return self.objective(self._towers, batch)
 
     def _batch(self, loaded: LoadedBatch) -> Batch:
         reads, num_groups = self.arrangement.reads, len(loaded.ids)
         crops = []
         for images, colours, boxes in zip(loaded.images, loaded.colours, loaded.boxes, strict=True):
-            draws = torch.cat([boxes, colours], dim=1) if "draws" in reads else None
+            draws = None
+            if "draws" in reads:
+                draws = torch.cat([boxes, copied(colours, boxes.device)], dim=1)
             with torch.no_grad():
                 pixels: Tensor = normalize(colour(images, colours), self.spec)
             crops.append(Crops(images=pixels, per_group=len(images) // num_groups, draws=draws))
@@ -105,10 +120,36 @@ class Learner(nn.Module):
             if hasattr(module, "set_grad_checkpointing"):
                 module.set_grad_checkpointing(True)
 
+    def compile_towers(self) -> None:
+        """Let torch compile the towers when they are first called; names of the state stay."""
+        for module in self.modules():
+            if module is self.encoder or isinstance(module, TextTransformer):
+                module.compile()
+
     def after_step(self, step: int, num_steps: int) -> None:
-        """Let the objective follow a step that the optimizer took; see `Objective.after_step`."""
+        """Let the objective follow a step; see `Objective.after_step`."""
         self.objective.after_step(self._towers, step, num_steps)
 
     def exports(self) -> Mapping[str, Any]:
         """The modules that a finished run keeps, by part: `image`, and what the objective adds."""
         return {"image": self.encoder, **self.objective.exports()}
+
+
+def make_learner(plan: Plan) -> Learner:
+    """The learner of a run, with weights that are drawn from the global generator of torch.
+
+    Raises:
+        ConfigError: The tower does not do what the recipe wants of it.
+    """
+    run = plan.config.run
+    learner = Learner(
+        plan.spec,
+        plan.objective,
+        plan.objective_config,
+        classes=plan.stream.classes,
+        dtype=torch.bfloat16 if run.precision == "bf16" else None,
+        grad_cache=run.grad_cache,
+    )
+    if run.activation_checkpointing:
+        learner.recompute_activations()
+    return learner

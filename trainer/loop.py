@@ -18,7 +18,7 @@ from trainer.data.batches import Batches, LoadedBatch, load, require_shared_memo
 from trainer.distributed import rank, ranks_here, world_size
 from trainer.errors import CheckpointError, DataError, DivergedError
 from trainer.exports import Origin, export_run, exported_files
-from trainer.learner import Learner
+from trainer.learner import Learner, make_learner
 from trainer.metrics import Metrics
 from trainer.optimization import make_optimizer
 from trainer.planning import Plan
@@ -61,15 +61,10 @@ def train(
     config = plan.config
     torch.manual_seed(config.run.seed)  # all ranks draw the same first weights
     # Built before anything is written, because only a built model shows that its recipe is right.
-    learner = Learner(
-        plan.spec,
-        plan.objective,
-        plan.objective_config,
-        classes=plan.stream.classes,
-        dtype=torch.bfloat16 if config.run.precision == "bf16" else None,
-    ).to(device)
-    if config.run.activation_checkpointing:
-        learner.recompute_activations()
+    learner = make_learner(plan).to(device)
+    if config.run.compile:
+        learner.compile_towers()
+    torch.set_float32_matmul_precision("high" if config.run.precision == "tf32" else "highest")
     state = TrainingState(plan, run, learner, make_optimizer(learner, config.optimizer))
     control = ControlChannel(timeout_s=config.run.timeout_s)
     with locked(run) if rank() == 0 else nullcontext():
@@ -176,6 +171,7 @@ class _Loop:
                     if metrics is not None:
                         metrics.write(finished, values)
                 if finished % run.checkpoint_every == 0 or is_last:
+                    self._stepper.settle()
                     self._state.save(finished, self._control)
                 on_step(finished, values)
         return True
@@ -233,7 +229,7 @@ class _Loop:
             values = _mean_over_ranks(result.losses)
         epochs = self._plan.epochs_after(finished)
         values |= {} if epochs is None else {"epoch": epochs}
-        values |= {"lr": result.rate, "grad_norm": result.grad_norm}
+        values |= {"lr": result.rate, "grad_norm": float(result.grad_norm)}
         return values | {"bad_groups": len(self._state.unreadable)}
 
 

@@ -5,6 +5,8 @@ pulled to the uniform distribution over its positives. With two views of each gr
 itself left out it is NT-Xent (SimCLR, arXiv:2002.05709).
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -48,17 +50,19 @@ def multi_positive_loss(
         At least the mean log of the number of positives: ln(m - 1) for m views of each group.
 
     Raises:
-        NoPositivesError: An anchor has no positive.
+        NoPositivesError: An anchor has no positive, and the tensors are on the CPU. On a device,
+            which would have to be waited for, the loss is NaN then.
 
     Example: with anchor groups [7, 7, 9, 9], the same candidates and first_self=0, the target of
     the first anchor over the candidates is [0, 1, 0, 0].
     """
-    factor = scale if isinstance(scale, Tensor) else torch.tensor(float(scale))
-    with torch.autocast(anchors.device.type, enabled=False):  # it would multiply in half precision
+    if not isinstance(scale, Tensor):
+        scale = torch.full((), float(scale), device=anchors.device)
+    with exact_products(anchors.device):
         loss: Tensor = _MultiPositive.apply(
             anchors.float(),
             candidates.float(),
-            factor.to(anchors.device, torch.float32),
+            scale.float(),
             anchor_groups,
             candidate_groups,
             first_self,
@@ -85,20 +89,18 @@ class _MultiPositive(torch.autograd.Function):
         first_self: int | None,
     ) -> Tensor:
         num_anchors, has_self = len(anchors), first_self is not None
-        groups, candidate_of = torch.unique(candidate_groups, return_inverse=True)
-        # `unique` sorts. The clamp keeps the index of an unknown group in range until the check.
-        anchor_of = torch.searchsorted(groups, anchor_groups).clamp(max=len(groups) - 1)
-        counts = torch.bincount(candidate_of, minlength=len(groups))
-        num_positives = counts[anchor_of] - int(has_self)
-        lonely = (groups[anchor_of] != anchor_groups) | (num_positives < 1)
-        if bool(lonely.any()):
-            lost = int(anchor_groups[lonely][0])
-            raise NoPositivesError(
-                f"group {lost}: a view has no positive in its batch; give at least two views or "
-                "crops of each group"
-            )
+        # A group is named by its first place in the sorted ids. How many groups there are is not
+        # asked, because the host would have to wait for the answer.
+        places = candidate_groups.sort().values
+        candidate_of = torch.searchsorted(places, candidate_groups)
+        anchor_of = torch.searchsorted(places, anchor_groups)
+        counts = torch.searchsorted(places, anchor_groups, right=True) - anchor_of
+        num_positives = counts - int(has_self)
+        if type(anchors) is Tensor and anchors.device.type == "cpu":  # tensors with values at hand
+            _require_positives(num_positives, anchor_groups)
+        anchor_of = anchor_of.clamp(max=len(places) - 1)  # of an unknown group it is one too many
         share = 1.0 / num_positives.float()  # [A]
-        sums = torch.zeros(len(groups), candidates.shape[1], device=candidates.device)
+        sums = torch.zeros_like(candidates)
         sums.index_add_(0, candidate_of, candidates)
         positives = sums[anchor_of]
         if has_self:
@@ -153,6 +155,28 @@ class _MultiPositive(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         grad_anchors, grad_candidates, grad_scale = ctx.saved_tensors
         return grad * grad_anchors, grad * grad_candidates, grad * grad_scale, None, None, None
+
+
+def _require_positives(num_positives: Tensor, anchor_groups: Tensor) -> None:
+    lonely = num_positives < 1
+    if bool(lonely.any()):
+        raise NoPositivesError(
+            f"group {int(anchor_groups[lonely][0])}: a view has no positive in its batch; give at "
+            "least two views or crops of each group"
+        )
+
+
+@contextmanager
+def exact_products(device: torch.device) -> Iterator[None]:
+    """Multiply in float32 inside the block, whatever autocast and the towers do."""
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
+    has_autocast = torch.amp.is_autocast_available(device.type)
+    try:
+        with torch.autocast(device.type, enabled=False) if has_autocast else nullcontext():
+            yield
+    finally:
+        torch.set_float32_matmul_precision(precision)
 
 
 def unit(embeddings: Float[Tensor, "rows embed_dim"]) -> Float[Tensor, "rows embed_dim"]:

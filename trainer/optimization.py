@@ -37,7 +37,8 @@ def make_optimizer(module: nn.Module, config: OptimizerTable) -> Optimizer:
     """The optimizer of the parameters that require a gradient.
 
     Biases, norms and scalars do not decay unless `decay_all` says so. The position embedding and
-    the class token of a ViT are decayed, as in the reference.
+    the class token of a ViT are decayed, as in the reference. Both optimizers are fused, because a
+    step is skipped by what only fused ones look at (`trainer.steps`).
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
@@ -50,7 +51,7 @@ def make_optimizer(module: nn.Module, config: OptimizerTable) -> Optimizer:
     # The rate is set before every step by `set_learning_rate`.
     decay = config.weight_decay
     if config.name == "sgd":
-        return SGD(kept, lr=0.0, momentum=config.momentum, weight_decay=decay)
+        return SGD(kept, lr=0.0, momentum=config.momentum, weight_decay=decay, fused=True)
     return AdamW(kept, lr=0.0, betas=config.betas, weight_decay=decay, fused=True)
 
 

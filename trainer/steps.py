@@ -2,6 +2,7 @@
 
 import logging
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -28,12 +29,15 @@ class StepResult:
     losses: dict[str, Tensor]
     """Scalars on the device: the loss, and the parts that the objective names."""
     rate: float
-    grad_norm: float
-    """Of all ranks together; not finite if the step was skipped."""
+    grad_norm: Tensor
+    """Scalar on the device, of all ranks together; not finite if the step was skipped."""
 
 
 class Stepper:
     """Takes steps. All ranks take or skip the same ones, since they have equal gradients.
+
+    The host never waits for the device within a step: a step is skipped on the device, and that it
+    was skipped is noticed one step later.
 
     Args:
         plan: The run to take steps of.
@@ -50,6 +54,8 @@ class Stepper:
         self._state = state
         self._device = device
         self._num_skipped = 0
+        self._unread: tuple[int, Callable[[], float]] | None = None
+        """The last step, counted from 1, and its norm as it will be known."""
 
     def take(self, step: int, batch: LoadedBatch) -> StepResult:
         """Learn from one batch.
@@ -59,7 +65,7 @@ class Stepper:
             batch: This rank's part.
 
         Raises:
-            DivergedError: Gradients were not finite for MAX_SKIPPED_IN_A_ROW steps in a row.
+            DivergedError: Gradients were not finite for MAX_SKIPPED_IN_A_ROW steps before this one.
         """
         plan, state = self._plan, self._state
         rate = learning_rate(
@@ -76,22 +82,36 @@ class Stepper:
         torch.manual_seed(int(seed))
         # The forward pass moves the running statistics of batch norms, which no optimizer undoes.
         buffers = [(buffer, buffer.clone()) for buffer in state.learner.buffers()]
+        state.optimizer.zero_grad(set_to_none=True)  # no old gradients beside the activations
         terms = self._module(batch.to(self._device))
-        state.optimizer.zero_grad(set_to_none=True)
         terms.total.backward()
         norm = self._clipped_norm()
-        if math.isfinite(norm):
-            state.optimizer.step()
-            state.learner.after_step(step, plan.num_steps)
-        else:  # skip the step: bring back the statistics from before it
-            for buffer, before in buffers:
-                buffer.copy_(before)
-        self._count_skipped(step + 1, norm)
+        skipped = ~norm.isfinite()
+        # A fused optimizer changes nothing where this number, which `torch.amp.GradScaler` sets
+        # elsewhere, is 1.
+        vars(state.optimizer)["found_inf"] = skipped.float()
+        state.optimizer.step()
+        for buffer, before in buffers:
+            buffer.copy_(torch.where(skipped, before, buffer))
+        state.learner.after_step(step, plan.num_steps)
+        self.settle()
+        self._unread = step + 1, _read_later(norm)
         parts = {name: part.detach() for name, part in terms.parts.items()}
         losses = {"loss": terms.total.detach(), **parts}
         return StepResult(losses=losses, rate=rate, grad_norm=norm)
 
-    def _clipped_norm(self) -> float:
+    def settle(self) -> None:
+        """Notice whether the last step was skipped.
+
+        Raises:
+            DivergedError: It was the last of MAX_SKIPPED_IN_A_ROW.
+        """
+        if self._unread is not None:
+            finished, norm = self._unread
+            self._unread = None
+            self._count_skipped(finished, norm())
+
+    def _clipped_norm(self) -> Tensor:
         """Norm of the gradients before they are clipped; it is needed without clipping, too.
 
         Gradients were averaged over the ranks, so the norm is equal on all of them.
@@ -101,7 +121,7 @@ class Stepper:
         largest = self._plan.config.optimizer.clip_norm
         if largest is not None:
             nn.utils.clip_grads_with_norm_(parameters, largest, norm)
-        return float(norm)
+        return norm
 
     def _count_skipped(self, finished: int, norm: float) -> None:
         self._num_skipped = 0 if math.isfinite(norm) else self._num_skipped + 1
@@ -113,3 +133,18 @@ class Stepper:
                 f"{finished}; lower optimizer.lr_per_256, warm up longer, or train in fp32, with "
                 "--fresh"
             )
+
+
+def _read_later(value: Tensor) -> Callable[[], float]:
+    """A scalar of the device as a function that gives it; only the call waits for the device."""
+    if value.device.type != "cuda":
+        return lambda: float(value)
+    copy = torch.empty((), pin_memory=True).copy_(value, non_blocking=True)
+    copied = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    copied.record()
+
+    def read() -> float:
+        copied.synchronize()
+        return float(copy)
+
+    return read

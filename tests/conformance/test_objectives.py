@@ -3,10 +3,13 @@
 from typing import ClassVar
 
 import pytest
+import torch
 
 from trainer.learner import Learner
+from trainer.models.head import HeadConfig
 from trainer.models.text import ImageText
-from trainer.objectives import OBJECTIVES
+from trainer.objectives import OBJECTIVES, Batch, LossTerms, Towers
+from trainer.objectives.contrastive import StableRep
 from trainer.testing.objectives import LATENT_DIM, ObjectiveLaws, make_batch, make_learner
 
 HEAD = {"head_hidden": 12, "head_out": 8}
@@ -66,6 +69,34 @@ class TestInverter(ObjectiveLaws):
 
 def test_every_objective_of_the_table_is_tested() -> None:
     assert {laws.name for laws in ObjectiveLaws.__subclasses__()} == set(OBJECTIVES)
+
+
+class WaitingConfig(HeadConfig):
+    name: str
+
+
+class Waiting(StableRep):
+    """Reads the loss, or copies a constant to the device, as `kind` says."""
+
+    Config: ClassVar = WaitingConfig
+    kind = "value"
+
+    def forward(self, towers: Towers, batch: Batch) -> LossTerms:
+        terms = super().forward(towers, batch)
+        if self.kind == "value":
+            return LossTerms(total=terms.total * float(terms.total))
+        return LossTerms(total=terms.total * torch.tensor([2.0]).to(terms.total.device).sum())
+
+
+@pytest.mark.parametrize(("kind", "error"), [("value", RuntimeError), ("copy", AssertionError)])
+def test_law_of_not_waiting_catches_both_ways_to_wait(
+    kind: str, error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Waiting, "kind", kind)
+    laws = TestStableRep()
+    monkeypatch.setattr(laws, "name", f"{__name__}:Waiting", raising=False)
+    with pytest.raises(error, match=r"item|_to_copy"):
+        laws.test_host_does_not_wait_for_the_device()
 
 
 @pytest.mark.parametrize("name", ["stablerep", "simclr", "clip", "stablerep-plus"])

@@ -74,3 +74,15 @@ def test_encoder_without_text_is_refused_zero_shot(tmp_path: Path) -> None:
     output = synth("evaluate", run, "--on", on, "--with", "zero-shot", status=1)
     assert "text" in output
     assert not (run / "scores").exists()
+
+
+def test_dry_run_says_what_a_step_takes_and_writes_nothing(tmp_path: Path) -> None:
+    make_picture_set(tmp_path / "set")
+    output = synth(
+        "train", tmp_path / "set", "--out", tmp_path / "run", "--epochs", 2, "--batch-groups", 4,
+        "--model", "vit_base_patch16_224", "--nproc", 2, "--dry-run",
+    )  # fmt: skip
+    assert "vit_base_patch16_224, 85.8 million parameters" in output
+    assert "8 images, 4 on each of 2 ranks" in output
+    assert "GiB a rank at the peak of a step" in output
+    assert not (tmp_path / "run").exists()

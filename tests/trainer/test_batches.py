@@ -47,7 +47,7 @@ def joined(parts: list[LoadedBatch]) -> dict[str, Any]:
         "views": np.concatenate([part.views for part in parts]).tolist(),
         "captions": [caption for part in parts for caption in part.captions],
         "images": torch.cat([part.images[0] for part in parts]).numpy().tobytes(),
-        "colours": torch.cat([part.colours[0] for part in parts]).numpy().tobytes(),
+        "colours": np.concatenate([part.colours[0] for part in parts]).tobytes(),
     }
 
 

@@ -5,6 +5,7 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torchvision.transforms.v2 import functional as V
 
 from trainer.data.colours import colour
@@ -19,9 +20,9 @@ def pictures(count: int = 6, size: int = 17) -> torch.Tensor:
     return torch.from_numpy(rng.integers(0, 256, (count, 3, size, size), dtype=np.uint8))
 
 
-def drawn(count: int = 6, **values: float) -> torch.Tensor:
+def drawn(count: int = 6, **values: float) -> NDArray[np.float32]:
     row = [{**NOTHING, **values}.get(name, 0.0) for name in COLOUR_FIELDS]
-    return torch.tensor([row] * count)
+    return np.array([row] * count, dtype=np.float32)
 
 
 ADJUST = {
@@ -89,9 +90,7 @@ def test_a_crop_looks_the_same_in_any_batch() -> None:
     """Bit for bit, except for the last bits of a convolution."""
     images = pictures(24, 32)
     config = AugmentConfig()
-    draws = torch.stack(
-        [torch.from_numpy(draw_crop(generator("test", i), config).colours) for i in range(24)]
-    )
+    draws = np.stack([draw_crop(generator("test", i), config).colours for i in range(24)])
     whole = colour(images, draws)
     alone = torch.cat([colour(images[i : i + 1], draws[i : i + 1]) for i in range(24)])
-    torch.testing.assert_close(whole, alone, atol=1e-4, rtol=0)
+    torch.testing.assert_close(whole, alone, atol=2e-4, rtol=0)

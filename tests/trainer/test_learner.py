@@ -19,7 +19,7 @@ from trainer.objectives import (
     Towers,
     objective_class,
 )
-from trainer.testing.objectives import CLASSES, TOWER, make_batch
+from trainer.testing.objectives import CLASSES, TOWER, make_batch, make_learner
 
 
 class Curious(ObjectiveModule):
@@ -150,3 +150,23 @@ def test_towers_that_cannot_compute_activations_again(tower: EncoderSpec, words:
     learner = Learner(tower, Curious, Table(), classes=CLASSES)
     with refused(ConfigError, "run.activation_checkpointing", words, "leave it out"):
         learner.recompute_activations()
+
+
+@pytest.mark.slow
+def test_compiled_towers_have_the_same_gradients() -> None:
+    """And the names of their weights, by which checkpoints and exports know them."""
+    text = {"context_length": 8, "width": 32, "heads": 2, "layers": 1, "embed_dim": 16}
+    settings = {"head_hidden": 32, "head_out": 16, "text": text}
+    spec = VIT.model_dump() | {"args": VIT.args | {"depth": 1, "drop_path_rate": 0.0}}
+    expected, compiled = (make_learner("stablerep-plus", settings, spec) for _ in range(2))
+    compiled.compile_towers()
+    assert expected.state_dict().keys() == compiled.state_dict().keys()
+    for learner in (expected, compiled):
+        learner(make_batch(learner)).total.backward()
+    gradients = [
+        torch.cat([p.grad.flatten() for p in learner.parameters() if p.grad is not None])
+        for learner in (expected, compiled)
+    ]
+    assert float((gradients[1] - gradients[0]).norm()) < 1e-4 * float(gradients[0].norm())
+    assert expected.encoder._compiled_call_impl is None
+    assert compiled.encoder._compiled_call_impl is not None

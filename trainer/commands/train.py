@@ -27,6 +27,11 @@ _SIGTERM_STATUS = 143
 @click.option("--recipe", help="TOML file, or name of a recipe of this package, such as demo.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
 @click.option("--fresh", is_flag=True, help="Start over: remove what an earlier run left in --out.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Say what the run would take on --nproc ranks, memory included, and train nothing.",
+)
 def train(
     url: str,
     out: str,
@@ -34,19 +39,21 @@ def train(
     recipe: str | None,
     overrides: tuple[str, ...],
     fresh: bool,
+    dry_run: bool,
     **flags: Any,
 ) -> None:
     """Learn an encoder from the shard set at URL.
 
     URL is a sealed set, or wds:FOLDER for WebDataset tars of single images. The same command
-    resumes a run that was stopped. torchrun, srun and --nproc each start several ranks.
+    resumes a run that was stopped. torchrun, srun and --nproc each start several ranks. With
+    --dry-run nothing is trained and --out is left alone.
     """
     from manifests.foundation.files import local_path
     from trainer.launching import launch
 
     folder = local_path(out, option="--out")
     # Before torch is imported: the process that only starts the ranks does not need it.
-    if nproc is not None and (status := launch(nproc)) is not None:
+    if not dry_run and nproc is not None and (status := launch(nproc)) is not None:
         raise SystemExit(status)
 
     from contextlib import ExitStack
@@ -72,6 +79,10 @@ def train(
     }
     path = None if recipe is None else find_recipe(recipe)
     config = load_config(recipe=path, overrides=overrides, flags=keys)
+    if dry_run:
+        world, origin = nproc or 1, str(recipe or "recipe")
+        click.echo(_cost(make_plan(config, open_source(url), world=world, origin=origin), world))
+        return
     device = local_device(config.run.device)
     with process_group(device, timeout_s=config.run.timeout_s), ExitStack() as stack:
         source = open_source(url)
@@ -104,6 +115,29 @@ def train(
             f"{out}: {plan.num_steps:,} steps of {plan.crops_per_step:,} images, "
             f"{folder / 'encoder.safetensors'}"
         )
+
+
+def _cost(plan: Any, world: int) -> str:
+    """What a run takes, as lines of text."""
+    from trainer.step_cost import step_cost
+
+    cost, epochs = step_cost(plan, world=world), plan.epochs_after(plan.num_steps)
+    passes = (
+        "" if epochs is None else f", {epochs:.3g} passes over {plan.stream.num_groups:,} groups"
+    )
+    rows = plan.crops_per_step
+    lines = [
+        f"tower    {plan.spec.model}, {cost.tower_parameters / 1e6:.1f} million parameters "
+        f"({cost.parameters / 1e6:.1f} with heads and teacher), "
+        f"{cost.image_multiply_adds / 1e9:.3g} billion multiply-adds an image",
+        f"steps    {plan.num_steps:,}, {plan.warmup_steps:,} of them warm-up{passes}",
+        f"step     {rows:,} images, {rows // world:,} on each of {world} ranks, "
+        f"{cost.step_multiply_adds / 1e12:.3g} trillion multiply-adds a rank",
+        f"memory   {cost.peak_bytes / 2**30:.1f} GiB a rank at the peak of a step, "
+        f"{cost.state_bytes / 2**30:.1f} GiB of it always; without what the driver, kernels and "
+        "the allocator take for themselves",
+    ]
+    return "\n".join(lines)
 
 
 def _left_out(plan: Any) -> str:

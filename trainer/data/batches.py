@@ -41,8 +41,9 @@ class LoadedBatch:
     step: int
     images: tuple[Tensor, ...]
     """uint8 [crops, 3, input_px, input_px] each."""
-    colours: tuple[Tensor, ...]
-    """float32 [crops, colour fields] each: the changes that `colours.colour` still has to make."""
+    colours: tuple[NDArray[np.float32], ...]
+    """[crops, colour fields] each: the changes that `colours.colour` still has to make. No tensors,
+    because the host reads them at every step."""
     boxes: tuple[Tensor, ...]
     """float32 [crops, 4] each: `BOX_FIELDS` of every crop."""
     ids: Tensor
@@ -63,7 +64,7 @@ class LoadedBatch:
         return self._with_tensors(lambda tensor: tensor.pin_memory())
 
     def to(self, device: torch.device) -> "LoadedBatch":
-        """On a device; the copy may still be under way."""
+        """With its tensors on a device; the copy may still be under way."""
         return self._with_tensors(lambda tensor: tensor.to(device, non_blocking=True))
 
     def _with_tensors(self, change: Callable[[Tensor], Tensor]) -> "LoadedBatch":
@@ -71,7 +72,7 @@ class LoadedBatch:
         for name, value in values.items():
             if isinstance(value, Tensor):
                 values[name] = change(value)
-            elif isinstance(value, tuple):
+            elif isinstance(value, tuple) and isinstance(value[0], Tensor):
                 values[name] = tuple(map(change, value))
         return LoadedBatch(**values)
 
@@ -124,7 +125,7 @@ class Batches(Dataset[LoadedBatch | Exception]):
         return LoadedBatch(
             step=step,
             images=tuple(torch.stack(part) for part in images),
-            colours=tuple(torch.from_numpy(np.stack(part)) for part in colours),
+            colours=tuple(np.stack(part) for part in colours),
             boxes=tuple(torch.from_numpy(np.stack(part)) for part in boxes),
             ids=torch.tensor([group.id for group in groups]),
             labels=torch.tensor([group.label for group in groups]),

@@ -1,81 +1,92 @@
 """Colour jitter, grey, blur and flip of a whole batch, each image with its own draw.
 
 It runs on the device that holds the batch, while loader workers only decode and cut
-(docs/adr/0012-colours-on-the-device.md). No operation looks at a second image, so a crop looks the
-same in any batch. Jitter equals torchvision's on floats.
+(docs/adr/0012-colours-on-the-device.md). Which images change how is worked out from the draws on
+the CPU, so the host never waits for the device. No operation looks at a second image, so a crop
+looks the same in any batch. Jitter equals torchvision's on floats.
 """
 
-from collections.abc import Callable
 from itertools import permutations
+from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from trainer.data.crops import COLOUR_FIELDS
 
-_ORDERS = tuple(permutations(range(4)))
+_ORDERS = np.array(list(permutations(range(4))))
+"""Which jitter comes in which of four rounds, [orders, rounds]."""
 _LUMA = (0.2989, 0.587, 0.114)
 """ITU-R 601-2, as torchvision and PIL."""
 
 
 def colour(
-    images: UInt8[Tensor, "crops 3 height width"], draws: Float[Tensor, "crops fields"]
+    images: UInt8[Tensor, "crops 3 height width"], draws: Float[np.ndarray, "crops fields"]
 ) -> Float[Tensor, "crops 3 height width"]:
     """Apply what was drawn for each crop.
 
     Args:
-        images: Levels from 0 to 255.
+        images: Levels from 0 to 255, on any device.
         draws: Columns `COLOUR_FIELDS`.
 
     Returns:
-        Levels from 0 to 255, not normalised yet.
+        Levels from 0 to 255 on the device of the images, not normalised yet.
     """
-    drawn = dict(zip(COLOUR_FIELDS, draws.unbind(1), strict=True))
-    # Mirror first, while a pixel has three bytes: what follows does not depend on left and right.
-    images = _where(drawn["flip"] > 0, images, lambda part, rows: part.flip(3))
-    pixels = images.float()
-    # Images that are jittered in the same order go through together, in at most 24 rounds.
-    orders = torch.where(drawn["jitter"] > 0, drawn["order"], torch.full_like(draws[:, 0], -1.0))
-    for number in torch.unique(orders).tolist():
-        if number >= 0:
-            pixels = _where(
-                orders == number,
-                pixels,
-                lambda part, rows: _jitter(part, _ORDERS[int(number)], drawn, rows),  # noqa: B023
-            )
-    pixels = _where(drawn["grey"] > 0, pixels, lambda part, rows: _luma(part).expand_as(part))
-    return _where(
-        drawn["blur_sigma_px"] > 0,
-        pixels,
-        lambda part, rows: _blur(part, drawn["blur_sigma_px"][rows]),
+    drawn = {name: draws[:, column] for column, name in enumerate(COLOUR_FIELDS)}
+    jitters = _jitter_rows(drawn)
+    chosen = [np.flatnonzero(drawn[name] > 0) for name in ("flip", "grey", "blur_sigma_px")]
+    flipped, grey, blurred, *jittered = _on_device(
+        [*chosen, *(rows for _, rows in jitters)], images.device
     )
-
-
-def _where(is_chosen: Tensor, pixels: Tensor, change: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-    """Change the chosen images and leave the others; nothing is computed for the others.
-
-    Args:
-        is_chosen: [crops].
-        pixels: [crops, 3, height, width].
-        change: Called with the chosen images and with their rows.
-    """
-    rows = torch.nonzero(is_chosen).squeeze(1)
-    if not len(rows):
-        return pixels
-    changed = change(pixels[rows], rows)
-    return changed if len(rows) == len(pixels) else pixels.index_copy(0, rows, changed)
-
-
-def _jitter(
-    pixels: Tensor, order: tuple[int, ...], drawn: dict[str, Tensor], rows: Tensor
-) -> Tensor:
-    """Brightness, contrast, saturation and hue, one after the other."""
-    for kind in order:
+    factors = copied(draws, images.device)
+    # Mirror first, while a pixel has three bytes: what follows does not depend on left and right.
+    if len(flipped):
+        images = images.index_copy(0, flipped, images[flipped].flip(3))
+    pixels = images.float()
+    for (kind, _), rows in zip(jitters, jittered, strict=True):
         name, adjust = _ADJUST[kind]
-        pixels = adjust(pixels, drawn[name][rows].view(-1, 1, 1, 1))
+        factor = factors[rows, COLOUR_FIELDS.index(name)].view(-1, 1, 1, 1)
+        pixels.index_copy_(0, rows, adjust(pixels[rows], factor))
+    if len(grey):
+        pixels.index_copy_(0, grey, _luma(pixels[grey]).expand(-1, 3, -1, -1))
+    if len(blurred):
+        sigmas = drawn["blur_sigma_px"][chosen[2]]
+        pixels.index_copy_(0, blurred, _blur(pixels[blurred], sigmas))
     return pixels
+
+
+def _jitter_rows(drawn: dict[str, NDArray[np.float32]]) -> list[tuple[int, NDArray[np.int64]]]:
+    """Jitters in the order of their rounds, each with the images that have it in that round.
+
+    In each of the four rounds an image has another jitter, as its order says, so all images are
+    done after at most 16 operations.
+    """
+    rows = np.flatnonzero(drawn["jitter"] > 0)
+    orders = _ORDERS[drawn["order"][rows].astype(np.int64)]  # [jittered images, rounds]
+    steps = [
+        (kind, rows[orders[:, number] == kind])
+        for number in range(4)
+        for kind in range(len(_ADJUST))
+    ]
+    return [(kind, chosen) for kind, chosen in steps if len(chosen)]
+
+
+def _on_device(parts: list[NDArray[np.int64]], device: torch.device) -> list[Tensor]:
+    """Lists of rows on a device, by one copy."""
+    packed = copied(np.concatenate(parts), device)
+    return list(torch.split(packed, [len(part) for part in parts]))
+
+
+def copied(values: NDArray[Any], device: torch.device) -> Tensor:
+    """A tensor with these values on a device, without waiting for it."""
+    tensor = torch.from_numpy(values)
+    if device.type == "cuda":  # only from memory that is pinned does a copy go by itself
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def _luma(pixels: Tensor) -> Tensor:
@@ -129,15 +140,21 @@ _ADJUST = (
 )
 
 
-def _blur(pixels: Tensor, sigmas: Tensor) -> Tensor:
-    """Gaussian blur along both axes, three standard deviations wide, edges reflected."""
+def _blur(pixels: Tensor, sigmas: NDArray[np.float32]) -> Tensor:
+    """Gaussian blur along both axes, three standard deviations wide, edges reflected.
+
+    Args:
+        pixels: [crops, 3, height, width].
+        sigmas: Of each crop in px.
+    """
     # A reflected edge has to be shorter than the image, so the kernel of a tiny one is cut.
-    reach = min(int(torch.ceil(3 * sigmas.max())), min(pixels.shape[2:]) - 1)
-    taps = torch.arange(-reach, reach + 1, device=pixels.device, dtype=torch.float32)
-    kernels = torch.exp(-0.5 * (taps / sigmas[:, None]) ** 2)
+    reach = min(int(np.ceil(3 * sigmas.max())), min(pixels.shape[2:]) - 1)
+    taps = np.arange(-reach, reach + 1, dtype=np.float32)
+    weights = np.exp(-0.5 * (taps / sigmas[:, None]) ** 2)
     # Each kernel ends at its own reach, so that no image depends on the largest sigma of the batch.
-    kernels = kernels * (taps.abs() <= torch.ceil(3 * sigmas)[:, None])
-    kernels = (kernels / kernels.sum(1, keepdim=True)).repeat_interleave(3, dim=0)[:, None, None]
+    weights *= np.abs(taps) <= np.ceil(3 * sigmas)[:, None]
+    weights = np.repeat(weights / weights.sum(1, keepdims=True), 3, axis=0)
+    kernels = copied(weights, pixels.device)[:, None, None]
     # One group of the convolution for each channel of each image: every image has its own kernel.
     count, _, height, width = pixels.shape
     flat = pixels.reshape(1, count * 3, height, width)

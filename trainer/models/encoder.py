@@ -118,9 +118,13 @@ def normalize(
     spec: EncoderSpec,
 ) -> Float[Tensor, "images 3 height width"]:
     """Pixels from 0 to 255 as the tower was trained on them: (x / 255 - mean) / std."""
-    mean = torch.tensor(spec.mean, device=images.device).view(1, 3, 1, 1)
-    std = torch.tensor(spec.std, device=images.device).view(1, 3, 1, 1)
+    mean, std = _by_channel(spec.mean, images.device), _by_channel(spec.std, images.device)
     return (images.float() / 255 - mean) / std
+
+
+def _by_channel(values: tuple[float, ...], device: torch.device) -> Float[Tensor, "1 channels 1 1"]:
+    """Filled on the device, because a copy to it would make the host wait."""
+    return torch.cat([torch.full((1, 1, 1, 1), value, device=device) for value in values], dim=1)
 
 
 def save_encoder(folder: Path, encoder: nn.Module, spec: EncoderSpec, made: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from manifests.foundation.messages import one_line
 from manifests.foundation.settings import Table, check
 from trainer.collectives import gather
 from trainer.errors import CheckpointError
+from trainer.grad_cache import GradCached
 from trainer.losses import multi_positive_loss, unit
 from trainer.models.weights import read_weights, write_weights
 
@@ -69,6 +70,8 @@ class ImageText(nn.Module):
             output_dim=spec.embed_dim,
             act_layer=QuickGELU,
         )
+        # In a tuple, so that the state has the tower once, as `text`.
+        self._tower: tuple[nn.Module] = (self.text,)
         self.image_projection = nn.Linear(num_features, spec.embed_dim, bias=False)
         nn.init.normal_(self.image_projection.weight, std=num_features**-0.5)
         self.log_scale = nn.Parameter(torch.tensor(FIRST_LOG_SCALE))
@@ -81,8 +84,12 @@ class ImageText(nn.Module):
 
     def embed_texts(self, texts: Sequence[str]) -> Float[Tensor, "texts embed_dim"]:
         """Texts in the shared space, of length one."""
-        tokens = self._tokenize(list(texts)).to(self.log_scale.device)
-        return unit(self.text(tokens))
+        tokens = self._tokenize(list(texts)).to(self.log_scale.device, non_blocking=True)
+        return unit(self._tower[0](tokens))
+
+    def read_in_parts(self, rows: int) -> None:
+        """Let so many texts pass the tower at once, and again for the backward pass."""
+        self._tower = (GradCached(self.text, rows),)
 
     def losses(
         self,

@@ -10,6 +10,8 @@ plug-ins, and none of them imports another. `trainer.testing.ObjectiveLaws` test
 5. Every parameter that requires a gradient receives one that is not zero.
 6. An objective that declares `has_teacher` has parameters without a gradient, and `after_step`
    moves them in the same way on all ranks. Any other objective has no such parameters.
+7. Rows that pass the tower a few at a time (`trainer.grad_cache`) have the same gradients.
+8. The host never waits for the device: no value of a tensor is read, and every copy goes by itself.
 """
 
 from collections.abc import Mapping, Sequence
@@ -154,12 +156,12 @@ class Objective(Protocol):
         ...
 
     def after_step(self, towers: Towers, step: int, num_steps: int) -> None:
-        """Called on every rank after each step that the optimizer took.
+        """Called on every rank after each step.
 
         Args:
-            towers: With the parameters that the step has changed.
-            step: The step that was taken, counted from 0. A step with gradients that are not
-                finite is skipped, so there may be gaps.
+            towers: With the parameters that the step has changed. If its gradients were not finite,
+                they are those from before it, which only the device knows by now.
+            step: The step that was taken, counted from 0.
             num_steps: Steps of the whole run.
         """
         ...

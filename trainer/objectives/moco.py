@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from manifests.foundation.settings import Table
 from trainer.collectives import gather
 from trainer.errors import DataError
-from trainer.losses import unit
+from trainer.losses import exact_products, unit
 from trainer.models.head import PlainHead
 from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
 
@@ -63,7 +63,7 @@ class Moco(ObjectiveModule):
         queries = unit(self.head(towers.image(first)))
         with torch.no_grad():
             keys = unit(self.teacher(second))
-        with torch.autocast(queries.device.type, enabled=False):  # products in float32
+        with exact_products(queries.device):
             positive = (queries * keys).sum(1, keepdim=True)
             # A copy, because the queue changes before its gradient is computed.
             negatives = queries @ self.queue.clone().T

@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from manifests.foundation.settings import check
 from trainer.data.batches import LoadedBatch
-from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS
+from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS, AugmentConfig, draw_crop
+from trainer.data.draws import generator
 from trainer.learner import Learner
 from trainer.models.encoder import EncoderSpec
 from trainer.objectives import Objective, objective_class
@@ -22,6 +26,19 @@ NUM_GROUPS, NUM_VIEWS, INPUT_PX = 6, 4, 16
 CLASSES = ("blue", "green", "red")
 NUM_STEPS, LATENT_DIM = 4, 5
 
+PATCHES = {
+    "model": "vit_tiny_patch16_224",
+    "args": {
+        "img_size": INPUT_PX,
+        "patch_size": 4,
+        "embed_dim": 24,
+        "depth": 2,
+        "num_heads": 2,
+        "dynamic_img_size": True,
+    },
+    "input_px": INPUT_PX,
+}
+"""A tower without batch norms."""
 TOWER = {"model": "synth_small_conv", "args": {"widths": (4, 6)}, "input_px": INPUT_PX}
 
 
@@ -99,6 +116,22 @@ class ObjectiveLaws:
             name for name in without_gradient if not name.endswith(("norm.bias", "bn.bias"))
         ] == []
 
+    def test_rows_in_parts_have_the_same_gradients(self) -> None:
+        expected, gradients = (
+            _gradients_of(make_learner(self.name, self.settings, PATCHES, grad_cache=rows))
+            for rows in (None, 7)
+        )
+        _require_near(gradients, expected, relative=1e-6)
+
+    def test_host_does_not_wait_for_the_device(self) -> None:
+        # Tensors of the device `meta` have no values: reading one raises an error.
+        learner, batch = self.make_learner().to("meta"), self._batch()
+        colours = tuple(_drawn_colours(len(images)) for images in batch.images)
+        batch = _replaced(batch, colours=colours).to(torch.device("meta"))
+        with _Copies() as copies:
+            learner(batch).total.backward()
+        assert not copies.waited_for, copies.waited_for
+
     def test_teacher_is_moved_after_steps_and_only_then(self) -> None:
         learner = self.make_learner()
         before = _teacher(learner)
@@ -139,14 +172,18 @@ class ObjectiveLaws:
 
 
 def make_learner(
-    name: str, settings: Mapping[str, Any], tower: Mapping[str, Any] = TOWER
+    name: str,
+    settings: Mapping[str, Any],
+    tower: Mapping[str, Any] = TOWER,
+    *,
+    grad_cache: int | None = None,
 ) -> Learner:
     """A learner in training mode, with weights that are equal in every process."""
     torch.manual_seed(0)
     objective = objective_class(name)
     config = check(objective.Config, {"name": name, **settings}, origin=name, table="objective")
     spec = check(EncoderSpec, tower, origin=name, table="model")
-    return Learner(spec, objective, config, classes=CLASSES).train()
+    return Learner(spec, objective, config, classes=CLASSES, grad_cache=grad_cache).train()
 
 
 def make_batch(learner: Learner) -> LoadedBatch:
@@ -165,7 +202,7 @@ def make_batch(learner: Learner) -> LoadedBatch:
         rows, side_px = NUM_GROUPS * num_views * crops.count, crops.side_px(learner.spec.input_px)
         shape = (rows, 3, side_px, side_px)
         images.append(torch.randint(0, 256, shape, generator=rng, dtype=torch.uint8))
-        colours.append(torch.tensor([neutral] * rows))
+        colours.append(np.array([neutral] * rows, dtype=np.float32))
         boxes.append(torch.rand(rows, len(BOX_FIELDS), generator=rng))
     ids = torch.tensor([11, 5, 8, 11, 2, 7])
     return LoadedBatch(
@@ -191,7 +228,7 @@ def _take(batch: LoadedBatch, groups: Tensor) -> LoadedBatch:
     return LoadedBatch(
         step=batch.step,
         images=tuple(map(rows, batch.images)),
-        colours=tuple(map(rows, batch.colours)),
+        colours=tuple(rows(torch.from_numpy(part)).numpy() for part in batch.colours),
         boxes=tuple(map(rows, batch.boxes)),
         ids=batch.ids[groups],
         labels=batch.labels[groups],
@@ -265,10 +302,51 @@ def _learn_in_rank(
     torch.save(_learn(learner, module, groups), Path(folder) / f"{rank}.pt")
 
 
-def _require_near(tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def _gradients_of(learner: Learner) -> dict[str, Tensor]:
+    """In double precision, so that only another gradient makes a difference."""
+    for parameter in learner.parameters():
+        parameter.data = parameter.data.double()
+    for module in learner.modules():
+        if isinstance(module, nn.Conv2d):  # where pixels enter a tower, or its teacher
+            module.register_forward_pre_hook(lambda layer, rows: rows[0].double())
+    learner(make_batch(learner)).total.backward()
+    return _gradients(learner)
+
+
+def _drawn_colours(num_crops: int) -> NDArray[np.float32]:
+    config = AugmentConfig()
+    return np.stack([draw_crop(generator("law", row), config).colours for row in range(num_crops)])
+
+
+class _Copies(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Notes copies from the CPU to the device `meta` for which the host would wait."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.waited_for: list[str] = []
+
+    def __torch_dispatch__(
+        self, operation: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        result = operation(*args, **kwargs)
+        devices = [tensor.device.type for tensor in args if isinstance(tensor, Tensor)]
+        if operation in _COPYING and "cpu" in devices and result.device.type == "meta":
+            is_waited_for = not (kwargs.get("non_blocking") or True in args[2:])
+            if is_waited_for:
+                self.waited_for.append(f"{operation} of {list(result.shape)}")
+        return result
+
+
+_COPYING = (torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default)
+
+
+def _require_near(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], *, relative: float = 1e-5
+) -> None:
     """Compare gradients: the norm of all differences together, and every number."""
     assert tensors.keys() == expected.keys()
     flat = torch.cat([expected[name].double().flatten() for name in expected])
     actual = torch.cat([tensors[name].double().flatten() for name in expected])
-    assert float((actual - flat).norm()) <= 1e-5 * float(flat.norm())
+    assert float((actual - flat).norm()) <= relative * float(flat.norm())
     torch.testing.assert_close(actual, flat, atol=2e-5 * float(flat.abs().max()), rtol=1e-4)
