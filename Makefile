@@ -47,10 +47,10 @@ SHAPES := trainer.losses,trainer.learner,trainer.models,trainer.objectives,train
 $(ALONE)/.ready: $(VENV)/.ready
 	$(PYTHON) -m venv $(ALONE)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(ALONE)/bin/python --constraint requirements.lock \
-		--editable '.[trainer]' beartype pytest pytest-xdist hypothesis
+		--editable '.[trainer,onnx]' beartype pytest pytest-xdist hypothesis
 	touch $@
 
-test-trainer: $(ALONE)/.ready ## The trainer's tests where only synth-rep[trainer] is installed
+test-trainer: $(ALONE)/.ready ## The trainer's tests where only synth-rep[trainer,onnx] is installed
 	SYNTH_TRAINER_ALONE=1 $(ALONE)/bin/python -m pytest -q $(PARALLEL) --jaxtyping-packages=$(SHAPES) $(TRAINER_TESTS)
 
 lint: setup ## Format and check without running anything

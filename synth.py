@@ -22,6 +22,7 @@ COMMANDS = {
     "publish": "pipeline.commands.publish:publish",
     "train": "trainer.commands.train:train",
     "evaluate": "trainer.commands.evaluate:evaluate",
+    "export": "trainer.commands.export:export",
     "doctor": "pipeline.commands.doctor:doctor",
     "steer": "pipeline.commands.steer:steer",
     "pictograms": "pipeline.commands.pictograms:pictograms",

@@ -97,7 +97,7 @@ class RunTable(Table):
     """Steps."""
     keep_checkpoints: int = Field(default=2, ge=1)
     exports: tuple[str, ...] = ("timm", "text")
-    """Exports of a finished run; one whose part the objective does not have is left out."""
+    """Exports of a finished run; one whose parts the objective does not have is left out."""
 
 
 class TrainConfig(Table):

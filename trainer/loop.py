@@ -17,10 +17,11 @@ from trainer.control import ControlChannel, collective_errors
 from trainer.data.batches import Batches, LoadedBatch, load, require_shared_memory
 from trainer.distributed import rank, ranks_here, world_size
 from trainer.errors import CheckpointError, DataError, DivergedError
-from trainer.exports import Origin, export_run, exported_files
+from trainer.exports import check_exports, export_run, exported_paths
 from trainer.learner import Learner, make_learner
 from trainer.metrics import Metrics
 from trainer.optimization import make_optimizer
+from trainer.origin import Origin
 from trainer.planning import Plan
 from trainer.rates import Rates
 from trainer.runs import enter_run, locked, surroundings
@@ -54,6 +55,7 @@ def train(
         Whether the run is at its end and its exports are written.
 
     Raises:
+        ConfigError: An export cannot write what the recipe makes.
         CheckpointError: The folder holds another run, or a damaged one, or is being written.
         DivergedError: Gradients were not finite for several steps in a row.
         DataError: More groups could not be read than allowed.
@@ -62,6 +64,7 @@ def train(
     torch.manual_seed(config.run.seed)  # all ranks draw the same first weights
     # Built before anything is written, because only a built model shows that its recipe is right.
     learner = make_learner(plan).to(device)
+    check_exports(config.run.exports, learner.exports(), plan.spec)
     if config.run.compile:
         learner.compile_towers()
     torch.set_float32_matmul_precision("high" if config.run.precision == "tf32" else "highest")
@@ -84,7 +87,7 @@ def _train(
     """The part of `train` in which nobody else may write into the folder."""
     config, learner = plan.config, state.learner
     if rank() == 0:
-        exports = exported_files(config.run.exports)
+        exports = exported_paths(config.run.exports)
         session = _session(plan, device)
         enter_run(run, plan.identity, session, exports=exports, fresh=fresh)
     # No rank looks for checkpoints before rank 0 has removed those of an earlier run.

@@ -49,7 +49,7 @@ def enter_run(
         run: The folder; it is made if it is not there.
         identity: Everything that decides what is learned, as JSON; see `Plan.identity`.
         facts: What is recorded about this start, but may differ when the run is resumed.
-        exports: Names of the files that the run will export.
+        exports: Names of the files and folders that the run will export.
         fresh: Remove what an earlier run left here first.
 
     Raises:
@@ -204,10 +204,11 @@ def _git(*arguments: str) -> str:
 
 def _remove(run: Path, exports: Sequence[str]) -> None:
     """Remove what runs write; `run.json` last, so that a removal that is killed can be repeated."""
-    for name in _OWN_FOLDERS:
-        shutil.rmtree(run / name, ignore_errors=True)
-    for name in (metrics.FILE, *exports, FILE):
-        (run / name).unlink(missing_ok=True)
+    for name in (*_OWN_FOLDERS, metrics.FILE, *exports, FILE):
+        if (run / name).is_dir():
+            shutil.rmtree(run / name, ignore_errors=True)
+        else:
+            (run / name).unlink(missing_ok=True)
 
 
 def _write(path: Path, document: Mapping[str, Any]) -> None:

@@ -1,95 +1,224 @@
 """The laws of exports, for every entry of the table; the stock loaders import none of our code."""
 
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-import timm
 import torch
-from open_clip.tokenizer import SimpleTokenizer
-from open_clip.transformer import QuickGELU, TextTransformer
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from trainer.exports import EXPORTS, Origin, export_class
-from trainer.models.encoder import EncoderSpec, build_encoder
+from manifests.foundation.errors import ConfigError, PluginError
+from tests import stock_models
+from tests.sets import refused
+from tests.stock_models import TEXTS
+from trainer.exports import EXPORTS, check_exports, export_class, exported_paths
+from trainer.models.encoder import EncoderSpec, build_encoder, normalize
 from trainer.models.text import ImageText, TextSpec
+from trainer.origin import Origin
 
+COLOURS: dict[str, Any] = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25), "crop_fraction": 0.8}
 ARGS = {"img_size": 16, "patch_size": 4, "embed_dim": 24, "depth": 1, "num_heads": 2}
-SPEC = EncoderSpec(model="vit_tiny_patch16_224", args=ARGS, input_px=16)
+VIT = EncoderSpec(model="vit_tiny_patch16_224", args=ARGS, input_px=16, **COLOURS)
+WHOLE_VIT = EncoderSpec(model="test_vit", input_px=160, **COLOURS)
+RESNET = EncoderSpec(model="test_resnet", input_px=32, **COLOURS)
+OWN = EncoderSpec(model="synth_small_conv", input_px=16)
 TEXT = TextSpec(context_length=12, width=16, heads=2, layers=1, embed_dim=8)
 ORIGIN = Origin(objective="stablerep", steps=3, url="s3://sets/one", root_sha256="0" * 64)
-TEXTS = ["a red fox", "two pears"]
+
+Parts = Mapping[str, Any]
 
 
-def tower() -> nn.Module:
-    return build_encoder(SPEC).eval()
+def parts_of(spec: EncoderSpec) -> Parts:
+    """Both towers as a training leaves them: in training mode, batch norms with statistics."""
+    torch.manual_seed(0)
+    tower = build_encoder(spec)
+    features = tower(torch.randn(4, 3, spec.input_px, spec.input_px))
+    text = ImageText(TEXT, features.shape[1])
+    nn.init.constant_(text.log_scale, 3.5)
+    return {"image": tower.train(), "text": text.train()}
 
 
-def images() -> Tensor:
-    return torch.rand(3, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+def images_of(spec: EncoderSpec) -> Tensor:
+    shape = (3, 3, spec.input_px, spec.input_px)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator())
 
 
-def by_timm(folder: Path) -> Tensor:
-    model = timm.create_model("vit_tiny_patch16_224", num_classes=0, **ARGS)
-    model.load_state_dict(load_file(folder / "encoder.safetensors"), strict=True)
-    features: Tensor = model.eval()(images())
-    return features
+def features(parts: Parts, spec: EncoderSpec) -> Tensor:
+    result: Tensor = parts["image"].eval()(normalize(images_of(spec), spec))
+    return result
 
 
-def by_open_clip(folder: Path) -> Tensor:
-    tokenizer = SimpleTokenizer(context_length=12)
-    text = TextTransformer(
-        context_length=12,
-        vocab_size=tokenizer.vocab_size,
-        width=16,
-        heads=2,
-        layers=1,
-        output_dim=8,
-        act_layer=QuickGELU,
-    )
-    tensors = load_file(folder / "text.safetensors")
-    prefix = "text."
-    weights = {n.removeprefix(prefix): t for n, t in tensors.items() if n.startswith(prefix)}
-    text.load_state_dict(weights, strict=True)
-    return nn.functional.normalize(text.eval()(tokenizer(TEXTS)), dim=-1)
+def of_encoder(parts: Parts, spec: EncoderSpec) -> dict[str, Any]:
+    return {"features": features(parts, spec)}
 
 
-CASES: dict[str, tuple[Callable[[], Any], Callable[[Any], Tensor], Callable[[Path], Tensor]]] = {
-    "timm": (tower, lambda module: module(images()), by_timm),
-    "text": (
-        lambda: ImageText(TEXT, 24).eval(),
-        lambda module: module.embed_texts(TEXTS),
-        by_open_clip,
-    ),
+def of_text(parts: Parts, spec: EncoderSpec) -> dict[str, Any]:
+    return {"texts": parts["text"].eval().embed_texts(TEXTS)}
+
+
+def of_hub(parts: Parts, spec: EncoderSpec) -> dict[str, Any]:
+    return {
+        "features": features(parts, spec),
+        "before_classifier": features(parts, spec),
+        "input_size": (3, spec.input_px, spec.input_px),
+        "mean": spec.mean,
+        "std": spec.std,
+        "crop_pct": spec.crop_fraction,
+        "interpolation": "bicubic",
+        "library": "timm",
+    }
+
+
+def of_pair(parts: Parts, spec: EncoderSpec) -> dict[str, Any]:
+    text = parts["text"].eval()
+    shared = text.embed_features(features(parts, spec))
+    return {"logits": text.scale() * shared @ text.embed_texts(TEXTS).T, "library": "open_clip"}
+
+
+def of_graph(parts: Parts, spec: EncoderSpec) -> dict[str, Any]:
+    return {
+        "features": features(parts, spec),
+        "one": features(parts, spec)[:1],
+        "objective": "stablerep",
+        "library": "onnx",
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    export: str
+    spec: EncoderSpec
+    ours: Callable[[Parts, EncoderSpec], dict[str, Any]]
+    """What the stock library is to give, by the names of `tests.stock_models`."""
+    tolerance: float = 0.0
+
+
+CASES = {
+    "timm": Case("timm", VIT, of_encoder),
+    "text": Case("text", VIT, of_text),
+    "timm-hub": Case("timm-hub", VIT, of_hub),
+    "timm-hub, resnet": Case("timm-hub", RESNET, of_hub),
+    "open-clip": Case("open-clip", WHOLE_VIT, of_pair, 1e-5),
+    "open-clip, resnet": Case("open-clip", RESNET, of_pair, 1e-5),
+    "onnx": Case("onnx", VIT, of_graph, 1e-4),
+    "onnx, resnet": Case("onnx", RESNET, of_graph, 1e-4),
 }
 
 
-@pytest.mark.parametrize("name", EXPORTS)
-def test_stock_loader_gives_equal_features(name: str, tmp_path: Path) -> None:
-    make, features, stock = CASES[name]
-    torch.manual_seed(0)
-    module = make()
-    export_class(name)().write(tmp_path, module, SPEC, ORIGIN)
+def write(case: Case, folder: Path) -> None:
+    folder.mkdir()
+    export_class(case.export)().write(folder, parts_of(case.spec), case.spec, ORIGIN)
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for each case, opened by `tests/stock_models.py`."""
+    folder = tmp_path_factory.mktemp("exports")
+    for name, case in CASES.items():
+        write(case, folder / name)
+        np.save(folder / name / "images.npy", images_of(case.spec).numpy())
+    # By its path and not as a module of `tests`: nothing of this project is on the path then.
+    subprocess.run(
+        [sys.executable, "-P", stock_models.__file__, folder], cwd=folder, check=True, timeout=300
+    )
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_stock_library_gives_the_same(name: str, exports: Path) -> None:
+    case = CASES[name]
     with torch.no_grad():
-        torch.testing.assert_close(stock(tmp_path), features(module), atol=0, rtol=0)
+        expected = case.ours(parts_of(case.spec), case.spec)
+    stock = np.load(exports / name / "stock.npz")
+    assert {*stock.files} == {*expected}
+    for key, value in expected.items():
+        if isinstance(value, Tensor):
+            np.testing.assert_allclose(stock[key], value.numpy(), atol=case.tolerance, rtol=0)
+        else:
+            assert np.array_equal(stock[key], np.array(value)), key
 
 
-@pytest.mark.parametrize("name", EXPORTS)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_it_writes_the_files_that_it_declares_with_the_same_bytes(
-    name: str, tmp_path: Path
+    name: str, exports: Path, tmp_path: Path
 ) -> None:
-    module = CASES[name][0]()
-    contents = []
-    for number in range(2):
-        folder = tmp_path / str(number)
-        folder.mkdir()
-        export_class(name)().write(folder, module, SPEC, ORIGIN)
-        contents.append({path.name: path.read_bytes() for path in folder.iterdir()})
-    assert contents[0] == contents[1]
-    assert set(contents[0]) == set(export_class(name).files)
+    write(CASES[name], tmp_path / "again")
+    again = {path.name: path.read_bytes() for path in (tmp_path / "again").iterdir()}
+    first = {path.name: path.read_bytes() for path in (exports / name).iterdir()}
+    assert again.keys() == {*export_class(CASES[name].export).files}
+    assert first == again | {name: first[name] for name in ("images.npy", "stock.npz")}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPORTS)
+def test_parts_and_random_numbers_stay_as_they_are(name: str, tmp_path: Path) -> None:
+    parts = parts_of(WHOLE_VIT)
+    weights = {n: tensor.clone() for n, tensor in parts["image"].state_dict().items()}
+    random = torch.random.get_rng_state()
+    export = export_class(name)()
+    export.check(parts, WHOLE_VIT)
+    export.write(tmp_path, parts, WHOLE_VIT, ORIGIN)
+    assert torch.equal(torch.random.get_rng_state(), random)
+    assert all(module.training for part in parts.values() for module in part.modules())
+    assert all(torch.equal(weights[n], t) for n, t in parts["image"].state_dict().items())
+
+
+@pytest.mark.slow
+def test_no_file_names_a_path_of_this_machine(exports: Path) -> None:
+    places = (str(Path(torch.__file__).parents[1]).encode(), str(exports).encode())
+    for path in exports.glob("*/*"):
+        assert not any(place in path.read_bytes() for place in places), path
 
 
 def test_every_export_of_the_table_is_tested() -> None:
-    assert set(CASES) == set(EXPORTS)
+    assert {case.export for case in CASES.values()} == set(EXPORTS)
+
+
+@pytest.mark.parametrize("name", ["timm-hub", "open-clip"])
+def test_a_tower_of_this_project_is_refused(name: str) -> None:
+    with refused(ConfigError, "synth_small_conv is a tower of this project"):
+        check_exports([name], parts_of(OWN), OWN)
+
+
+@pytest.mark.parametrize("args", [{"depth": 1}, {"num_heads": 4}, {"act_layer": "relu"}], ids=str)
+def test_open_clip_refuses_arguments_that_make_another_tower(args: dict[str, Any]) -> None:
+    spec = EncoderSpec(model="test_vit", input_px=160, args=args)
+    with refused(ConfigError, f"not the tower that model.args {args} make"):
+        check_exports(["open-clip"], parts_of(spec), spec)
+
+
+def test_open_clip_takes_arguments_that_make_the_same_tower() -> None:
+    spec = EncoderSpec(model="test_vit", input_px=160, args={"drop_path_rate": 0.1})
+    check_exports(["open-clip"], parts_of(spec), spec)
+
+
+@pytest.mark.parametrize("name", ["text", "open-clip"])
+def test_a_text_part_of_another_kind_is_refused(name: str) -> None:
+    parts = parts_of(WHOLE_VIT)
+    with refused(ConfigError, f"{name} takes a trainer.models.text.ImageText"):
+        check_exports([name], {**parts, "text": nn.Linear(2, 2)}, WHOLE_VIT)
+
+
+def test_an_export_whose_parts_are_missing_is_left_out() -> None:
+    check_exports(["text", "open-clip"], {"image": parts_of(OWN)["image"]}, OWN)
+
+
+def test_onnx_refuses_weights_that_no_file_of_it_holds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("trainer.exports.onnx_graph.MAX_BYTES", 10_000)
+    with refused(ConfigError, "bytes of weights, one file of ONNX holds 10,000"):
+        check_exports(["onnx"], parts_of(VIT), VIT)
+
+
+def test_a_missing_library_is_named_with_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    monkeypatch.delitem(sys.modules, "trainer.exports.onnx_graph", raising=False)
+    with refused(PluginError, "onnxscript: pip install 'synth-rep[onnx]'"):
+        exported_paths(["onnx"])
+    assert "onnx" in exported_paths(["timm"])  # no other export needs it

@@ -10,7 +10,7 @@ import pytest
 from tests.running import environment
 from tests.sets import refused
 from trainer.errors import CheckpointError
-from trainer.exports import exported_files
+from trainer.exports import exported_paths
 from trainer.metrics import Metrics, read_metrics
 from trainer.runs import enter_run, locked, read_run
 
@@ -18,7 +18,7 @@ IDENTITY = {"run": {"seed": 1}}
 
 
 def enter(run: Path, *, seed: int = 1, fresh: bool = False) -> None:
-    files = exported_files(["timm"])
+    files = exported_paths(["timm"])
     enter_run(run, {"run": {"seed": seed}}, {"git": ""}, exports=files, fresh=fresh)
 
 

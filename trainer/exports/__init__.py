@@ -4,58 +4,66 @@ This file holds the protocol, its laws and the literal table. The other files of
 plug-ins, and none of them imports another. The laws, held by `tests/conformance/test_exports.py`:
 
 1. A stock loader, which imports nothing of this project, gives features equal to those of the
-   module that was exported.
-2. It writes the files that it declares, whole or not at all, and no other.
-3. The same module gives the same bytes.
+   parts that were exported; a format with a runtime of its own states a tolerance.
+2. It writes the files that it declares, each whole or not at all, and no other.
+3. The same parts give the same bytes.
+4. What it cannot write is refused by `check`, in one line, before a step is trained.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
-from torch import nn
-
 from manifests.foundation.plugins import Entry, load_plugin
 from trainer.models.encoder import EncoderSpec
+from trainer.origin import Origin
 
 EXPORTS = {
     "timm": Entry("trainer.exports.timm_encoder:TimmEncoder", "trainer"),
     "text": Entry("trainer.exports.text_half:TextHalf", "trainer"),
+    "timm-hub": Entry("trainer.exports.timm_hub:TimmHub", "trainer"),
+    "open-clip": Entry("trainer.exports.open_clip_pair:OpenClipPair", "trainer"),
+    "onnx": Entry("trainer.exports.onnx_graph:OnnxGraph", "onnx"),
 }
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Origin:
-    """Where an export comes from."""
-
-    objective: str
-    steps: int
-    url: str
-    """Of the set that was learned from, without secrets."""
-    root_sha256: str
-    """Hash of that set."""
+RUN_ITSELF = ("timm", "text")
+"""The formats that a run itself has: `synth evaluate` and `synth export` read them. Each other one
+has a folder of its own in the run."""
 
 
 class Export(Protocol):
     """One format."""
 
-    part: ClassVar[str]
-    """Which part of a run it takes: `image`, `text`, or another one that an objective exports."""
+    parts: ClassVar[tuple[str, ...]]
+    """Parts of a run that it takes: `image`, `text`, or others that an objective exports."""
     files: ClassVar[tuple[str, ...]]
-    """Names of all files that it writes into the folder of the run."""
+    """Names of all files that it writes into its folder."""
 
-    def write(self, folder: Path, module: Any, spec: EncoderSpec, origin: Origin) -> None:
-        """Write a module.
+    def check(self, parts: Mapping[str, Any], spec: EncoderSpec) -> None:
+        """Refuse what cannot be written in this format; the weights need not be trained yet.
 
         Args:
-            folder: Folder of the run, which is there.
-            module: The part.
+            parts: Modules by name, all of those that it takes; on any device, in any mode.
+            spec: What makes the image tower.
+
+        Raises:
+            ConfigError: A module cannot be written in this format.
+        """
+        ...
+
+    def write(
+        self, folder: Path, parts: Mapping[str, Any], spec: EncoderSpec, origin: Origin
+    ) -> None:
+        """Write what `check` has let pass.
+
+        Args:
+            folder: Where the files go, which is there.
+            parts: As for `check`; they are left as they are.
             spec: What makes the image tower.
             origin: Is written beside the weights where the format has room for it.
 
         Raises:
-            ConfigError: The module cannot be written in this format.
+            ConfigError: The modules cannot be written in this format.
         """
         ...
 
@@ -66,22 +74,51 @@ def export_class(name: str) -> type[Export]:
     return export
 
 
-def exported_files(names: Sequence[str]) -> list[str]:
-    """Files that the named exports, and all of this package, write into a run."""
-    return [file for name in dict.fromkeys([*EXPORTS, *names]) for file in export_class(name).files]
+def exported_paths(names: Sequence[str]) -> list[str]:
+    """Files and folders in a run that the named exports, and all of this package, write.
+
+    Raises:
+        PluginError: There is no such export, or a library that it needs is missing.
+    """
+    for name in names:
+        export_class(name)
+    folders = [_folder(name) for name in dict.fromkeys([*EXPORTS, *names])]
+    files = [file for name in RUN_ITSELF for file in export_class(name).files]
+    return [*files, *filter(None, folders)]
+
+
+def _folder(name: str) -> str:
+    """Name of the folder of an export in a run; empty for the run itself.
+
+    Example: _folder("onnx") == "onnx", _folder("my_module:Mine") == "Mine", _folder("timm") == "".
+    """
+    return "" if name in RUN_ITSELF else name.rpartition(":")[2]
+
+
+def check_exports(names: Sequence[str], parts: Mapping[str, Any], spec: EncoderSpec) -> None:
+    """Refuse named exports that cannot write the parts of an objective; see `export_run`.
+
+    Raises:
+        PluginError: There is no such export.
+        ConfigError: An export cannot write its parts.
+    """
+    for name in names:
+        export = export_class(name)
+        if parts.keys() >= {*export.parts}:
+            export().check(parts, spec)
 
 
 def export_run(
-    folder: Path,
+    run: Path,
     names: Sequence[str],
-    parts: Mapping[str, nn.Module],
+    parts: Mapping[str, Any],
     spec: EncoderSpec,
     origin: Origin,
 ) -> None:
-    """Write every named export whose part the objective provides.
+    """Write every named export whose parts the objective provides.
 
     Args:
-        folder: Folder of the run.
+        run: Folder of the run.
         names: Of the table, or dotted paths.
         parts: What the objective leaves behind; `image` is always there.
         spec: What makes the image tower.
@@ -89,8 +126,11 @@ def export_run(
 
     Raises:
         PluginError: There is no such export.
+        ConfigError: An export cannot write its parts.
     """
     for name in names:
         export = export_class(name)
-        if export.part in parts:
-            export().write(folder, parts[export.part], spec, origin)
+        if parts.keys() >= {*export.parts}:
+            folder = run / _folder(name)
+            folder.mkdir(exist_ok=True)
+            export().write(folder, parts, spec, origin)

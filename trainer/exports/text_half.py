@@ -1,12 +1,12 @@
 """The text half of a run as `text.safetensors`: its tower is a `TextTransformer` of open_clip."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from manifests.foundation.errors import ConfigError
-from trainer.exports import Origin
 from trainer.models.encoder import EncoderSpec
-from trainer.models.text import SPEC, WEIGHTS, ImageText, save_text
+from trainer.models.text import SPEC, WEIGHTS, require_image_text, save_text
+from trainer.origin import Origin
 
 
 class TextHalf:
@@ -15,13 +15,13 @@ class TextHalf:
     The weights of the tower have the prefix `text.` and then the names of open_clip.
     """
 
-    part: ClassVar[str] = "text"
+    parts: ClassVar[tuple[str, ...]] = ("text",)
     files: ClassVar[tuple[str, ...]] = (WEIGHTS, SPEC)
 
-    def write(self, folder: Path, module: ImageText, spec: EncoderSpec, origin: Origin) -> None:
-        if not isinstance(module, ImageText):
-            raise ConfigError(
-                f"run.exports: text takes a trainer.models.text.ImageText, the objective "
-                f"{origin.objective} exports a {type(module).__name__}; leave the export out"
-            )
-        save_text(folder, module)
+    def check(self, parts: Mapping[str, Any], spec: EncoderSpec) -> None:
+        require_image_text(parts["text"], export="text")
+
+    def write(
+        self, folder: Path, parts: Mapping[str, Any], spec: EncoderSpec, origin: Origin
+    ) -> None:
+        save_text(folder, parts["text"])

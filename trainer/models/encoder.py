@@ -127,6 +127,24 @@ def _by_channel(values: tuple[float, ...], device: torch.device) -> Float[Tensor
     return torch.cat([torch.full((1, 1, 1, 1), value, device=device) for value in values], dim=1)
 
 
+def is_stock(spec: EncoderSpec) -> bool:
+    """Whether timm has the tower by itself: towers of this project are known to it only here."""
+    module: str = timm.models.model_entrypoint(spec.model).__module__
+    return module.startswith("timm.")
+
+
+def stock_copy(encoder: nn.Module, spec: EncoderSpec) -> nn.Module:
+    """The tower as timm builds it, on the CPU and in evaluation mode, with the weights of another.
+
+    A tower that was trained has batch norms of this project in it, and may lie on a GPU. The global
+    generator of torch stays as it is.
+    """
+    with torch.random.fork_rng(devices=[]):
+        copy = build_encoder(spec)
+    copy.load_state_dict(encoder.state_dict(), strict=True)
+    return copy.eval()
+
+
 def save_encoder(folder: Path, encoder: nn.Module, spec: EncoderSpec, made: dict[str, Any]) -> None:
     """Write `encoder.safetensors`, which timm loads with `strict=True`, and `encoder.json`.
 
@@ -153,6 +171,8 @@ class EncoderDescription:
     spec: EncoderSpec
     sha256: str
     """Of `encoder.safetensors`."""
+    made: dict[str, Any]
+    """Where it comes from; see `save_encoder`."""
 
 
 def read_description(path: Path) -> EncoderDescription:
@@ -168,7 +188,8 @@ def read_description(path: Path) -> EncoderDescription:
     try:
         document = json.loads(read_regular(file, max_bytes=MAX_SPEC_BYTES))
         spec = check(EncoderSpec, document["spec"], origin=str(file))
-        return EncoderDescription(spec=spec, sha256=str(document["sha256"]))
+        made = dict(document.get("made", {}))
+        return EncoderDescription(spec=spec, sha256=str(document["sha256"]), made=made)
     except FileNotFoundError as exc:
         raise CheckpointError(
             f"{file}: no exported encoder here; give a run that `synth train` finished, or its "

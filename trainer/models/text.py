@@ -11,6 +11,7 @@ from open_clip.transformer import QuickGELU, TextTransformer
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import read_regular, write_whole
 from manifests.foundation.messages import one_line
 from manifests.foundation.settings import Table, check
@@ -121,6 +122,15 @@ class ImageText(nn.Module):
         """Bring the parameter back into its range, as the reference does after each step."""
         with torch.no_grad():
             self.log_scale.clamp_(0.0, MAX_LOG_SCALE)
+
+
+def require_image_text(part: nn.Module, *, export: str) -> None:
+    """Refuse the part `text` of an objective if it is something else. Raises ConfigError."""
+    if not isinstance(part, ImageText):
+        raise ConfigError(
+            f"run.exports: {export} takes a trainer.models.text.ImageText, the objective exports a "
+            f"{type(part).__name__}; leave the export out"
+        )
 
 
 def save_text(folder: Path, text: ImageText) -> None:
