@@ -84,7 +84,7 @@ class RunTable(Table):
     activation_checkpointing: bool = False
     """Take less memory and more time: activations are computed again for the backward pass."""
     grad_cache: int | None = Field(default=None, ge=1)
-    """Take far less memory and a third more time: so many images of a rank are in the tower at
+    """Take less memory and about a third more time: so many images of a rank are in the tower at
     once, and pass it twice. The gradient is that of the whole batch."""
     compile: bool = False
     """Let torch compile the towers; the first steps take minutes longer, the others less."""
