@@ -39,8 +39,11 @@ def train(
     fresh: bool = False,
     on_begin: Callable[[int, int], None] = lambda step, num_steps: None,
     on_step: Callable[[int, dict[str, float]], None] = lambda step, values: None,
-) -> bool:
-    """Train to the end, or until SIGTERM or SIGUSR1; a run that was stopped is resumed.
+) -> signal.Signals | None:
+    """Train to the end, or until a signal stops the run; one that was stopped is resumed.
+
+    SIGTERM, SIGUSR1 and SIGINT (Ctrl-C) stop it after a step, with a checkpoint. A second SIGINT
+    ends the process at once.
 
     Args:
         plan: What to train, on what, and for how many steps.
@@ -52,7 +55,7 @@ def train(
             were logged; they are empty if this step is not logged.
 
     Returns:
-        Whether the run is at its end and its exports are written.
+        The signal that stopped the run; None if it is at its end and its exports are written.
 
     Raises:
         ConfigError: An export cannot write what the recipe makes.
@@ -83,7 +86,7 @@ def _train(
     fresh: bool,
     on_begin: Callable[[int, int], None],
     on_step: Callable[[int, dict[str, float]], None],
-) -> bool:
+) -> signal.Signals | None:
     """The part of `train` in which nobody else may write into the folder."""
     config, learner = plan.config, state.learner
     if rank() == 0:
@@ -112,13 +115,16 @@ def _train(
     try:
         with _stop_signals() as stopped:
             loop = _Loop(plan, state, Stepper(plan, module, state, device), control, stopped)
-            done = loop.run(first_step, metrics, on_step, pin_memory=device.type == "cuda")
+            is_done = loop.run(first_step, metrics, on_step, pin_memory=device.type == "cuda")
+            reason = stopped() or signal.SIGTERM  # which another rank may have received
     finally:
         if metrics is not None:
             metrics.close()
-    if done and rank() == 0:
+    if not is_done:
+        return reason
+    if rank() == 0:
         _export(plan, run, learner)
-    return done
+    return None
 
 
 class _Loop:
@@ -130,7 +136,7 @@ class _Loop:
         state: TrainingState,
         stepper: Stepper,
         control: ControlChannel,
-        stopped: Callable[[], bool],
+        stopped: Callable[[], signal.Signals | None],
     ) -> None:
         self._plan = plan
         self._state = state
@@ -193,7 +199,7 @@ class _Loop:
         replaced = batch.replaced if batch is not None else []
         # Three counts in one small sum at every step; texts are sent only if there are any.
         num_stopped, num_replaced, num_failed = self._control.sum(
-            int(self._stopped()), len(replaced), int(failure is not None)
+            int(self._stopped() is not None), len(replaced), int(failure is not None)
         )
         if num_failed:
             reasons = self._control.gather([] if failure is None else [str(failure)])
@@ -256,19 +262,25 @@ def _mean_over_ranks(values: dict[str, Tensor]) -> dict[str, float]:
 
 
 @contextmanager
-def _stop_signals() -> Iterator[Callable[[], bool]]:
-    """Yield a function that says whether SIGTERM or SIGUSR1 has come.
+def _stop_signals() -> Iterator[Callable[[], signal.Signals | None]]:
+    """Yield a function that gives the first signal that has come and stops the run.
 
-    Slurm sends them before it takes a job away. The handlers only take a note: a checkpoint can be
-    written between two steps, but not in the middle of one.
+    Slurm sends SIGTERM or SIGUSR1 before it takes a job away, and Ctrl-C is SIGINT. The handler
+    only takes a note: a checkpoint can be written between two steps, but not in the middle of one.
     """
-    received: list[int] = []
-    kinds = (signal.SIGTERM, signal.SIGUSR1)
-    handlers = {
-        kind: signal.signal(kind, lambda number, frame: received.append(number)) for kind in kinds
-    }
+    received: list[signal.Signals] = []
+
+    def note(number: int, frame: object) -> None:
+        received.append(signal.Signals(number))
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            if rank() == 0:
+                _log.warning("stopping after this step; Ctrl-C again ends at once")
+
+    kinds = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+    handlers = {kind: signal.signal(kind, note) for kind in kinds}
     try:
-        yield lambda: bool(received)
+        yield lambda: received[0] if received else None
     finally:
         for kind, handler in handlers.items():
             signal.signal(kind, handler)

@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import os
 import platform
 import shutil
@@ -26,6 +27,8 @@ FILE = "run.json"
 SCORES = "scores"
 MAX_BYTES = 64 << 20
 """Largest `run.json` that is read."""
+
+_log = logging.getLogger(__name__)
 
 _RESTORE = "restore it from a copy, or remove the folder to start over"
 
@@ -119,7 +122,7 @@ def locked(run: Path) -> Iterator[None]:
 
 
 def _lock(folder: int, run: Path) -> None:
-    end = time.monotonic() + LOCK_WAIT_S
+    end, is_said = time.monotonic() + LOCK_WAIT_S, False
     while True:
         try:
             return fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -129,6 +132,9 @@ def _lock(folder: int, run: Path) -> None:
                     f"{run}: another process is training in it; wait for it or stop it, or give "
                     "another --out"
                 ) from exc
+            if not is_said:
+                is_said = True
+                _log.warning("%s: another process holds it; waiting %.0f s", run, LOCK_WAIT_S)
             time.sleep(0.2)
         except OSError:  # a file system that has no locks
             return None

@@ -171,7 +171,7 @@ class Benchmark:
         overrides = [*arm.train, f"run.seed={seed}"]
         config = load_training(recipe=find_recipe(arm.recipe), overrides=overrides, flags={})
         plan = make_plan(config, open_source(self._rendered(arm, seed)), world=1)
-        assert train(plan, out, device=torch.device("cpu"))
+        assert train(plan, out, device=torch.device("cpu")) is None
         return out
 
     def _score(self, arm: Arm, seed: int) -> Mapping[str, list[float]]:

@@ -21,6 +21,8 @@ from synth import main
 from tests.object_store import s3_clients_of, s3_server
 from tests.picture_sets import make_picture_set
 from tests.running import start, synth
+from trainer.data.shard_sets import ShardSetSource
+from trainer.data.sources import Demand, Group, GroupStream
 from trainer.metrics import read_metrics
 
 pytestmark = pytest.mark.slow
@@ -33,6 +35,27 @@ OPTIONS = (
     # A shallow tower: the steps of a deep one amplify the rounding in which ranks differ.
     *("--set", "model.args.widths=[32,64]", "--set", "model.args.depth=0"),
 )
+
+
+class Stuck:
+    """A sealed set whose views do not come any more at the third step."""
+
+    def __init__(self, place: str) -> None:
+        self._set = ShardSetSource(place)
+        self.url, self.root = self._set.url, self._set.root
+
+    def stream(self, demand: Demand) -> GroupStream:
+        stream = self._set.stream(demand)
+        groups = stream.groups
+
+        def stuck(step: int, *, rank: int, world: int) -> list[Group]:
+            if step == 3:
+                print("a view that never comes", flush=True)
+                time.sleep(300)
+            return groups(step, rank=rank, world=world)
+
+        vars(stream)["groups"] = stuck
+        return stream
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +180,33 @@ def test_sigterm_writes_a_checkpoint_and_the_run_goes_on(
     train_here(url, "--out", run, *OPTIONS)
     assert losses(run) == losses(undisturbed)
     assert weights(run) == weights(undisturbed)
+
+
+def test_ctrl_c_writes_a_checkpoint_and_the_run_goes_on(
+    url: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    """On two ranks, as a terminal sends it: to all processes at once."""
+    run = tmp_path / "run"
+    two = ("--nproc", "2")
+    assert kill_after(run, 4, url, *two, kind=signal.SIGINT, whole_group=True) == 130
+    state = torch.load(sorted((run / "checkpoints").iterdir())[-1], weights_only=True)
+    assert state["step"] == len(read_metrics(run)) < 24
+    train_here(url, "--out", run, *OPTIONS)
+    assert len(losses(run)) == 24
+
+
+def test_second_ctrl_c_ends_a_step_that_takes_too_long(url: str, tmp_path: Path) -> None:
+    """The first one waits for the end of a step, which a slow view keeps from coming."""
+    arguments = ("train", f"{__name__}:Stuck:{url}", "--out", tmp_path / "run", *OPTIONS)
+    with start(*arguments) as process:
+        assert process.stdout is not None
+        text = ""
+        for words in ("a view that never comes", "Ctrl-C again ends at once"):
+            while words not in text:
+                text += process.stdout.readline()
+                assert process.poll() is None, text
+            process.send_signal(signal.SIGINT)
+        assert process.wait(60) == -signal.SIGINT
 
 
 def test_sigterm_to_all_processes_at_once_writes_a_checkpoint_too(

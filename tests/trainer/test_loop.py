@@ -74,12 +74,13 @@ def plan_of(url: str, **flags: Any) -> Plan:
 def run(url: str, out: Path, **flags: Any) -> list[dict[str, float]]:
     """Train to the end; the values of each step."""
     logged: list[dict[str, float]] = []
-    assert train(
+    stopped_by = train(
         plan_of(url, **flags),
         out,
         device=torch.device("cpu"),
         on_step=lambda step, values: logged.append(values),
     )
+    assert stopped_by is None
     return logged
 
 

@@ -4,9 +4,6 @@ from typing import Any
 
 import click
 
-_SIGTERM_STATUS = 143
-"""What a shell reports of a process that SIGTERM ended, so schedulers see an unfinished run."""
-
 
 @click.command()
 @click.argument("url")
@@ -56,6 +53,7 @@ def train(
     if not dry_run and nproc is not None and (status := launch(nproc)) is not None:
         raise SystemExit(status)
 
+    import signal
     from contextlib import ExitStack
 
     from manifests.foundation.progress import progress
@@ -101,15 +99,18 @@ def train(
                 bar[0](1)
 
         with writing(folder):
-            done = run_training(
+            stopped_by = run_training(
                 plan, folder, device=device, fresh=fresh, on_begin=begin, on_step=advance
             )
-    if not done:
+    if stopped_by is not None:
         if is_first:
             click.echo(
-                f"{out}: stopped by a signal, with a checkpoint; the same command resumes it"
+                f"{out}: stopped by {stopped_by.name}, with a checkpoint; the same command resumes "
+                "it"
             )
-        raise SystemExit(_SIGTERM_STATUS)
+        # What a shell reports of a process that a signal ended. Schedulers know 143, whichever of
+        # their signals they sent.
+        raise SystemExit(130 if stopped_by == signal.SIGINT else 143)
     if is_first:
         click.echo(
             f"{out}: {plan.num_steps:,} steps of {plan.crops_per_step:,} images, "
