@@ -24,6 +24,7 @@ from manifests.tars import members_of_group
 from trainer.data.forking import PerProcess
 from trainer.data.groups import GroupTable, class_indices
 from trainer.data.indexed import READS_AT_ONCE, IndexedStream, StoredGroup, StoredView
+from trainer.data.second_reads import SecondReads
 from trainer.data.sources import Demand, GroupStream
 from trainer.errors import CorruptViewError, DataError
 
@@ -53,7 +54,8 @@ class ShardSetSource:
             )
         self.root = seal.root_sha256
         self._seal = seal
-        self._places: _Places | None = None
+        self._places: Places | None = None
+        self._reads = SecondReads()
 
     @property
     def _shards(self) -> ShardSet:
@@ -73,9 +75,9 @@ class ShardSetSource:
                 parts = [*pool.map(self._index_file, paths)]
             else:
                 parts = [*pool.map(self._index_of_shard, self._seal.shards)]
-        index = pa.concat_tables(parts)
+        index = joined(parts)
         del parts
-        self._places = _Places(index)
+        self._places = Places(index)
         classes, labels = class_indices(index["label"])
         table = GroupTable(
             url=self.url,
@@ -92,14 +94,14 @@ class ShardSetSource:
 
     def _index_file(self, path: str) -> pa.Table:
         data = self._checked(path, self._seal.files[path])
-        return _compact(read_table(data, INDEX_SCHEMA, where=self._shards.store.at(path))[0])
+        return compact(read_table(data, INDEX_SCHEMA, where=self._shards.store.at(path))[0])
 
     def _index_of_shard(self, sealed: ShardSummary) -> pa.Table:
         path = self._shards.layout.manifest(sealed.shard)
         data = self._checked(path, sealed.manifest_sha256)
         columns = self._shards.recipe.identity.columns
         manifest = parse_manifest(data, columns, where=self._shards.store.at(path))
-        return _compact(index_of(manifest))
+        return compact(index_of(manifest))
 
     def _checked(self, path: str, expected: str) -> bytes:
         """A file that the seal names."""
@@ -138,7 +140,8 @@ class ShardSetSource:
         path = self._shards.layout.tar(shard)
         where = self._shards.store.at(path)
         try:
-            data = self._shards.store.read_range(path, offset, length)
+            read = partial(self._shards.store.read_range, path, offset, length)
+            data = read() if self.reads_at_once == 1 else self._reads.read(read)
             views = [*members_of_group(data, where=f"{where}, byte {offset}")]
         except FileNotFoundError as exc:
             raise CorruptViewError(f"{where}: the tar is gone; restore it from a copy") from exc
@@ -170,15 +173,17 @@ class ShardSetSource:
         return StoredGroup(views=stored, caption=caption)
 
 
-def _compact(index: pa.Table) -> pa.Table:
+def compact(index: pa.Table) -> pa.Table:
     """Part of an index in a third of the memory: there may be ten million groups."""
-    kinds = index["kind"]
+    kinds, lengths = index["kind"], index["length"]
+    if pc.max(lengths).as_py() < 2**32:
+        lengths = lengths.cast(pa.uint32())
     return pa.table(
         {
             "shard": index["shard"].cast(pa.int32()),
             "group_id": index["group_id"],
             "num_ok": index["num_ok"].cast(pa.int32()),
-            "length": index["length"].cast(pa.uint32()),
+            "length": lengths,
             "check": index["check"],
             "has_caption": pc.equal(kinds, "caption"),
             "label": index["label"].dictionary_encode(),
@@ -186,7 +191,12 @@ def _compact(index: pa.Table) -> pa.Table:
     )
 
 
-class _Places:
+def joined(parts: Sequence[pa.Table]) -> pa.Table:
+    """Parts that `compact` has made; one of them may have lengths of more bits than the others."""
+    return pa.concat_tables(parts, promote_options="permissive")
+
+
+class Places:
     """Where each group lies: 12 bytes of memory for one."""
 
     def __init__(self, index: pa.Table) -> None:

@@ -28,6 +28,7 @@ from trainer.data.foreign_tars import Content, read_groups
 from trainer.data.forking import PerProcess
 from trainer.data.groups import GroupTable, class_indices, id_of
 from trainer.data.indexed import READS_AT_ONCE, IndexedStream, StoredGroup, StoredView
+from trainer.data.second_reads import SecondReads
 from trainer.data.sources import Demand, GroupStream
 from trainer.errors import CorruptViewError, DataError
 
@@ -75,6 +76,7 @@ class TarSource:
         self._places = {name: rows[name].to_numpy().copy() for name in _SCHEMA.names[:5]}
         self._classes, self._labels = class_indices(rows["label"])
         self._has_caption = rows["has_caption"].to_numpy().copy()
+        self._reads = SecondReads()
 
     @property
     def _store(self) -> Store:
@@ -120,7 +122,8 @@ class TarSource:
             ends.append(place["text_offset"] + place["text_length"])
         begin = min(starts)
         try:
-            data = self._store.read_range(tar, begin, max(ends) - begin)
+            read = partial(self._store.read_range, tar, begin, max(ends) - begin)
+            data = read() if self.reads_at_once == 1 else self._reads.read(read)
         except FileNotFoundError as exc:
             raise CorruptViewError(f"{where}: the tar is gone; restore it") from exc
         image = data[starts[0] - begin : ends[0] - begin]
