@@ -24,7 +24,7 @@ from manifests.foundation.errors import PluginError, SynthError
 from manifests.foundation.progress import progress
 from trainer.data.decoding import decode
 from trainer.errors import DataError
-from trainer.frozen_encoders import Encode, FrozenEncoder
+from trainer.frozen_encoders import Encode, FrozenEncoder, Resampling
 from trainer.labelled_sets import LabelledImage, Split
 
 MAX_STRIP = 8
@@ -58,25 +58,34 @@ class Features:
 
 
 def evaluation_crop(
-    pixels: UInt8[np.ndarray, "height width 3"], *, input_px: int, crop_fraction: float
+    pixels: UInt8[np.ndarray, "height width 3"],
+    *,
+    input_px: int,
+    crop_fraction: float,
+    resampling: Resampling = "bicubic",
+    squash: bool = False,
+    always_resized: bool = False,
 ) -> UInt8[np.ndarray, "input_px input_px 3"]:
     """The middle square of a picture, as the encoder takes it.
 
-    The shorter side becomes `input_px / crop_fraction` by Pillow's antialiased bicubic filter: the
-    pixels of timm's evaluation transform. Only a picture that is already `input_px` square is left
-    as it is.
+    The shorter side (with `squash` both sides) becomes `input_px / crop_fraction` by an antialiased
+    filter of Pillow: the pixels of the evaluation transforms of timm and open_clip. A picture that
+    is already `input_px` square is left as it is, unless `always_resized` is set.
     """
     height, width, _ = pixels.shape
-    if (height, width) == (input_px, input_px):
+    if (height, width) == (input_px, input_px) and not always_resized:
         return pixels
     short = min(height, width)
     # Resized to `input_px` on its shorter side, a line of pixels would become a huge picture.
-    if max(height, width) > MAX_STRIP * short:
+    if max(height, width) > MAX_STRIP * short and not squash:
         pixels = _middle(pixels, min(height, MAX_STRIP * short), min(width, MAX_STRIP * short))
         height, width, _ = pixels.shape
     short_px = int(input_px / crop_fraction)
     size = int(width * short_px / short), int(height * short_px / short)
-    resized = np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+    if squash:
+        size = short_px, short_px
+    by = Image.Resampling[resampling.upper()]
+    resized = np.asarray(Image.fromarray(pixels).resize(size, by))
     return _middle(resized, input_px, input_px)
 
 
@@ -114,7 +123,12 @@ def extract(
     def prepare(image: LabelledImage) -> NDArray[np.uint8]:
         pixels = decode(image.data, where=f"{split.where}: {image.key}")
         return evaluation_crop(
-            pixels, input_px=encoder.input_px, crop_fraction=encoder.crop_fraction
+            pixels,
+            input_px=encoder.input_px,
+            crop_fraction=encoder.crop_fraction,
+            resampling=encoder.resampling,
+            squash=encoder.squash,
+            always_resized=encoder.always_resized,
         )
 
     try:

@@ -10,6 +10,7 @@ import timm
 import torch
 
 from manifests.foundation.errors import ConfigError, SynthError
+from tests.pretrained import make_open_clip, make_timm
 from tests.sets import refused
 from trainer.errors import CheckpointError
 from trainer.frozen_encoders import FROZEN_ENCODERS, FrozenEncoder, open_encoder
@@ -26,6 +27,8 @@ PLACES = {
     "run": "run:{run}",
     "untrained": "untrained:{run}",
     "weights": "weights:synth_small_conv@{run}/encoder.safetensors",
+    "timm": "timm:local-dir:{run}/timm",
+    "open_clip": "open_clip:local-dir:{run}/open_clip",
     "pixels": "pixels:8",
 }
 """Address of each entry; a new entry has to be added here."""
@@ -37,6 +40,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         save_encoder(folder, build_encoder(SPEC), SPEC, {})
+        make_timm(folder / "timm")
+        make_open_clip(folder / "open_clip")
     return folder
 
 

@@ -65,9 +65,9 @@ def evaluate(
     """Measure one ENCODER or several on a labelled set.
 
     ENCODER is a run, the encoder.safetensors of one, untrained:RUN (the same tower with fresh
-    weights), weights:MODEL@FILE (a timm tower with weights of another program), or pixels:PX (no
-    encoder at all). Nothing is chosen by looking at the test split. With torchrun, ranks share the
-    images.
+    weights), weights:MODEL@FILE (a timm tower with weights of another program), timm:NAME or
+    open_clip:NAME@PRETRAINED (a pretrained model), or pixels:PX (no encoder at all).
+    Nothing is chosen by looking at the test split. With torchrun, ranks share the images.
     """
     from rich.console import Console
 

@@ -12,7 +12,7 @@ Laws, tested for every entry of the table:
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from jaxtyping import Float, UInt8
@@ -26,6 +26,7 @@ from trainer.models.encoder import EncoderSpec, normalize
 
 Encode = Callable[[UInt8[Tensor, "images 3 height width"]], Float[Tensor, "images features"]]
 """Images with pixels from 0 to 255 to their features."""
+Resampling = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +42,13 @@ class FrozenEncoder:
     crop_fraction: float = 1.0
     """The shorter side of an image is resized to input_px / crop_fraction; then the middle square
     of `input_px` is cut out. Example: 224 and 0.875 resize to 256."""
+    resampling: Resampling = "bicubic"
+    """The filter of Pillow that an image is resized by."""
+    squash: bool = False
+    """Whether both sides of an image become input_px / crop_fraction, whatever its shape."""
+    always_resized: bool = False
+    """Whether an image that is `input_px` square already is resized and cut like any other, as timm
+    and open_clip do it; otherwise it is taken as it is."""
     device: str = "cpu"
     """Where the encoder and the classifiers on its features compute."""
     facts: Mapping[str, Any]
@@ -100,6 +108,8 @@ FROZEN_ENCODERS: Mapping[str, Entry] = {
     "run": Entry("trainer.frozen_encoders.run:Run", "trainer"),
     "untrained": Entry("trainer.frozen_encoders.untrained:Untrained", "trainer"),
     "weights": Entry("trainer.frozen_encoders.weights:Weights", "trainer"),
+    "timm": Entry("trainer.frozen_encoders.timm_pretrained:TimmPretrained", "trainer"),
+    "open_clip": Entry("trainer.frozen_encoders.open_clip_pretrained:OpenClip", "trainer"),
     "pixels": Entry("trainer.frozen_encoders.pixels:Pixels", "trainer"),
 }
 
@@ -109,7 +119,7 @@ def open_encoder(address: str, *, device: torch.device, seed: int | None) -> Fro
 
     Args:
         address: A run folder or its encoder.safetensors, `untrained:RUN`, `weights:MODEL@FILE`,
-            `pixels:PX`, or `package.module:Class:PLACE`.
+            `timm:NAME`, `open_clip:NAME@PRETRAINED`, `pixels:PX`, or `package.module:Class:PLACE`.
         device: Where the encoder computes.
         seed: Decides the weights of a kind that draws them; None is 0. Refused for other kinds.
 

@@ -3,6 +3,7 @@
 import hashlib
 from pathlib import Path
 
+import torch
 from safetensors.torch import load, save
 from torch import Tensor, nn
 
@@ -21,6 +22,16 @@ def write_weights(path: Path, network: nn.Module) -> str:
     data = save(tensors, metadata={"format": "pt"})
     write_whole(path, data)
     return hashlib.sha256(data).hexdigest()
+
+
+def state_sha256(network: nn.Module) -> str:
+    """SHA-256 of all that `state_dict` holds: names, types, shapes and values, on any device."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        values = tensor.detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {list(values.shape)}\n".encode())
+        digest.update(values.flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 def read_weights(path: Path, *, sha256: str, description: str) -> dict[str, Tensor]:
