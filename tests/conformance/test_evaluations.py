@@ -33,6 +33,11 @@ class TestLinear(EvaluationLaws):
     settings = {"epochs": 10, "batch_size": 256}  # noqa: RUF012
 
 
+class TestLogistic(EvaluationLaws):
+    name = "logistic"
+    settings = {"penalties": (1e-2, 1.0, 100.0), "max_iterations": 50}  # noqa: RUF012
+
+
 class TestZeroShot(EvaluationLaws):
     name = "zero-shot"
 
@@ -89,7 +94,8 @@ def test_an_evaluation_that_breaks_a_law_fails() -> None:
 
 
 def test_every_entry_is_tested() -> None:
-    assert {laws.name for laws in (TestKnn, TestLinear, TestZeroShot)} == set(EVALUATIONS)
+    tested = (TestKnn, TestLinear, TestLogistic, TestZeroShot)
+    assert {laws.name for laws in tested} == set(EVALUATIONS)
 
 
 def test_two_evaluations_of_one_name_are_refused() -> None:
@@ -107,6 +113,21 @@ def test_a_rate_that_cannot_be_chosen_is_refused() -> None:
     train = replace(make_features(40, signal=1, seed=0), groups=("one",) * 40)
     with refused(DataError, "no class of train has two groups", "--set linear.rates=[0.1]"):
         TestLinear().predict(train, train)
+
+
+def test_a_penalty_that_cannot_be_chosen_is_refused() -> None:
+    train = replace(make_features(40, signal=1, seed=0), groups=("one",) * 40)
+    with refused(DataError, "no class of train has two groups", "--set logistic.penalties=[1.0]"):
+        TestLogistic().predict(train, train)
+
+
+def test_a_single_penalty_is_used_without_a_choice() -> None:
+    kind = evaluation_class("logistic")
+    train = make_features(40, signal=12, seed=0)
+    prediction = kind(kind.Config(penalties=(2.0,))).predict(ENCODER, train, train.values, CLASSES)
+    assert prediction.details["penalty"] == 2.0
+    assert prediction.details["is_optimal"]
+    assert "held_out_accuracy" not in prediction.details
 
 
 def test_a_single_rate_is_used_without_a_choice() -> None:
