@@ -42,12 +42,12 @@ TRAINER_TESTS := tests/trainer tests/integration/test_train_bad_input.py $(addpr
 	objectives.py evaluations.py exports.py frozen_encoders.py labelled_sets.py sources.py)
 
 # The shapes in these modules' signatures are checked at every call.
-SHAPES := trainer.losses,trainer.learner,trainer.models,trainer.objectives,trainer.classifiers,trainer.data.colours,beartype.beartype
+SHAPES := trainer.losses,trainer.learner,trainer.models,trainer.objectives,trainer.classifiers,trainer.logistic,trainer.data.colours,beartype.beartype
 
 $(ALONE)/.ready: $(VENV)/.ready
 	$(PYTHON) -m venv $(ALONE)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(ALONE)/bin/python --constraint requirements.lock \
-		--editable '.[trainer,onnx]' beartype pytest pytest-xdist hypothesis
+		--editable '.[trainer]' beartype pytest pytest-xdist hypothesis scikit-learn
 	touch $@
 
 test-trainer: $(ALONE)/.ready ## The trainer's tests where only synth-rep[trainer,onnx] is installed

@@ -154,7 +154,8 @@ class _Commands:
         test = f"--on wds:{self.real} --test-split test"
         self.run(
             f"evaluate {everyone} {test} --train-split bank --with knn,linear "
-            f"--set linear.rates=[0.1] --out {self.quoted('scores/transfer')}"
+            "--set linear.rates=[0.1] --set linear.min_steps=1 "
+            f"--out {self.quoted('scores/transfer')}"
         )
         self.run(
             f"evaluate {everyone} {test} --train-split test-shot --with knn "

@@ -1,9 +1,11 @@
 """The laws of trainer.evaluations, for every entry of the table and for somebody else's class."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from sklearn.datasets import load_digits
 from torch import Tensor
 
 from manifests.foundation.errors import ConfigError
@@ -30,7 +32,12 @@ class TestKnn(EvaluationLaws):
 
 class TestLinear(EvaluationLaws):
     name = "linear"
-    settings = {"epochs": 10, "batch_size": 256}  # noqa: RUF012
+    settings = {"epochs": 10, "batch_size": 256, "min_steps": 1}  # noqa: RUF012
+
+
+class TestLinearPlain(EvaluationLaws):
+    name = "linear-plain"
+    settings = {"epochs": 30, "batch_size": 256, "min_steps": 1}  # noqa: RUF012
 
 
 class TestLogistic(EvaluationLaws):
@@ -94,7 +101,7 @@ def test_an_evaluation_that_breaks_a_law_fails() -> None:
 
 
 def test_every_entry_is_tested() -> None:
-    tested = (TestKnn, TestLinear, TestLogistic, TestZeroShot)
+    tested = (TestKnn, TestLinear, TestLinearPlain, TestLogistic, TestZeroShot)
     assert {laws.name for laws in tested} == set(EVALUATIONS)
 
 
@@ -132,10 +139,45 @@ def test_a_single_penalty_is_used_without_a_choice() -> None:
 
 def test_a_single_rate_is_used_without_a_choice() -> None:
     linear = evaluation_class("linear")
-    evaluation = linear(linear.Config(rates=(0.1,), epochs=5))
+    evaluation = linear(linear.Config(rates=(0.1,), epochs=5, min_steps=7))
     train = make_features(40, signal=12, seed=0)
     prediction = evaluation.predict(ENCODER, train, train.values, CLASSES)
-    assert prediction.details == {"rate": 0.1}
+    assert prediction.details == {"rate": 0.1, "epochs": 7}
+
+
+def test_two_rows_of_a_table_are_the_probe_with_and_without_batch_norm() -> None:
+    chosen = choose_evaluations(["linear", "linear-plain"], {"linear-plain": {"epochs": 3}})
+    assert [chosen[name].settings["batch_norm"] for name in chosen] == [True, False]
+    assert [chosen[name].settings["epochs"] for name in chosen] == [90, 3]
+    train = replace(make_features(40, signal=1, seed=0), groups=("one",) * 40)
+    with refused(DataError, "linear-plain: no class", "--set linear-plain.rates=[0.1]"):
+        TestLinearPlain().predict(train, train)
+
+
+@pytest.mark.slow
+def test_a_thousand_images_are_learned_to_the_optimum() -> None:
+    digits = load_digits()
+    order = torch.randperm(1797, generator=torch.Generator().manual_seed(0))
+    values, labels = (torch.tensor(part)[order] for part in (digits.data, digits.target))
+    keys = tuple(map(str, range(1797)))
+    train = Features(
+        values=values[:1000].float(),
+        labels=labels[:1000],
+        groups=keys[:1000],
+        keys=keys[:1000],
+        digests=("",) * 1000,
+    )
+
+    def accuracy(name: str, **settings: Any) -> float:
+        kind = evaluation_class(name)
+        prediction = kind(kind.Config(**settings)).predict(
+            ENCODER, train, values[1000:].float(), Classes(num=10)
+        )
+        return float((prediction.ranking[:, 0] == labels[1000:]).double().mean())
+
+    optimum = accuracy("logistic", penalties=(1e-2, 1.0))
+    assert accuracy("linear", min_steps=1) < optimum - 0.01
+    assert abs(accuracy("linear") - optimum) < 0.005
 
 
 def test_zero_shot_without_text_or_names_is_refused() -> None:

@@ -15,6 +15,7 @@ from trainer.classifiers import (
     ProbeRecipe,
     accuracy_interval,
     choose_rate,
+    enough_epochs,
     fit_probe,
     hold_out,
     predict_knn,
@@ -156,6 +157,21 @@ def test_probe_is_seeded_and_leaves_the_global_state() -> None:
     assert torch.equal(fit(1), fit(1))
     assert not torch.equal(fit(1), fit(2))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_small_sets_get_more_epochs_and_imagenet_the_published_ones() -> None:
+    def epochs(num_images: int, min_steps: int = 1000) -> int:
+        return enough_epochs(num_images, batch_size=1024, epochs=90, min_steps=min_steps)
+
+    assert [epochs(count) for count in (10, 1000, 1024, 1025, 11_265)] == [
+        1000,
+        1000,
+        1000,
+        500,
+        90,
+    ]
+    assert epochs(1_281_167) == 90
+    assert epochs(10, min_steps=1) == 90
 
 
 def test_head_that_diverged_is_not_chosen() -> None:

@@ -20,7 +20,10 @@ from trainer.models.text import ImageText, TextSpec, save_text
 
 pytestmark = pytest.mark.slow
 
-QUICK = ["--set", "knn.neighbours=3", "--set", "linear.epochs=5", "--device", "cpu"]
+QUICK = [
+    *("--set", "knn.neighbours=3"),
+    *("--set", "linear.epochs=5", "--set", "linear.min_steps=1", "--device", "cpu"),
+]
 SPEC = EncoderSpec(model="test_vit", input_px=160, crop_fraction=1.0)
 
 
@@ -89,7 +92,9 @@ def test_pixels_are_evaluated_and_written_down(on: str, tmp_path: Path) -> None:
 def test_scores_of_a_run_are_kept_in_it_and_added_to(on: str, trained: Path) -> None:
     path = trained / "scores/pictures-test.json"
     for names in ("knn", "linear"):
-        result = run(trained, "--on", on, "--with", names, *QUICK[2 * (names == "linear") :][:2])
+        result = run(
+            trained, "--on", on, "--with", names, *(QUICK[:2] if names == "knn" else QUICK[2:])
+        )
         assert result.exit_code == 0, result.output
         assert str(path) in result.output.replace("\n", "")
     document = read(path)

@@ -86,6 +86,7 @@ class Evaluation(Protocol):
 EVALUATIONS: Mapping[str, Entry] = {
     "knn": Entry("trainer.evaluations.knn:Knn", "trainer"),
     "linear": Entry("trainer.evaluations.linear:Linear", "trainer"),
+    "linear-plain": Entry("trainer.evaluations.linear:LinearPlain", "trainer"),
     "logistic": Entry("trainer.evaluations.logistic:Logistic", "trainer"),
     "zero-shot": Entry("trainer.evaluations.zero_shot:ZeroShot", "trainer"),
 }
