@@ -324,8 +324,15 @@ def accuracy_interval(correct: Bool[Tensor, " images"], groups: Int[Tensor, " im
         variance = float(sums.square().sum()) / num_images**2
         variance *= num_groups / max(num_groups - 1, 1)
         size = min(p * (1 - p) / variance, num_images) if variance > 0 else float(num_groups)
+    return wilson_interval(p, size)
+
+
+def wilson_interval(p: float, size: float) -> Interval:
+    """Wilson's 95 % interval of a part p of `size` independent trials."""
     z = NORMAL_975
     middle = (p + z**2 / (2 * size)) / (1 + z**2 / size)
     half = z * math.sqrt(p * (1 - p) / size + (z / (2 * size)) ** 2) / (1 + z**2 / size)
     # In exact arithmetic the interval holds p; the bounds keep rounding from moving it past p.
-    return Interval(accuracy=p, low=min(max(middle - half, 0.0), p), high=max(middle + half, p))
+    return Interval(
+        accuracy=p, low=min(max(middle - half, 0.0), p), high=min(max(middle + half, p), 1.0)
+    )

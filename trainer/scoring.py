@@ -14,6 +14,7 @@ from torch import Tensor
 from manifests.foundation.errors import PluginError
 from trainer.classifiers import accuracy_interval
 from trainer.distributed import rank, world_size
+from trainer.episodes import episode_accuracy, episode_interval
 from trainer.errors import DataError
 from trainer.evaluations import ChosenEvaluation, Classes, Evaluation, Prediction
 from trainer.features import Features, extract
@@ -27,7 +28,8 @@ MAX_THREADS = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """Top-1 accuracy, from 0 to 1, with its 95 % interval (trainer.classifiers)."""
+    """Top-1 accuracy, from 0 to 1, with its 95 % interval: over test images (trainer.classifiers),
+    or over episodes (trainer.episodes)."""
 
     name: str
     accuracy: float
@@ -59,6 +61,8 @@ def score(
     require_known_classes(train, test, classes)
     prediction = evaluation.predict(encoder, train, test.values, classes)
     _require_prediction(name, prediction, len(test.labels))
+    if prediction.episodes is not None:
+        return _score_episodes(name, prediction, prediction.episodes.cpu(), test)
     hit = prediction.ranking.cpu() == test.labels[:, None]
     correct = hit[:, 0]
     interval = accuracy_interval(correct, test.group_ids())
@@ -73,6 +77,36 @@ def score(
         top5=_top5(hit, classes.num),
         num_test=len(correct),
         details={"mean_per_class": float(per_class.mean())} | dict(prediction.details),
+    )
+
+
+def _score_episodes(name: str, prediction: Prediction, classes: Tensor, test: Features) -> Score:
+    """The mean over episodes, each tested on the images of its classes.
+
+    Raises:
+        DataError: No episode has a class of which there is a test image.
+    """
+    predicted = prediction.ranking.cpu()
+    accuracy = episode_accuracy(predicted, classes, test.labels)
+    tested = accuracy.isfinite()
+    if not tested.any():
+        raise DataError(f"{name}: no test image is of a class of any episode; draw more of them")
+    interval = episode_interval(accuracy[tested])
+    is_query = (test.labels[:, None, None] == classes).any(dim=2)  # [images, episodes]
+    return Score(
+        name=name,
+        accuracy=interval.accuracy,
+        low=interval.low,
+        high=interval.high,
+        top5=None,
+        num_test=int(is_query.any(dim=1).sum()),
+        details={
+            # An episode counts each of its classes alike.
+            "mean_per_class": interval.accuracy,
+            "num_episodes": int(tested.sum()),
+            "std_of_episodes": float(accuracy[tested].std(correction=0)),
+        }
+        | dict(prediction.details),
     )
 
 
@@ -97,6 +131,12 @@ def _require_prediction(name: str, prediction: Prediction, num_images: int) -> N
     if len(ranking) != num_images:
         raise PluginError(
             f"evaluation {name}: {len(ranking)} predictions for {num_images} test images"
+        )
+    episodes = getattr(prediction, "episodes", None)
+    if episodes is not None and (episodes.dim() != 2 or len(episodes) != ranking.shape[1]):
+        raise PluginError(
+            f"evaluation {name}: episodes of shape {list(episodes.shape)} for {ranking.shape[1]} "
+            "columns of predictions, expected [episodes, ways]"
         )
     try:
         json.dumps(dict(prediction.details), allow_nan=False)

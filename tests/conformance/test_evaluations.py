@@ -22,6 +22,7 @@ from trainer.evaluations import (
 )
 from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
+from trainer.scoring import score
 from trainer.testing.evaluations import CLASSES, ENCODER, EvaluationLaws, make_features
 
 
@@ -43,6 +44,11 @@ class TestLinearPlain(EvaluationLaws):
 class TestLogistic(EvaluationLaws):
     name = "logistic"
     settings = {"penalties": (1e-2, 1.0, 100.0), "max_iterations": 50}  # noqa: RUF012
+
+
+class TestFewShot(EvaluationLaws):
+    name = "few-shot"
+    settings = {"ways": 4, "shots": 5, "episodes": 60}  # noqa: RUF012
 
 
 class TestZeroShot(EvaluationLaws):
@@ -101,7 +107,7 @@ def test_an_evaluation_that_breaks_a_law_fails() -> None:
 
 
 def test_every_entry_is_tested() -> None:
-    tested = (TestKnn, TestLinear, TestLinearPlain, TestLogistic, TestZeroShot)
+    tested = (TestKnn, TestLinear, TestLinearPlain, TestLogistic, TestFewShot, TestZeroShot)
     assert {laws.name for laws in tested} == set(EVALUATIONS)
 
 
@@ -126,6 +132,29 @@ def test_a_penalty_that_cannot_be_chosen_is_refused() -> None:
     train = replace(make_features(40, signal=1, seed=0), groups=("one",) * 40)
     with refused(DataError, "no class of train has two groups", "--set logistic.penalties=[1.0]"):
         TestLogistic().predict(train, train)
+
+
+def test_episodes_that_cannot_be_drawn_are_refused() -> None:
+    train = make_features(16, signal=1, seed=0)
+    with refused(DataError, "few-shot: fewer than 4 classes of train have images of 5 groups"):
+        TestFewShot().predict(train, train)
+
+
+def test_an_episode_is_scored_on_the_images_of_its_classes() -> None:
+    train, test = (make_features(400, signal=12, seed=seed) for seed in (0, 1))
+    kind = evaluation_class("few-shot")
+    evaluation = kind(kind.Config(ways=2, shots=1, episodes=9))
+    result = score("few-shot", evaluation, ENCODER, train=train, test=test, classes=CLASSES)
+    # Two classes of four are known to an episode: images of the others would be wrong.
+    assert result.accuracy == 1
+    assert (result.num_test, result.details["num_episodes"]) == (400, 9)
+    only = torch.tensor([0] * 200 + [1] * 200)
+    result = score(
+        "few-shot", evaluation, ENCODER, train=train, test=replace(test, labels=only),
+        classes=CLASSES,
+    )  # fmt: skip
+    assert result.details["num_episodes"] < 9
+    assert result.accuracy < 0.9
 
 
 def test_a_single_penalty_is_used_without_a_choice() -> None:

@@ -26,7 +26,8 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     callback=_names,
     default="knn,linear",
     show_default=True,
-    help="Evaluations, separated by commas: knn, linear, linear-plain, logistic, zero-shot.",
+    help="Evaluations, separated by commas: knn, linear, linear-plain, logistic, few-shot, "
+    "zero-shot.",
 )
 @click.option(
     "--train-split",

@@ -6,7 +6,8 @@ Laws, tested for every entry of the table (trainer.testing.evaluations is the pu
 
 1. Test labels are never seen: `predict` is given the features of the test images and nothing else
    of them, so no choice and no prediction can depend on a test label.
-2. One prediction per test image, in their order; each test image counts once.
+2. One prediction per test image, in their order; each test image counts once (with episodes, once
+   in each episode that has its class).
 3. Perfect on separable features, at chance on features that do not depend on the labels.
 4. The same arguments give the same predictions; the global random state is not touched.
 5. What cannot be evaluated is refused in one line.
@@ -45,6 +46,10 @@ class Prediction:
 
     ranking: Int[Tensor, "images ranks"]
     """Classes of each image, the most likely first: one, or five if top-5 is to be known."""
+    episodes: Int[Tensor, "episodes ways"] | None = None
+    """The classes of each episode, for an evaluation of many small tasks. Column e of `ranking` is
+    then the class that episode e chooses for each image among its own. Only images of its classes
+    count; which these are follows from the test labels, so it is for the scoring to say."""
     details: Mapping[str, Any] = field(default_factory=dict)
     """What was chosen on the way, as JSON."""
 
@@ -88,6 +93,7 @@ EVALUATIONS: Mapping[str, Entry] = {
     "linear": Entry("trainer.evaluations.linear:Linear", "trainer"),
     "linear-plain": Entry("trainer.evaluations.linear:LinearPlain", "trainer"),
     "logistic": Entry("trainer.evaluations.logistic:Logistic", "trainer"),
+    "few-shot": Entry("trainer.evaluations.few_shot:FewShot", "trainer"),
     "zero-shot": Entry("trainer.evaluations.zero_shot:ZeroShot", "trainer"),
 }
 
