@@ -54,7 +54,21 @@ class Features:
     def fingerprint(self) -> str:
         """SHA-256 of keys, labels, groups and image bytes: equal where the images are."""
         rows = zip(self.keys, self.labels.tolist(), self.groups, self.digests, strict=True)
-        return sha256(json.dumps(list(rows)).encode()).hexdigest()
+        return _fingerprint(list(rows))
+
+
+def fingerprint(split: Split) -> str:
+    """What `Features.fingerprint` of a split would be, without an encoder: images are read alone.
+
+    Raises:
+        DataError: A file or a label is not as the layout says.
+    """
+    rows = [_Row.of(image) for image in split.images()]
+    return _fingerprint([(row.key, row.label, row.group, row.digest) for row in rows])
+
+
+def _fingerprint(rows: list[tuple[str, int, str, str]]) -> str:
+    return sha256(json.dumps(rows).encode()).hexdigest()
 
 
 def evaluation_crop(

@@ -5,6 +5,7 @@ import os
 import platform
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from importlib.metadata import version
 from typing import Any
 
@@ -224,6 +225,7 @@ def score_encoder(
             "train_split": train_split,
             "test_split": test_split,
             "num_classes": num_classes,
+            "classes_sha256": classes_fingerprint(labelled),
             "train": None if train is None else _counts(train),
             "test": _counts(test),
             "num_test_in_train": sum(digest in train_digests for digest in test.digests),
@@ -232,6 +234,12 @@ def score_encoder(
         "versions": {"python": platform.python_version()}
         | {name: version(name) for name in ("synth-rep", "torch", "timm", "pillow")},
     }
+
+
+def classes_fingerprint(labelled: LabelledSet) -> str:
+    """SHA-256 of the names of the classes and the templates, which decide zero-shot."""
+    texts = json.dumps([labelled.classes, labelled.templates])
+    return sha256(texts.encode()).hexdigest()
 
 
 def _counts(features: Features) -> dict[str, Any]:

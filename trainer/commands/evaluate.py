@@ -4,6 +4,9 @@ from typing import Any
 
 import click
 
+_FAILED_STATUS = 3
+"""As `synth generate` has it: finished, but something was given up and is named."""
+
 
 def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     """The value of --with as names. Example: "knn, linear" gives ["knn", "linear"]."""
@@ -14,10 +17,13 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
 
 
 @click.command()
-@click.argument("encoders", nargs=-1, required=True, metavar="ENCODER...")
+@click.argument("encoders", nargs=-1, metavar="ENCODER...")
+@click.option(
+    "--suite",
+    help="TOML file of encoders, sets and evaluations, instead of ENCODER and --on.",
+)
 @click.option(
     "--on",
-    required=True,
     help="Labelled set, imagefolder:DIR or wds:URL, with train and test or val.",
 )
 @click.option(
@@ -51,9 +57,12 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     metavar="NAME.KEY=VALUE",
     help="A setting of an evaluation, such as linear.epochs=9.",
 )
+@click.pass_context
 def evaluate(
+    ctx: click.Context,
     encoders: tuple[str, ...],
-    on: str,
+    suite: str | None,
+    on: str | None,
     names: list[str],
     train_split: str,
     test_split: str | None,
@@ -69,7 +78,16 @@ def evaluate(
     weights), weights:MODEL@FILE (a timm tower with weights of another program), timm:NAME or
     open_clip:NAME@PRETRAINED (a pretrained model), or pixels:PX (no encoder at all).
     Nothing is chosen by looking at the test split. With torchrun, ranks share the images.
+
+    With --suite, all encoders of the file are measured on all of its sets; the same command goes on
+    where it stopped, and ends with status 3 if a set or an encoder failed.
     """
+    if suite is not None:
+        _refuse_beside_suite(ctx)
+        _run_suite(suite, device=device, batch_size=batch_size)
+        return
+    if not encoders or on is None:
+        raise click.UsageError("expected ENCODER... and --on SET, or --suite FILE.toml")
     from rich.console import Console
 
     from manifests.foundation.files import local_path
@@ -116,6 +134,70 @@ def evaluate(
         click.echo(f"note: {count:,} test images are also in train, byte for byte", err=True)
     for path in filter(None, paths):
         click.echo(str(path))
+
+
+def _refuse_beside_suite(ctx: click.Context) -> None:
+    """Refuse what the suite file says itself. Raises UsageError."""
+    allowed = {"suite", "device", "batch_size"}
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        given = ctx.get_parameter_source(name) == click.core.ParameterSource.COMMANDLINE
+        if given and name not in allowed and ctx.params[name]:
+            raise click.UsageError(
+                f"{parameter.get_error_hint(ctx)} and --suite: the file says what is evaluated"
+            )
+
+
+def _run_suite(file: str, *, device: str, batch_size: int) -> None:
+    from contextlib import chdir
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from manifests.foundation.errors import ConfigError
+    from manifests.foundation.files import local_path
+    from manifests.foundation.messages import printable
+    from manifests.foundation.settings import check, read_settings
+    from trainer.distributed import local_device, process_group, rank
+    from trainer.suite_report import JSON_FILE, PLOT_FILE, draw_plot, suite_table, write_report
+    from trainer.suites import Suite, run_suite
+
+    path = local_path(file, option="--suite")
+    if not path.is_file():
+        raise ConfigError(f"{path}: no such file; give --suite FILE.toml")
+    suite = check(Suite, read_settings(recipe=path, overrides=(), flags={}), origin=str(path))
+    folder = path.parent / local_path(suite.out, option="out")
+    torch_device = local_device(device)
+    with process_group(torch_device), chdir(path.parent):
+        cells = run_suite(suite, device=torch_device, batch_size=batch_size)
+        if rank():
+            return
+        folder_inside = Path(suite.out)
+        write_report(folder_inside, suite, cells)
+        is_drawn = draw_plot(folder_inside, cells)
+    Console().print(suite_table(cells))
+    for cell in cells:
+        for name, reason in cell.left_out.items():
+            click.echo(f"note: {printable(cell.set)}: {name} left out: {reason}", err=True)
+    shared = {
+        cell.set: cell.document["set"]["num_test_in_train"] for cell in cells if cell.document
+    }
+    for title, count in shared.items():
+        if count:
+            click.echo(
+                f"note: {printable(title)}: {count:,} test images are also in train, byte for byte",
+                err=True,
+            )
+    click.echo(str(folder / JSON_FILE))
+    if is_drawn:
+        click.echo(str(folder / PLOT_FILE))
+    else:
+        click.echo("note: no plot: pip install 'synth-rep[benchmarks]'", err=True)
+    if failed := [cell for cell in cells if cell.failure]:
+        for cell in failed:
+            where = f"{printable(cell.encoder)} on {printable(cell.set)}"
+            click.echo(f"failed: {where}: {printable(cell.failure)}", err=True)
+        raise SystemExit(_FAILED_STATUS)
 
 
 def _table(documents: list[dict[str, Any]]) -> Any:
