@@ -24,6 +24,8 @@ NUM_RANKED = 5
 _BATCH_NORM_EPS = 1e-6
 _SMALLEST_SLOPE = 1e-30
 _LOW_32_BITS = 0xFFFFFFFF
+_BANK_NUMBERS = 1 << 26
+"""Numbers of a part of the bank, as float32 of four bytes."""
 
 
 def rank_classes(
@@ -44,6 +46,7 @@ def predict_knn(
     num_classes: int,
     num_neighbours: int = 20,
     temperature: float = 0.07,
+    device: torch.device | str | None = None,
     chunk_queries: int = 256,
     chunk_bank: int = 16_384,
 ) -> Int[Tensor, "queries ranks"]:
@@ -51,46 +54,75 @@ def predict_knn(
 
     A neighbour of cosine similarity s votes with exp(s / temperature). If images of the bank are
     equally near, the ones that come first in it are taken. Classes are ranked by `rank_classes`;
-    those without a vote come last. No more than `chunk_queries` x `chunk_bank` similarities are in
-    memory at once.
+    those without a vote come last.
+
+    Memory: besides the arguments and the result, `num_neighbours` integers of 8 bytes a query, and
+    on the device thirty bytes for each of `chunk_queries` x `chunk_bank` similarities and up to
+    three copies of a part of the bank, of 256 MB at most, however large the bank is. Each part is
+    moved to the device once.
+
+    Args:
+        queries: On any device; half precision is computed with in float32.
+        bank: Likewise.
+        bank_labels: From 0 and below `num_classes`.
+        device: Where to compute; that of the bank if None. The result is on the CPU.
 
     Source: Wu et al. 2018, arXiv:1805.01978, section 3.4; DINO's eval_knn.py, whose k is 20.
     """
     assert 1 <= num_neighbours <= len(bank)
-    unit_bank = F.normalize(bank.float(), dim=1)
+    device = bank.device if device is None else torch.device(device)
+    chunk_bank = min(chunk_bank, max(1, _BANK_NUMBERS // max(bank.shape[1], 1)))
+    starts = range(0, len(queries), chunk_queries)
+    best = torch.empty(len(queries), 0, dtype=torch.int64)
+    for first in range(0, len(bank), chunk_bank):
+        unit_bank = F.normalize(bank[first : first + chunk_bank].to(device).float(), dim=1)
+        width = min(num_neighbours, best.shape[1] + len(unit_bank))
+        better = best.new_empty(len(queries), width)
+        for start in starts:
+            rows = slice(start, start + chunk_queries)
+            unit = F.normalize(queries[rows].to(device).float(), dim=1)
+            better[rows] = _nearest(unit, unit_bank, first, best[rows].to(device), num_neighbours)
+        best = better
     predicted = []
-    for start in range(0, len(queries), chunk_queries):
-        unit = F.normalize(queries[start : start + chunk_queries].float(), dim=1)
-        similarity, rows = _nearest(unit, unit_bank, num_neighbours, chunk_bank)
+    for part in torch.split(best, chunk_queries):
+        similarity, rows_of_bank = _unpack(part)
         # In double precision: at a low temperature exp(1 / temperature) overflows float32.
         votes = (similarity.double() / temperature).exp()  # [queries, neighbours]
-        one_hot = F.one_hot(bank_labels[rows], num_classes).double()
-        predicted.append(rank_classes((votes[:, None, :] @ one_hot).squeeze(1)))
-    return torch.cat(predicted) if predicted else bank_labels.new_empty((0, 1))
+        labels = bank_labels[rows_of_bank.to(bank_labels.device)].cpu()
+        totals = votes.new_zeros(len(part), num_classes).scatter_add_(1, labels, votes)
+        predicted.append(rank_classes(totals))
+    return torch.cat(predicted) if len(queries) else bank_labels.new_empty((0, 1))
 
 
 def _nearest(
-    unit: Tensor, unit_bank: Tensor, num_neighbours: int, chunk: int
-) -> tuple[Tensor, ...]:
-    """Similarity and bank row of the nearest images, nearest first, each [queries, neighbours].
+    unit: Tensor, unit_bank: Tensor, first: int, best: Tensor, num_neighbours: int
+) -> Tensor:
+    """The nearest images so far, nearest first, packed, [queries, neighbours].
 
     Similarity and row are packed into one integer, which is larger for a nearer image and, of two
     that are equally near, for the one that comes earlier. `topk` does not say which of two equal
     values it takes, but no two packed integers are equal.
+
+    Args:
+        unit: Unit queries.
+        unit_bank: A part of the bank, unit.
+        first: Row of the bank at which the part begins.
+        best: What was nearest in the parts before it.
     """
-    best = unit.new_empty((len(unit), 0), dtype=torch.int64)
-    for start in range(0, len(unit_bank), chunk):
-        # Adding 0.0 turns -0.0 into 0.0: the two are equal, but their bits are not.
-        similarity = unit @ unit_bank[start : start + chunk].T + 0.0
-        bits = similarity.view(torch.int32)
-        # As integers, the bits of negative floats are in the wrong order: more negative is larger.
-        # Flipping all but the sign bit of those puts all bits into the order of the floats.
-        ordered = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
-        rows = torch.arange(start, start + similarity.shape[1], device=unit.device)
-        packed = (ordered << 32) | (_LOW_32_BITS - rows)  # an earlier row is a larger integer
-        best = torch.cat([best, packed], dim=1)
-        best = best.topk(min(num_neighbours, best.shape[1]), dim=1).values
-    ordered = (best >> 32).int()  # unpack: flipping the same bits again restores the floats
+    # Adding 0.0 turns -0.0 into 0.0: the two are equal, but their bits are not.
+    bits = (unit @ unit_bank.T + 0.0).view(torch.int32)
+    # As integers, the bits of negative floats are in the wrong order: more negative is larger.
+    # Flipping all but the sign bit of those puts all bits into the order of the floats.
+    packed = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long() << 32
+    rows = torch.arange(first, first + len(unit_bank), device=unit.device)
+    packed |= _LOW_32_BITS - rows  # an earlier row is a larger integer
+    best = torch.cat([best, packed], dim=1)
+    return best.topk(min(num_neighbours, best.shape[1]), dim=1).values
+
+
+def _unpack(best: Tensor) -> tuple[Tensor, Tensor]:
+    """Similarities and rows of the bank that `_nearest` packed."""
+    ordered = (best >> 32).int()  # flipping the same bits again restores the floats
     similarity = (ordered ^ ((ordered >> 31) & 0x7FFFFFFF)).view(torch.float32)
     return similarity, _LOW_32_BITS - (best & _LOW_32_BITS)
 

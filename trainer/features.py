@@ -24,7 +24,7 @@ from manifests.foundation.errors import PluginError, SynthError
 from manifests.foundation.progress import progress
 from trainer.data.decoding import decode
 from trainer.errors import DataError
-from trainer.frozen_encoders import Encode, FrozenEncoder, Resampling
+from trainer.frozen_encoders import Encode, FrozenEncoder, Precision, Resampling
 from trainer.labelled_sets import LabelledImage, Split
 
 MAX_STRIP = 8
@@ -40,6 +40,7 @@ class Features:
     """Features of a split, in the order of its images; on the CPU."""
 
     values: Float[Tensor, "images features"]
+    """As float32, or in half precision if the encoder says so: computations are in float32."""
     labels: Int[Tensor, " images"]
     groups: tuple[str, ...]
     keys: tuple[str, ...]
@@ -151,6 +152,7 @@ def extract(
             for batch, pixels in _prepared(images, prepare, batch_size, num_threads):
                 _require_labels(batch, split)
                 part = _encoded(encoder.encode, pixels, batch_size, encoder.device)
+                part = part.to(getattr(torch, encoder.held_as))
                 _require_finite(part, batch, split)
                 values.append(part)
                 rows += [_Row.of(image) for image in batch]
@@ -162,7 +164,7 @@ def extract(
         if not isinstance(exc, SynthError):
             logging.getLogger(__name__).exception("features of %s", split.where)
     if is_shared:
-        return _gather(split, rows, values, fault, world)
+        return _gather(split, rows, values, fault, world, encoder.held_as)
     if not rows:
         raise DataError(f"{split.where}: no image")
     return _features(torch.cat(values), rows)
@@ -240,7 +242,7 @@ def _require_finite(values: Tensor, batch: list[LabelledImage], split: Split) ->
         key = batch[int(finite.int().argmin())].key
         raise DataError(
             f"{split.where}: {key}: the encoder gives features that are not finite; it diverged, "
-            "or its weights are damaged"
+            "its weights are damaged, or float16 is too narrow for it"
         )
 
 
@@ -264,13 +266,19 @@ def _progress(split: Split, rank: int) -> Iterator[Callable[[int], None]]:
 
 
 def _gather(
-    split: Split, rows: list[_Row], values: list[Tensor], fault: str | None, world: int
+    split: Split,
+    rows: list[_Row],
+    values: list[Tensor],
+    fault: str | None,
+    world: int,
+    held_as: Precision,
 ) -> Features:
     """The rows of all ranks in the order of the images: rank r holds images r, r + world, ..."""
     # Features are on the CPU, which NCCL cannot gather from. The timeout allows for slow disks.
     group: Any = dist.new_group(backend="gloo", timeout=GATHER_TIMEOUT)
     by_rank: list[tuple[str | None, int, list[_Row]]] = [(None, 0, [])] * world
     own_part = fault, values[0].shape[1] if values else 0, rows
+    dtype = getattr(torch, held_as)
     dist.all_gather_object(by_rank, own_part, group=group)
     for fault_of_rank, _, _ in by_rank:
         if fault_of_rank is not None:
@@ -279,16 +287,19 @@ def _gather(
     num_images, num_dims = sum(counts), max(dims for _, dims, _ in by_rank)
     if not num_images:
         raise DataError(f"{split.where}: no image")
-    local = torch.cat(values) if values else torch.empty(0, num_dims)
-    gathered = torch.empty(num_images, num_dims)
+    local = torch.cat(values) if values else torch.empty(0, num_dims, dtype=dtype)
+    gathered = torch.empty(num_images, num_dims, dtype=dtype)
     merged = [by_rank[image % world][2][image // world] for image in range(num_images)]
     for start in range(0, max(counts), GATHER_ROWS):
         # All ranks must send equally many rows, so one that has fewer left adds zeros.
-        sent = torch.zeros(GATHER_ROWS, num_dims)
+        sent = torch.zeros(GATHER_ROWS, num_dims, dtype=dtype)
         chunk = local[start : start + GATHER_ROWS]
         sent[: len(chunk)] = chunk
         received = [torch.empty_like(sent) for _ in range(world)]
-        dist.all_gather(received, sent, group=group)
+        # As bytes: gloo does not know every type of half precision.
+        dist.all_gather(
+            [part.view(torch.uint8) for part in received], sent.view(torch.uint8), group=group
+        )
         for rank, part in enumerate(received):
             count = min(max(counts[rank] - start, 0), GATHER_ROWS)
             gathered[rank::world][start : start + count] = part[:count]

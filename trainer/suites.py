@@ -24,7 +24,7 @@ from trainer.distributed import rank, world_size
 from trainer.errors import DataError
 from trainer.evaluations import ChosenEvaluation, Classes, choose_evaluations
 from trainer.features import GATHER_TIMEOUT, fingerprint
-from trainer.frozen_encoders import FrozenEncoder, open_encoder
+from trainer.frozen_encoders import FrozenEncoder, Precision, open_encoder
 from trainer.labelled_sets import LabelledSet, open_labelled
 from trainer.score_file import files_in, read_scores, write_scores
 from trainer.scoring import classes_fingerprint, score_encoder
@@ -59,6 +59,8 @@ class Suite(Table):
     evaluations: tuple[str, ...] = Field(default=("knn", "linear"), min_length=1)
     settings: dict[str, dict[str, Any]] = Field(default={})
     """A table for each evaluation that has settings, as [settings.linear]."""
+    features: Precision = "float32"
+    """What features are rounded to and held as: half precision halves the memory."""
     out: str = "scores"
     """Folder of the scores, a folder in it for each set, and of the table and the plot."""
 
@@ -108,7 +110,9 @@ def run_suite(suite: Suite, *, device: torch.device, batch_size: int) -> list[Ce
     fingerprints: dict[tuple[str, str], str] = {}
     cells: list[Cell] = []
     for number, (name, address) in enumerate(zip(names, suite.encoders, strict=True)):
-        encoder = _attempt(partial(open_encoder, address, device=device, seed=None))
+        encoder = _attempt(
+            partial(open_encoder, address, device=device, seed=None, held_as=suite.features)
+        )
         for title, entry, opened in zip(titles, suite.sets, labelled, strict=True):
             path = paths[title][number]
             assert path is not None

@@ -77,8 +77,10 @@ class NearestMean:
         classes: Classes,
     ) -> Prediction:
         assert train is not None
-        means = [train.values[train.labels == label].mean(0) for label in range(classes.num)]
-        return Prediction(ranking=rank_classes(-torch.cdist(test_values, torch.stack(means))))
+        values = train.values.float()
+        means = [values[train.labels == label].mean(0) for label in range(classes.num)]
+        distances = torch.cdist(test_values.float(), torch.stack(means))
+        return Prediction(ranking=rank_classes(-distances))
 
 
 class TestDottedPath(EvaluationLaws):

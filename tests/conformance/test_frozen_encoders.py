@@ -89,6 +89,13 @@ def test_a_url_is_refused_without_its_secrets(kind: str) -> None:
     assert "SECRET" not in str(caught.value)
 
 
+def test_rounded_features_are_told_by_the_facts() -> None:
+    one = open_encoder("pixels:8", device=CPU, seed=None)
+    two = open_encoder("pixels:8", device=CPU, seed=None, held_as="float16")
+    assert two.held_as == two.facts["held_as"] == "float16"
+    assert dict(two.facts) == {**one.facts, "held_as": "float16"}
+
+
 def test_a_run_is_opened_by_its_folder_or_its_weights(run: Path) -> None:
     folder = open_encoder(str(run), device=CPU, seed=None)
     file = open_encoder(str(run / "encoder.safetensors"), device=CPU, seed=None)

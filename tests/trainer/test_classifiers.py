@@ -2,12 +2,16 @@
 
 import inspect
 import math
+import weakref
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from trainer import classifiers
 from trainer.classifiers import (
@@ -65,6 +69,67 @@ def test_knn_equals_a_slow_loop_in_float64(k: int, chunk: int) -> None:
         chunk_bank=chunk,
     )
     assert predicted[:, 0].tolist() == slow_knn(queries, bank, labels, 5, k)
+
+
+class PeakBytes(TorchDispatchMode):
+    """Counts the bytes of the tensors that are alive at once, apart from those that were before."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.live: dict[int, list[int]] = {}
+        self.peak = 0
+
+    def __torch_dispatch__(
+        self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_flatten(result)[0]:
+            if isinstance(tensor, Tensor):
+                self._count(tensor)
+        self.peak = max(self.peak, sum(size for _, size in self.live.values()))
+        return result
+
+    def _count(self, tensor: Tensor) -> None:
+        place, size = tensor.untyped_storage().data_ptr(), tensor.untyped_storage().nbytes()
+        if place in self.known:
+            return
+        count = self.live.setdefault(place, [0, size])
+        count[0] += 1
+
+        def gone() -> None:
+            count[0] -= 1
+            if not count[0] and self.live.get(place) is count:
+                del self.live[place]
+
+        weakref.finalize(tensor, gone)
+
+    known: frozenset[int] = frozenset()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_memory_of_knn_does_not_grow_with_the_bank(dtype: torch.dtype) -> None:
+    peaks = []
+    for num_images in (4096, 32_768):
+        bank, queries = noise(num_images, 32).to(dtype), noise(128, 32, seed=1).to(dtype)
+        labels = torch.arange(num_images) % 5
+        with PeakBytes() as count:
+            count.known = frozenset(
+                tensor.untyped_storage().data_ptr() for tensor in (bank, queries, labels)
+            )
+            predict_knn(queries, bank, labels, num_classes=5, chunk_queries=64, chunk_bank=1024)
+        peaks.append(count.peak)
+    assert peaks[0] == peaks[1]
+    # Similarities of 64 x 1,024, at most thirty bytes for each, and a part of the bank twice.
+    assert peaks[1] < 30 * 64 * 1024 + 2 * 4 * 32 * 1024 + 100_000
+    assert peaks[1] < 32_768 * 32 * 4
+
+
+def test_knn_of_half_precision_is_that_of_the_same_numbers() -> None:
+    bank, queries, labels = noise(300, 6).half(), noise(60, 6, seed=1).half(), torch.arange(300) % 5
+    narrow = predict_knn(queries, bank, labels, num_classes=5, chunk_bank=64)
+    wide = predict_knn(queries.float(), bank.float(), labels, num_classes=5)
+    assert torch.equal(narrow, wide)
+    assert predict_knn(queries[:0], bank, labels, num_classes=5).shape == (0, 1)
 
 
 def test_knn_takes_the_first_of_equally_near_ones() -> None:

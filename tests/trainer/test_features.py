@@ -1,5 +1,6 @@
 """Each image is encoded once, as if it were alone, in one order, by any number of ranks."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tests.labelled_sets import encoded, labelled_members, make_folder, make_tar
 from tests.sets import refused
 from trainer.errors import CorruptViewError, DataError
 from trainer.features import Features, evaluation_crop, extract
-from trainer.frozen_encoders import Encode, FrozenEncoder
+from trainer.frozen_encoders import Encode, FrozenEncoder, Precision
 from trainer.labelled_sets import open_labelled
 
 pytestmark = pytest.mark.slow
@@ -34,7 +35,9 @@ def frozen(encode: Encode) -> FrozenEncoder:
     return FrozenEncoder(name="toy", encode=encode, input_px=8, facts={})
 
 
-def features_of(on: str, split: str = "train", *, batch_size: int = BATCH) -> Features:
+def features_of(
+    on: str, split: str = "train", *, batch_size: int = BATCH, held_as: Precision = "float32"
+) -> Features:
     net = encoder()
 
     def encode(images: Tensor) -> Tensor:
@@ -42,7 +45,8 @@ def features_of(on: str, split: str = "train", *, batch_size: int = BATCH) -> Fe
         features: Tensor = net(images / 255)
         return features
 
-    return extract(open_labelled(on).split(split), frozen(encode), batch_size=batch_size)
+    held = replace(frozen(encode), held_as=held_as)
+    return extract(open_labelled(on).split(split), held, batch_size=batch_size)
 
 
 def make_set(root: Path) -> str:
@@ -92,6 +96,8 @@ def _rank(rank: int, world: int, folder: str, on: str) -> None:
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world)
     try:
         torch.save(_as_dict(features_of(on)), f"{folder}/{world}-{rank}.pt")
+        narrow = features_of(on, held_as="bfloat16")
+        torch.save(narrow.values, f"{folder}/{world}-{rank}-narrow.pt")
     except DataError as exc:
         Path(f"{folder}/{world}-{rank}.txt").write_text(str(exc))
     finally:
@@ -113,6 +119,9 @@ def test_two_ranks_have_the_rows_of_one_process(tmp_path: Path, kind: str) -> No
     for rank in range(2):
         columns = torch.load(tmp_path / f"2-{rank}.pt", weights_only=True)
         assert torch.equal(columns.pop("values"), one.values)
+        narrow = torch.load(tmp_path / f"2-{rank}-narrow.pt", weights_only=True)
+        assert narrow.dtype == torch.bfloat16
+        assert torch.equal(narrow, one.values.bfloat16())
         assert torch.equal(columns.pop("labels"), one.labels)
         assert columns == {name: getattr(one, name) for name in columns}
 

@@ -1,6 +1,6 @@
 """`synth evaluate`: encoders and a labelled set in, accuracies out."""
 
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -49,6 +49,13 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
+@click.option(
+    "--features",
+    type=click.Choice(("float32", "float16", "bfloat16")),
+    default="float32",
+    show_default=True,
+    help="What features are rounded to and held as.",
+)
 @click.option("--seed", type=click.IntRange(0), help="Seed of the weights of untrained:RUN.")
 @click.option(
     "--set",
@@ -69,6 +76,7 @@ def evaluate(
     out: str | None,
     device: str,
     batch_size: int,
+    features: Literal["float32", "float16", "bfloat16"],
     seed: int | None,
     overrides: tuple[str, ...],
 ) -> None:
@@ -107,7 +115,10 @@ def evaluate(
     splits = {"train_split": train_split, "test_split": test_split or labelled.test_split()}
     labelled.split(splits["test_split"])  # raises if there is no such split
     torch_device = local_device(device)
-    opened = [open_encoder(address, device=torch_device, seed=seed) for address in encoders]
+    opened = [
+        open_encoder(address, device=torch_device, seed=seed, held_as=features)
+        for address in encoders
+    ]
     if out_path is not None and len(opened) > 1:
         paths = files_in(out_path, [encoder.name for encoder in opened])
     else:

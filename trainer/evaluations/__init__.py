@@ -11,6 +11,7 @@ Laws, tested for every entry of the table (trainer.testing.evaluations is the pu
 3. Perfect on separable features, at chance on features that do not depend on the labels.
 4. The same arguments give the same predictions; the global random state is not touched.
 5. What cannot be evaluated is refused in one line.
+6. Features in half precision give what the same numbers as float32 give.
 """
 
 from collections.abc import Mapping, Sequence

@@ -78,7 +78,7 @@ class FewShot:
             for support in drawn.support:
                 # On the CPU: some dozens of images are too few for a GPU.
                 model = fit_logistic(
-                    F.normalize(train.values[support.flatten()], dim=1),
+                    F.normalize(train.values[support.flatten()].float(), dim=1),
                     ways.repeat_interleave(config.shots),
                     num_classes=config.ways,
                     penalty=config.penalty,
@@ -92,7 +92,7 @@ class FewShot:
         labels = drawn.classes.to(encoder.device)
         chosen = []
         for part in torch.split(test_values, _CHUNK_IMAGES):
-            unit = F.normalize(part.to(encoder.device), dim=1)
+            unit = F.normalize(part.to(encoder.device).float(), dim=1)
             logits = (unit @ weight + bias).view(-1, *labels.shape)
             way = logits.argmax(dim=2)  # [images, episodes]
             chosen.append(labels.T.gather(0, way).int().cpu())

@@ -46,11 +46,12 @@ class Knn:
                 "set it lower"
             )
         ranking = predict_knn(
-            test_values.to(encoder.device),
-            train.values.to(encoder.device),
-            train.labels.to(encoder.device),
+            test_values,
+            train.values,
+            train.labels,
             num_classes=classes.num,
             num_neighbours=neighbours,
             temperature=self.config.temperature,
+            device=encoder.device,
         )
-        return Prediction(ranking=ranking.cpu())
+        return Prediction(ranking=ranking)

@@ -79,7 +79,7 @@ class ZeroShot:
             )
             unit_names = F.normalize(names.float(), dim=1)  # [classes, embed_dim]
             nearest = [
-                rank_classes(embed_features(part.to(encoder.device)).float() @ unit_names.T)
+                rank_classes(embed_features(part.to(encoder.device).float()).float() @ unit_names.T)
                 for part in torch.split(test_values, _CHUNK)
             ]
         return Prediction(ranking=torch.cat(nearest).cpu(), details={"templates": list(templates)})

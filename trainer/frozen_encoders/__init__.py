@@ -10,7 +10,7 @@ Laws, tested for every entry of the table:
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -26,6 +26,7 @@ from trainer.models.encoder import EncoderSpec, normalize
 
 Encode = Callable[[UInt8[Tensor, "images 3 height width"]], Float[Tensor, "images features"]]
 """Images with pixels from 0 to 255 to their features."""
+Precision = Literal["float32", "float16", "bfloat16"]
 Resampling = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 
@@ -49,6 +50,8 @@ class FrozenEncoder:
     always_resized: bool = False
     """Whether an image that is `input_px` square already is resized and cut like any other, as timm
     and open_clip do it; otherwise it is taken as it is."""
+    held_as: Precision = "float32"
+    """What its features are rounded to and held as; see `open_encoder`."""
     device: str = "cpu"
     """Where the encoder and the classifiers on its features compute."""
     facts: Mapping[str, Any]
@@ -114,7 +117,13 @@ FROZEN_ENCODERS: Mapping[str, Entry] = {
 }
 
 
-def open_encoder(address: str, *, device: torch.device, seed: int | None) -> FrozenEncoder:
+def open_encoder(
+    address: str,
+    *,
+    device: torch.device,
+    seed: int | None,
+    held_as: Precision = "float32",
+) -> FrozenEncoder:
     """The encoder behind an address.
 
     Args:
@@ -122,6 +131,8 @@ def open_encoder(address: str, *, device: torch.device, seed: int | None) -> Fro
             `timm:NAME`, `open_clip:NAME@PRETRAINED`, `pixels:PX`, or `package.module:Class:PLACE`.
         device: Where the encoder computes.
         seed: Decides the weights of a kind that draws them; None is 0. Refused for other kinds.
+        held_as: What features are rounded to. Half precision halves the memory of a large set; it
+            is in the facts, because it changes the features.
 
     Raises:
         CheckpointError: There is no encoder at the address, or it is damaged.
@@ -132,4 +143,6 @@ def open_encoder(address: str, *, device: torch.device, seed: int | None) -> Fro
     if seed is not None and not kind.draws_weights:
         raise ConfigError(f"--seed: only untrained:RUN draws weights, {address} has its own")
     encoder: FrozenEncoder = kind.open(place, name=redact(address), device=device, seed=seed or 0)
-    return encoder
+    if held_as == "float32":
+        return encoder
+    return replace(encoder, held_as=held_as, facts={**encoder.facts, "held_as": held_as})

@@ -154,6 +154,13 @@ class EvaluationLaws:
         assert one.details == two.details
         assert torch.equal(torch.get_rng_state(), before)
 
+    @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+    def test_half_precision_is_computed_with_as_float32(self, dtype: torch.dtype) -> None:
+        train, test = (make_features(200, signal=1, seed=seed) for seed in (0, 1))
+        narrow = [replace(part, values=part.values.to(dtype)) for part in (train, test)]
+        wide = [replace(part, values=part.values.float()) for part in narrow]
+        assert torch.equal(self.predict(*narrow).ranking, self.predict(*wide).ranking)
+
     def test_class_that_train_does_not_have_is_refused(self) -> None:
         if not evaluation_class(self.name).needs_train:
             pytest.skip("learns nothing from train")
