@@ -355,7 +355,8 @@ def accuracy_interval(correct: Bool[Tensor, " images"], groups: Int[Tensor, " im
         sums.index_add_(0, members, hits - p)
         variance = float(sums.square().sum()) / num_images**2
         variance *= num_groups / max(num_groups - 1, 1)
-        size = min(p * (1 - p) / variance, num_images) if variance > 0 else float(num_groups)
+        size = p * (1 - p) / variance if variance > 0 else float(num_groups)
+        size = min(size, float(num_images))
     return wilson_interval(p, size)
 
 

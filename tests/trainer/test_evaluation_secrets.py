@@ -29,6 +29,7 @@ COMMANDS: dict[str, Callable[[str, str], list[str]]] = {
     "evaluation": lambda url, on: ["evaluate", "pixels:8", "--on", on, "--with", url],
     "scores": lambda url, on: ["evaluate", "pixels:8", "--on", on, "--out", url],
     "setting": lambda url, on: ["evaluate", "pixels:8", "--on", on, "--set", f"knn.x={url}"],
+    "suite": lambda url, on: ["evaluate", "--suite", url],
     "recipe": lambda url, on: ["train", on, "--out", "run", "--recipe", url],
     "recipe of a suffix": lambda url, on: ["train", on, "--out", "run", "--recipe", f"{url}.toml"],
 }

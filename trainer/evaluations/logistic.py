@@ -37,7 +37,8 @@ class Logistic:
         max_iterations: int = Field(default=1000, ge=1)
         """Of L-BFGS, for each penalty."""
         tolerance: float = Field(default=1e-6, gt=0)
-        """Largest component of the gradient of the mean loss at the optimum."""
+        """Largest component of the gradient of the mean loss at the optimum. Where train is
+        separable, the solution of a stronger penalty is within it for the weakest ones, too."""
         held_out: float = Field(default=0.2, gt=0, lt=1)
         """Fraction of the groups of each class of train on which the penalty is chosen."""
         seed: int = Field(default=0, ge=0)
