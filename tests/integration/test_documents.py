@@ -51,12 +51,26 @@ def test_readme_recipe_is_a_valid_one(tmp_path: Path) -> None:
     from pipeline.config import load_config
     from pipeline.renderers import renderer_class
 
-    (recipe,) = blocks("README.md", "toml")
+    recipe, _ = blocks("README.md", "toml")
     path = tmp_path / "recipe.toml"
     path.write_text(recipe)
     config = load_config(recipe=path, overrides=[], flags={})
     renderer = renderer_class(config.renderer["name"])
     assert check(renderer.Config, config.renderer, origin="README.md", table="renderer")
+
+
+def test_readme_suite_is_a_valid_one(tmp_path: Path) -> None:
+    from manifests.foundation.settings import check, read_settings
+    from trainer.evaluations import choose_evaluations
+    from trainer.suites import Suite
+
+    _, text = blocks("README.md", "toml")
+    path = tmp_path / "suite.toml"
+    path.write_text(text)
+    values = read_settings(recipe=path, overrides=(), flags={})
+    suite = check(Suite, values, origin="README.md")
+    assert [entry.title() for entry in suite.sets] == ["imagenet", "cars"]
+    assert list(choose_evaluations(suite.evaluations, suite.settings)) == [*suite.evaluations]
 
 
 def test_contributed_renderer_works_as_shown(tmp_path: Path) -> None:
