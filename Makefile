@@ -47,7 +47,7 @@ SHAPES := trainer.losses,trainer.learner,trainer.models,trainer.objectives,train
 $(ALONE)/.ready: $(VENV)/.ready
 	$(PYTHON) -m venv $(ALONE)
 	$(BIN)/uv pip install --quiet --compile-bytecode --python $(ALONE)/bin/python --constraint requirements.lock \
-		--editable '.[trainer]' beartype pytest pytest-xdist hypothesis scikit-learn
+		--editable '.[trainer,onnx]' beartype pytest pytest-xdist hypothesis scikit-learn
 	touch $@
 
 test-trainer: $(ALONE)/.ready ## The trainer's tests where only synth-rep[trainer,onnx] is installed
