@@ -91,6 +91,9 @@ class RunTable(Table):
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
     timeout_s: float = Field(default=300.0, gt=0)
     """A rank that waits longer than this for another one ends with an error."""
+    init_from: str = ""
+    """Folder of a finished run, or its encoder.safetensors: the tower begins with these weights in
+    place of random ones. They are part of what decides what is learned."""
     log_every: int = Field(default=10, ge=1)
     """Steps."""
     checkpoint_every: int = Field(default=1000, ge=1)

@@ -29,6 +29,7 @@ class Learner(nn.Module):
         classes: Names of the classes that labels are indices into; empty if labels are not read.
         dtype: Type in which autocast computes; None for float32 throughout.
         grad_cache: Rows that pass a tower at once (`trainer.grad_cache`); None for all of them.
+        weights: What the image tower begins with; None for random weights.
 
     Raises:
         ConfigError: timm has no such tower, or the tower does not take crops of the sizes that the
@@ -44,10 +45,14 @@ class Learner(nn.Module):
         classes: Sequence[str] = (),
         dtype: torch.dtype | None = None,
         grad_cache: int | None = None,
+        weights: Mapping[str, Tensor] | None = None,
     ) -> None:
         super().__init__()
         self.spec = spec
-        self.encoder = synchronize_batch_norms(build_encoder(spec))
+        encoder = build_encoder(spec)
+        if weights is not None:  # before the objective copies the tower as its teacher
+            encoder.load_state_dict(weights, strict=True)
+        self.encoder = synchronize_batch_norms(encoder)
         # A dataclass and no module, so that the state has the tower once, as `encoder`.
         self._towers = Towers(image=self.encoder, num_features=num_features(self.encoder, spec))
         self.objective: Objective = objective(config, self._towers, classes)
@@ -135,8 +140,12 @@ class Learner(nn.Module):
         return {"image": self.encoder, **self.objective.exports()}
 
 
-def make_learner(plan: Plan) -> Learner:
+def make_learner(plan: Plan, weights: Mapping[str, Tensor] | None = None) -> Learner:
     """The learner of a run, with weights that are drawn from the global generator of torch.
+
+    Args:
+        plan: The run.
+        weights: What the image tower begins with in place of these.
 
     Raises:
         ConfigError: The tower does not do what the recipe wants of it.
@@ -149,6 +158,7 @@ def make_learner(plan: Plan) -> Learner:
         classes=plan.stream.classes,
         dtype=torch.bfloat16 if run.precision == "bf16" else None,
         grad_cache=run.grad_cache,
+        weights=weights,
     )
     if run.activation_checkpointing:
         learner.recompute_activations()

@@ -3,7 +3,7 @@
 import logging
 import signal
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from manifests.foundation.errors import SynthError
+from manifests.foundation.files import local_path
 from trainer.control import ControlChannel, collective_errors
 from trainer.data.batches import Batches, LoadedBatch, load, require_shared_memory
 from trainer.distributed import rank, ranks_here, world_size
@@ -20,6 +21,7 @@ from trainer.errors import CheckpointError, DataError, DivergedError
 from trainer.exports import check_exports, export_run, exported_paths
 from trainer.learner import Learner, make_learner
 from trainer.metrics import Metrics
+from trainer.models.encoder import load_encoder
 from trainer.optimization import make_optimizer
 from trainer.origin import Origin
 from trainer.planning import Plan
@@ -66,7 +68,7 @@ def train(
     config = plan.config
     torch.manual_seed(config.run.seed)  # all ranks draw the same first weights
     # Built before anything is written, because only a built model shows that its recipe is right.
-    learner = make_learner(plan).to(device)
+    learner = make_learner(plan, _first_weights(plan)).to(device)
     check_exports(config.run.exports, learner.exports(), plan.spec)
     if config.run.compile:
         learner.compile_towers()
@@ -240,6 +242,15 @@ class _Loop:
         values |= {} if epochs is None else {"epoch": epochs}
         values |= {"lr": result.rate, "grad_norm": float(result.grad_norm)}
         return values | {"bad_groups": len(self._state.unreadable)}
+
+
+def _first_weights(plan: Plan) -> Mapping[str, Tensor] | None:
+    """What the recipe lets the tower begin with."""
+    init_from = plan.config.run.init_from
+    if not init_from:
+        return None
+    encoder, _ = load_encoder(local_path(init_from, option="--init-from"))
+    return encoder.state_dict()
 
 
 def _session(plan: Plan, device: torch.device) -> dict[str, object]:

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from manifests.foundation.errors import ConfigError, PluginError
+from manifests.foundation.files import local_path
 from manifests.foundation.settings import check
 from trainer.config import TrainConfig
 from trainer.data.batches import CropSet
 from trainer.data.crops import AugmentConfig
 from trainer.data.sources import Demand, GroupStream, Source
 from trainer.errors import DataError
-from trainer.models.encoder import EncoderSpec
+from trainer.models.encoder import EncoderSpec, read_description
 from trainer.objectives import READABLE, Arrangement, objective_class
 
 
@@ -67,6 +68,7 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
 
     Raises:
         ConfigError: A key is wrong, or another one silences it.
+        CheckpointError: `run.init_from` names no finished run.
         DataError: The source does not have what the recipe asks for.
         PluginError: There is no such objective, or it breaks the protocol.
     """
@@ -121,9 +123,28 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
                 "warmup_steps": warmup,
                 "final": config.schedule.final,
             },
-            "run": {"seed": config.run.seed, "precision": config.run.precision},
+            "run": {
+                "seed": config.run.seed,
+                "precision": config.run.precision,
+                # Left out where it says nothing, as in runs from before it.
+                **({"init_sha256": _first_weights(config, spec)} if config.run.init_from else {}),
+            },
         },
     )
+
+
+def _first_weights(config: TrainConfig, spec: EncoderSpec) -> str:
+    """Hash of the weights that the tower begins with."""
+    path = local_path(config.run.init_from, option="--init-from")
+    description = read_description(path)
+    for key in ("model", "args", "input_px"):
+        theirs, ours = getattr(description.spec, key), getattr(spec, key)
+        if theirs != ours:
+            raise ConfigError(
+                f"--init-from {path}: its model.{key} is {theirs}, that of the recipe {ours}; give "
+                "the same one"
+            )
+    return description.sha256
 
 
 def _demand(config: TrainConfig, arrangement: Arrangement) -> Demand:

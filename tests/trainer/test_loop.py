@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from manifests.foundation.errors import ConfigError
 from manifests.foundation.settings import Table
 from tests.picture_sets import make_picture_set
 from tests.sets import refused
 from trainer.checkpointing import checkpoints, load_checkpoint
 from trainer.config import load_config
 from trainer.data.opening import open_source
-from trainer.errors import DivergedError
+from trainer.errors import CheckpointError, DivergedError
+from trainer.learner import make_learner
 from trainer.loop import train
 from trainer.losses import unit
 from trainer.models.encoder import load_encoder
@@ -115,6 +117,39 @@ def test_broken_steps_are_skipped_and_the_others_are_learned_from(url: str, tmp_
     (path,) = checkpoints(tmp_path)
     moments = load_checkpoint(path)["optimizer"]["state"]
     assert {int(moment["step"]) for moment in moments.values()} == {5}
+
+
+def test_run_begins_with_the_weights_of_another_one(url: str, tmp_path: Path) -> None:
+    """The first step of a warm-up has a rate of 0, so a run of one step exports what it began with.
+
+    A teacher that is a copy of the tower begins with them as well."""
+    first = tmp_path / "first"
+    run(url, first)
+    flags = {"run.init_from": str(first), "schedule.steps": 1, "schedule.warmup_steps": 1}
+    run(url, tmp_path / "second", **flags)
+    assert (tmp_path / "second" / "encoder.safetensors").exists()
+    (one, _), (two, _) = load_encoder(first), load_encoder(tmp_path / "second")
+    for (name, weight), other in zip(one.named_parameters(), two.parameters(), strict=True):
+        assert torch.equal(weight, other), name
+    plan = plan_of(url, **flags, **{"objective.name": "moco", "objective.queue": 8})
+    learner = make_learner(plan, one.state_dict())
+    teacher = learner.objective.teacher[0]  # type: ignore[attr-defined]
+    for weight, other in zip(one.parameters(), teacher.parameters(), strict=True):
+        assert torch.equal(weight, other)
+
+
+def test_first_weights_are_part_of_the_run(url: str, tmp_path: Path) -> None:
+    first, other = tmp_path / "first", tmp_path / "other"
+    run(url, first)
+    run(url, other, **{"run.seed": 1})
+    second = tmp_path / "second"
+    run(url, second, **{"run.init_from": str(first)})
+    with refused(CheckpointError, "was begun with another recipe", "run.init_sha256"):
+        run(url, second, **{"run.init_from": str(other)})
+    with refused(ConfigError, "--init-from", "its model.input_px is 16, that of the recipe 24"):
+        plan_of(url, **{"run.init_from": str(first), "model.input_px": 24})
+    with refused(CheckpointError, "no exported encoder here"):
+        plan_of(url, **{"run.init_from": str(tmp_path)})
 
 
 def test_run_is_given_up_when_many_steps_in_a_row_are_broken(url: str, tmp_path: Path) -> None:

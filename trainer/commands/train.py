@@ -23,6 +23,7 @@ import click
 @click.option("--seed", type=int, help="Seed of weights, order and crops.  [default: 0]")
 @click.option("--recipe", help="TOML file, or name of a recipe of this package, such as demo.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
+@click.option("--init-from", metavar="RUN", help="Begin with the encoder of a finished run.")
 @click.option("--fresh", is_flag=True, help="Start over: remove what an earlier run left in --out.")
 @click.option(
     "--dry-run",
@@ -74,6 +75,7 @@ def train(
         "batch.views_per_group": flags["views_per_group"],
         "data.workers": flags["workers"],
         "run.seed": flags["seed"],
+        "run.init_from": flags["init_from"],
     }
     path = None if recipe is None else find_recipe(recipe)
     config = load_config(recipe=path, overrides=overrides, flags=keys)
