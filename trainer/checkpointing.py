@@ -17,23 +17,32 @@ def checkpoint_path(run: Path, step: int) -> Path:
     return run / FOLDER / f"step-{step:09d}.pt"
 
 
-def save_checkpoint(run: Path, step: int, state: dict[str, Any], *, keep: int) -> None:
-    """Write a checkpoint, then remove all but the newest ones.
+def save_checkpoint(
+    run: Path, step: int, state: dict[str, Any], *, keep: int, keep_every: int | None = None
+) -> None:
+    """Write a checkpoint, then remove old ones.
 
     Args:
         run: Folder of the run.
         step: Number of steps that are done.
         state: Tensors and plain values only.
-        keep: Number of checkpoints that stay.
+        keep: Number of the newest checkpoints, which stay.
+        keep_every: Those after a multiple of so many steps stay, too.
     """
     path = checkpoint_path(run, step)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         torch.save(state, file)
     for old in checkpoints(run)[:-keep]:
-        old.unlink(missing_ok=True)
+        if keep_every is None or step_of(old) % keep_every:
+            old.unlink(missing_ok=True)
     for abandoned in path.parent.glob(f"{TEMPORARY_PREFIX}*"):  # by a run that was killed
         abandoned.unlink(missing_ok=True)
+
+
+def step_of(path: Path) -> int:
+    """The step that a file of `checkpoint_path` is named after."""
+    return int(path.stem.removeprefix("step-"))
 
 
 def checkpoints(run: Path) -> list[Path]:

@@ -99,6 +99,8 @@ class RunTable(Table):
     checkpoint_every: int = Field(default=1000, ge=1)
     """Steps."""
     keep_checkpoints: int = Field(default=2, ge=1)
+    keep_every: int | None = Field(default=None, ge=1)
+    """Steps: checkpoints after a multiple of it stay besides the newest, to be evaluated."""
     exports: tuple[str, ...] = ("timm", "text")
     """Exports of a finished run; one whose parts the objective does not have is left out."""
 

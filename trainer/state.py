@@ -43,7 +43,9 @@ class TrainingState:
                 "learner": self.learner.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             }
-            save_checkpoint(self._run, step, document, keep=self._plan.config.run.keep_checkpoints)
+            run = self._plan.config.run
+            keep, keep_every = run.keep_checkpoints, run.keep_every
+            save_checkpoint(self._run, step, document, keep=keep, keep_every=keep_every)
         control.barrier()
 
     def resume(self) -> int:

@@ -12,10 +12,11 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.settings import Table
 from tests.picture_sets import make_picture_set
 from tests.sets import refused
-from trainer.checkpointing import checkpoints, load_checkpoint
+from trainer.checkpointing import checkpoints, load_checkpoint, step_of
 from trainer.config import load_config
 from trainer.data.opening import open_source
 from trainer.errors import CheckpointError, DivergedError
+from trainer.frozen_encoders import open_encoder
 from trainer.learner import make_learner
 from trainer.loop import train
 from trainer.losses import unit
@@ -155,3 +156,29 @@ def test_first_weights_are_part_of_the_run(url: str, tmp_path: Path) -> None:
 def test_run_is_given_up_when_many_steps_in_a_row_are_broken(url: str, tmp_path: Path) -> None:
     with refused(DivergedError, "5 steps in a row, the last is 7", "lr_per_256"):
         run(url, tmp_path, **{"objective.broken": (1, 3, 4, 5, 6, 7)})
+
+
+def test_towers_of_kept_checkpoints_can_be_evaluated(url: str, tmp_path: Path) -> None:
+    flags = {"run.checkpoint_every": 2, "run.keep_checkpoints": 1, "run.keep_every": 4}
+    run(url, tmp_path, **flags)
+    assert [step_of(path) for path in checkpoints(tmp_path)] == [4, 8]
+    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    features = []
+    for place in (*checkpoints(tmp_path), tmp_path):
+        encoder = open_encoder(str(place), device=torch.device("cpu"), seed=None)
+        with torch.inference_mode():
+            features.append(encoder.encode(images))
+    assert torch.equal(features[1], features[2])
+    assert not torch.allclose(features[0], features[1])
+
+
+def test_checkpoint_without_its_run_is_refused(url: str, tmp_path: Path) -> None:
+    run(url, tmp_path / "run")
+    (path,) = checkpoints(tmp_path / "run")
+    alone = tmp_path / "elsewhere" / "checkpoints" / path.name
+    alone.parent.mkdir(parents=True)
+    path.rename(alone)
+    with refused(CheckpointError, str(tmp_path / "elsewhere"), "no run here"):
+        open_encoder(str(alone), device=torch.device("cpu"), seed=None)
+    with refused(CheckpointError, "not a readable checkpoint"):
+        open_encoder(str(path), device=torch.device("cpu"), seed=None)

@@ -82,9 +82,10 @@ def evaluate(
 ) -> None:
     """Measure one ENCODER or several on a labelled set.
 
-    ENCODER is a run, the encoder.safetensors of one, untrained:RUN (the same tower with fresh
-    weights), weights:MODEL@FILE (a timm tower with weights of another program), timm:NAME or
-    open_clip:NAME@PRETRAINED (a pretrained model), or pixels:PX (no encoder at all).
+    ENCODER is a run, the encoder.safetensors of one, a file of its checkpoints, untrained:RUN (the
+    same tower with fresh weights), weights:MODEL@FILE (a timm tower with weights of another
+    program), timm:NAME or open_clip:NAME@PRETRAINED (a pretrained model), or pixels:PX (no encoder
+    at all).
     Nothing is chosen by looking at the test split. With torchrun, ranks share the images.
 
     With --suite, all encoders of the file are measured on all of its sets; the same command goes on

@@ -127,8 +127,9 @@ def open_encoder(
     """The encoder behind an address.
 
     Args:
-        address: A run folder or its encoder.safetensors, `untrained:RUN`, `weights:MODEL@FILE`,
-            `timm:NAME`, `open_clip:NAME@PRETRAINED`, `pixels:PX`, or `package.module:Class:PLACE`.
+        address: A run folder, its encoder.safetensors or a file of its checkpoints,
+            `untrained:RUN`, `weights:MODEL@FILE`, `timm:NAME`, `open_clip:NAME@PRETRAINED`,
+            `pixels:PX`, or `package.module:Class:PLACE`.
         device: Where the encoder computes.
         seed: Decides the weights of a kind that draws them; None is 0. Refused for other kinds.
         held_as: What features are rounded to. Half precision halves the memory of a large set; it

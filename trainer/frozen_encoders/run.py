@@ -1,17 +1,30 @@
-"""The encoder that a finished run exported, with its text half if the run has one."""
+"""The encoder that a run exported, with its text half, or the tower in one of its checkpoints."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import torch
 
 from manifests.foundation.files import local_path
+from manifests.foundation.messages import one_line
+from manifests.foundation.settings import check
+from trainer.checkpointing import load_checkpoint
+from trainer.errors import CheckpointError
 from trainer.frozen_encoders import FrozenEncoder, of_tower
-from trainer.models.encoder import load_encoder, read_description
+from trainer.models.encoder import EncoderSpec, build_encoder, load_encoder, read_description
 from trainer.models.text import load_text
+from trainer.models.weights import state_sha256
+from trainer.runs import FILE, read_run
+
+_TOWER = "encoder."
+"""What the names of the tower's tensors begin with in a checkpoint."""
 
 
 class Run:
-    """A run folder, or the encoder.safetensors of one. See trainer.frozen_encoders."""
+    """A run folder, the encoder.safetensors of one, or a file of its `checkpoints`.
+
+    A checkpoint has no text half here. See trainer.frozen_encoders.
+    """
 
     draws_weights = False
 
@@ -19,10 +32,12 @@ class Run:
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
         """See EncoderKind."""
         path = local_path(place, option="encoder")
-        is_run = path.is_dir()  # scores are kept in runs; weights may lie in any folder
         # A tower draws random weights when it is built, before those of the file replace them: the
         # global generator of the caller is to stay as it is.
         with torch.random.fork_rng(devices=[]):
+            if path.suffix == ".pt":
+                return _of_checkpoint(path, name=name, device=device)
+            is_run = path.is_dir()  # scores are kept in runs; weights may lie in any folder
             tower, spec = load_encoder(path)
             text = load_text(path if is_run else path.parent)
         text = None if text is None else text.to(device)
@@ -33,3 +48,25 @@ class Run:
             embed_texts=None if text is None else text.embed_texts,
             embed_features=None if text is None else text.embed_features,
         )
+
+
+def _of_checkpoint(path: Path, *, name: str, device: torch.device) -> FrozenEncoder:
+    """The tower after the steps of a checkpoint; `run.json` above it says how it is built."""
+    document = load_checkpoint(path)
+    run = path.resolve().parent.parent
+    model = read_run(run)["identity"].get("model")
+    spec = check(EncoderSpec, model, origin=str(run / FILE), table="model")
+    tower = build_encoder(spec)
+    tensors = {
+        key.removeprefix(_TOWER): value
+        for key, value in document["learner"].items()
+        if key.startswith(_TOWER)
+    }
+    try:
+        tower.load_state_dict(tensors, strict=True)
+    except RuntimeError as exc:
+        raise CheckpointError(
+            f"{path}: does not hold the tower that {run / FILE} describes ({one_line(exc)})"
+        ) from exc
+    facts = {"name": name, "kind": "checkpoint", "sha256": state_sha256(tower)}
+    return of_tower(tower, spec, device=device, facts=facts | {"step": document["step"]})
