@@ -7,7 +7,7 @@ Nothing is written here. `resolve` opens what a recipe names, `probe` settles wh
 import logging
 import statistics
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import shortened
+from manifests.foundation.progress import progress
 from manifests.foundation.settings import check
 from manifests.ids import NUM_SEEDS
 from manifests.layout import RECIPE
@@ -30,11 +31,15 @@ from pipeline.renderers import Renderer, renderer_class, require_declarations, r
 from pipeline.rendering import render_checked
 from prompts.merging import MergedSubjects, merge_subjects
 from prompts.sources import prompt_source_class
+from prompts.subject import Subject
 
 log = logging.getLogger(__name__)
 
 NUM_TRIED = 4
 """Subjects that are tried before a set is begun, until a view of one can be rendered."""
+
+SHOWN_EVERY = 10_000
+"""Subjects between two looks at the clock while they are read."""
 
 TAR_BYTES_BESIDE_IMAGE = 2300
 """Of a view in a tar, about: two headers of 512 bytes, its row as JSON, what fills up blocks."""
@@ -72,7 +77,7 @@ def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients
         check(source_class.Config, config.prompts, origin=origin, table="prompts")
     )
     columns = [column for column in renderer.columns() if column.scope == "subject"]
-    subjects = merge_subjects(source.subjects(columns), columns)
+    subjects = merge_subjects(_shown(source.subjects(columns)), columns)
     if not subjects:
         raise ConfigError(f"prompts of source {config.prompts['source']}: no subject to depict")
     if unknown := subjects.kinds - {*plugin.kinds}:
@@ -90,6 +95,15 @@ def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients
         ),
         subjects=subjects,
     )
+
+
+def _shown(subjects: Iterable[Subject]) -> Iterator[Subject]:
+    """The subjects as they come, with their number on the terminal: there may be millions."""
+    with progress("read", "subjects", None) as advance:
+        for number, subject in enumerate(subjects, start=1):
+            if number % SHOWN_EVERY == 0:
+                advance(SHOWN_EVERY)
+            yield subject
 
 
 def probe(ingredients: Ingredients) -> Ingredients:

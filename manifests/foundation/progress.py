@@ -33,13 +33,15 @@ class _Rate(ProgressColumn):
 
 
 @contextmanager
-def progress(what: str, unit: str, total: int, done: int = 0) -> Iterator[Callable[[int], None]]:
+def progress(
+    what: str, unit: str, total: int | None, done: int = 0
+) -> Iterator[Callable[[int], None]]:
     """Show the progress of some work while the block runs.
 
     Args:
         what: Name of the work.
         unit: What is counted, in the plural.
-        total: How many there are.
+        total: How many there are; None if nobody knows, and then nothing stays on a terminal.
         done: How many of them were done before.
 
     Yields:
@@ -60,12 +62,14 @@ def progress(what: str, unit: str, total: int, done: int = 0) -> Iterator[Callab
         _Rate(unit),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=console) as bar:
+    with Progress(*columns, console=console, transient=total is None) as bar:
         task = bar.add_task(what, total=total, completed=done)
         yield lambda advance: bar.advance(task, advance)
 
 
-def _plain(console: Console, what: str, unit: str, total: int, done: int) -> Callable[[int], None]:
+def _plain(
+    console: Console, what: str, unit: str, total: int | None, done: int
+) -> Callable[[int], None]:
     start = last = time.monotonic()
     done_before = done  # by an earlier run, so it does not count for the rate of this one
 
@@ -73,11 +77,15 @@ def _plain(console: Console, what: str, unit: str, total: int, done: int) -> Cal
         nonlocal done, last
         done += count
         now = time.monotonic()
-        if now - last < PLAIN_LINE_EVERY_S and done < total:
+        is_last = done == total
+        if now - last < PLAIN_LINE_EVERY_S and not is_last:
             return
         last = now
         rate = (done - done_before) / max(now - start, 1e-9)
-        left = f", {(total - done) / rate:,.0f} s left" if rate and done < total else ""
-        console.print(f"{what}: {done:,} of {total:,} {unit}, {rate:,.1f} {unit}/s{left}")
+        of, left = "", ""
+        if total is not None:
+            of = f" of {total:,}"
+            left = f", {(total - done) / rate:,.0f} s left" if rate and done < total else ""
+        console.print(f"{what}: {done:,}{of} {unit}, {rate:,.1f} {unit}/s{left}")
 
     return advance
