@@ -23,6 +23,7 @@ from manifests.tables import read_table
 from manifests.tars import members_of_group
 from trainer.data.forking import PerProcess
 from trainer.data.groups import GroupTable, class_indices
+from trainer.data.index_cache import Arrays, mapped
 from trainer.data.indexed import READS_AT_ONCE, IndexedStream, StoredGroup, StoredView
 from trainer.data.second_reads import SecondReads
 from trainer.data.sources import Demand, GroupStream
@@ -30,6 +31,9 @@ from trainer.errors import CorruptViewError, DataError
 
 INDEX_READERS = 32
 """Files of an index, or manifests of a set that has none, that are read at once."""
+
+SHARED_FROM = 1_000_000
+"""Groups from which on a machine keeps an index: some 40 MB."""
 
 _Item = TypeVar("_Item")
 _Content = TypeVar("_Content")
@@ -70,6 +74,22 @@ class ShardSetSource:
         Raises:
             CorruptError: A file of it is gone or was changed.
         """
+        # A small index is read sooner than it is looked up.
+        if self._shards.recipe.identity.num_subjects >= SHARED_FROM:
+            arrays = mapped(self.root, self._arrays)
+        else:
+            arrays = self._arrays()
+        self._places = Places(arrays)
+        return GroupTable(
+            url=self.url,
+            classes=tuple(arrays["classes"].tolist()),
+            labels=arrays["labels"],
+            ids=arrays["ids"],
+            num_views=arrays["num_views"],
+            has_caption=arrays["has_caption"],
+        )
+
+    def _arrays(self) -> Arrays:
         with ThreadPoolExecutor(INDEX_READERS, thread_name_prefix="index") as pool:
             if paths := self._seal.index:
                 parts = [*pool.map(self._index_file, paths)]
@@ -77,20 +97,10 @@ class ShardSetSource:
                 parts = [*pool.map(self._index_of_shard, self._seal.shards)]
         index = joined(parts)
         del parts
-        self._places = Places(index)
-        classes, labels = class_indices(index["label"])
-        table = GroupTable(
-            url=self.url,
-            classes=classes,
-            labels=labels,
-            # Copies: loader processes are forks, and memory of Arrow is not to be freed in them.
-            ids=index["group_id"].to_numpy().copy(),
-            num_views=index["num_ok"].to_numpy().copy(),
-            has_caption=index["has_caption"].to_numpy().copy(),
-        )
+        arrays = arrays_of(index)
         del index
         pa.default_memory_pool().release_unused()  # or Arrow keeps it for later tables
-        return table
+        return arrays
 
     def _index_file(self, path: str) -> pa.Table:
         data = self._checked(path, self._seal.files[path])
@@ -196,15 +206,33 @@ def joined(parts: Sequence[pa.Table]) -> pa.Table:
     return pa.concat_tables(parts, promote_options="permissive")
 
 
+def arrays_of(index: pa.Table) -> Arrays:
+    """What is kept of an index.
+
+    Copies: loader processes are forks, and memory of Arrow is not to be freed in them.
+    """
+    classes, labels = class_indices(index["label"])
+    # Groups are in the order of shards, and in a tar they follow each other without a gap.
+    shards, firsts = np.unique(index["shard"].to_numpy(), return_index=True)
+    return {
+        "classes": np.array(classes, dtype=np.str_),
+        "labels": labels,
+        "ids": index["group_id"].to_numpy().copy(),
+        "num_views": index["num_ok"].to_numpy().copy(),
+        "has_caption": index["has_caption"].to_numpy().copy(),
+        "lengths": index["length"].to_numpy().copy(),
+        "checks": index["check"].to_numpy().copy(),
+        "shards": shards,
+        "firsts": firsts,
+    }
+
+
 class Places:
     """Where each group lies: 12 bytes of memory for one."""
 
-    def __init__(self, index: pa.Table) -> None:
-        self._lengths = index["length"].to_numpy().copy()
-        self._checks = index["check"].to_numpy().copy()
-        shards = index["shard"].to_numpy()
-        # Groups are in the order of shards, and in a tar they follow each other without a gap.
-        self._shards, self._firsts = np.unique(shards, return_index=True)
+    def __init__(self, arrays: Arrays) -> None:
+        self._lengths, self._checks = arrays["lengths"], arrays["checks"]
+        self._shards, self._firsts = arrays["shards"], arrays["firsts"]
 
     def of(self, group: int) -> tuple[int, int, int, int]:
         """Shard, first byte and length in its tar, and the check of its rows."""

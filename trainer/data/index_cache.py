@@ -1,0 +1,56 @@
+"""Arrays of a large index on the disk of a machine, mapped into every process that wants them.
+
+The ranks of a machine share one copy in memory, and a run that starts again reads nothing from the
+storage. What is kept is named by the hash of its source.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from manifests.foundation.caches import NO_CACHE, cache_folder, locked
+from manifests.foundation.files import whole_file, write_whole
+
+Arrays = Mapping[str, NDArray[Any]]
+
+_NAMES = "arrays.json"
+"""Is written last, so arrays are whole where it is."""
+
+
+def mapped(name: str, read: Callable[[], Arrays]) -> Arrays:
+    """What `read` gives, from a file of this machine if it was read here before.
+
+    Args:
+        name: Different for different content.
+        read: Called by one process of the machine at a time, and only if there is no file.
+    """
+    with ExitStack() as stack:
+        try:
+            folder = cache_folder("index") / name
+            folder.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(locked(folder / "lock"))
+        except NO_CACHE:
+            return read()
+        if (known := _mapped(folder)) is not None:
+            return known
+        arrays = read()
+        with suppress(OSError):  # a full disk: it is only a cache
+            for key, values in arrays.items():
+                with whole_file(folder / f"{key}.npy") as file:
+                    np.save(file, values, allow_pickle=False)
+            write_whole(folder / _NAMES, json.dumps([*arrays]).encode())
+        return _mapped(folder) or arrays
+
+
+def _mapped(folder: Path) -> Arrays | None:
+    """The arrays that are kept; None if there are none, or damaged ones."""
+    try:
+        names = json.loads((folder / _NAMES).read_bytes())
+        return {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+    except (OSError, ValueError):
+        return None
