@@ -6,10 +6,9 @@ import pytest
 import torch
 
 from trainer.learner import Learner
-from trainer.models.head import HeadConfig
 from trainer.models.text import ImageText
 from trainer.objectives import OBJECTIVES, Batch, LossTerms, Towers
-from trainer.objectives.contrastive import StableRep
+from trainer.objectives.contrastive import StableRep, StableRepConfig
 from trainer.testing.objectives import LATENT_DIM, ObjectiveLaws, make_batch, make_learner
 
 HEAD = {"head_hidden": 12, "head_out": 8}
@@ -19,6 +18,11 @@ TEXT = {"text": {"context_length": 12, "width": 16, "heads": 2, "layers": 1, "em
 class TestStableRep(ObjectiveLaws):
     name = "stablerep"
     settings = HEAD
+
+
+class TestStableRepOfThreeCrops(ObjectiveLaws):
+    name = "stablerep"
+    settings = HEAD | {"crops": 3}
 
 
 class TestSimCLR(ObjectiveLaws):
@@ -39,6 +43,16 @@ class TestClip(ObjectiveLaws):
 class TestStableRepPlus(ObjectiveLaws):
     name = "stablerep-plus"
     settings = HEAD | TEXT
+
+
+class TestClipOfTwoCrops(ObjectiveLaws):
+    name = "clip"
+    settings = TEXT | {"crops": 2}
+
+
+class TestStableRepPlusOfTwoCrops(ObjectiveLaws):
+    name = "stablerep-plus"
+    settings = HEAD | TEXT | {"crops": 2}
 
 
 class TestByol(ObjectiveLaws):
@@ -71,8 +85,8 @@ def test_every_objective_of_the_table_is_tested() -> None:
     assert {laws.name for laws in ObjectiveLaws.__subclasses__()} == set(OBJECTIVES)
 
 
-class WaitingConfig(HeadConfig):
-    name: str
+class WaitingConfig(StableRepConfig):
+    name: str  # type: ignore[assignment]
 
 
 class Waiting(StableRep):

@@ -3,17 +3,20 @@
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
+from pydantic import Field
 from torch import nn
 
 from manifests.foundation.settings import Table
 from trainer.models.text import ImageText, TextSpec
-from trainer.objectives import Arrangement, Batch, LossTerms, ObjectiveModule, Towers
+from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
 
 
 class ClipConfig(Table):
     """Table [objective]."""
 
     name: Literal["clip"] = "clip"
+    crops: int = Field(default=1, ge=1)
+    """Crops of each view; each of them belongs to the caption."""
     text: TextSpec = TextSpec()
 
 
@@ -31,7 +34,7 @@ class Clip(ObjectiveModule):
 
     @classmethod
     def arrangement(cls, config: ClipConfig) -> Arrangement:
-        return Arrangement(reads=frozenset({"captions"}))
+        return Arrangement(crops=(CropSpec(count=config.crops),), reads=frozenset({"captions"}))
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         (crops,) = batch.crops

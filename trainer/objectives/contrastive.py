@@ -13,6 +13,8 @@ class StableRepConfig(HeadConfig):
     """Table [objective]."""
 
     name: Literal["stablerep"] = "stablerep"
+    crops: int = Field(default=1, ge=1)
+    """Crops of each view; the crops of all views of a group are positives of each other."""
 
 
 class SimCLRConfig(HeadConfig):
@@ -59,7 +61,7 @@ class StableRep(_Contrastive):
 
     @classmethod
     def arrangement(cls, config: StableRepConfig) -> Arrangement:
-        return Arrangement(min_views=2)
+        return Arrangement(crops=(CropSpec(count=config.crops),), min_views=2)
 
 
 class SimCLR(_Contrastive):

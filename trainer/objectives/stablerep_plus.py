@@ -8,13 +8,16 @@ from torch import nn
 
 from trainer.models.head import ContrastiveHead, HeadConfig
 from trainer.models.text import ImageText, TextSpec
-from trainer.objectives import Arrangement, Batch, LossTerms, ObjectiveModule, Towers
+from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
 
 
 class StableRepPlusConfig(HeadConfig):
     """Table [objective]; both weights are 1 in the paper."""
 
     name: Literal["stablerep-plus"] = "stablerep-plus"
+    crops: int = Field(default=1, ge=1)
+    """Crops of each view; the crops of all views of a group are positives of each other, and of
+    its caption."""
     image_weight: float = Field(default=1.0, ge=0)
     text_weight: float = Field(default=1.0, ge=0)
     text: TextSpec = TextSpec()
@@ -37,7 +40,8 @@ class StableRepPlus(ObjectiveModule):
 
     @classmethod
     def arrangement(cls, config: StableRepPlusConfig) -> Arrangement:
-        return Arrangement(min_views=2, reads=frozenset({"captions"}))
+        crops = (CropSpec(count=config.crops),)
+        return Arrangement(crops=crops, min_views=2, reads=frozenset({"captions"}))
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         (crops,) = batch.crops
