@@ -43,6 +43,8 @@ class OptimizerTable(Table):
     momentum: _Beta = 0.9
     """Of sgd."""
     weight_decay: float = Field(default=0.1, ge=0)
+    final_weight_decay: float | None = Field(default=None, ge=0)
+    """Decay at the end, to which half a cosine leads over all steps; None keeps `weight_decay`."""
     decay_all: bool = False
     """Biases and norms decay as well."""
     clip_norm: float | None = Field(default=None, gt=0)

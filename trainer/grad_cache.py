@@ -9,6 +9,8 @@ Source: Gao et al., Scaling Deep Contrastive Learning Batch Size under Memory Li
 arXiv:2101.06983; done here by torch's checkpointing of each few rows.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -41,7 +43,36 @@ class GradCached(nn.Module):
         self.rows = rows
 
     def forward(self, batch: Tensor) -> Tensor:
-        parts = torch.split(batch, self.rows)
-        if not torch.is_grad_enabled():
-            return torch.cat([self.tower(part) for part in parts])
-        return torch.cat([checkpoint(self.tower, part, use_reentrant=False) for part in parts])
+        (features,) = in_parts(lambda part: (self.tower(part),), self.rows, batch)
+        return features
+
+
+def unwrapped(tower: nn.Module) -> tuple[nn.Module, int | None]:
+    """A tower itself, and how many rows may be in it at once; None for any number.
+
+    An objective needs both that calls more of a tower than its forward pass.
+    """
+    return (tower.tower, tower.rows) if isinstance(tower, GradCached) else (tower, None)
+
+
+def in_parts(
+    function: Callable[..., tuple[Tensor, ...]], rows: int | None, *batches: Tensor
+) -> tuple[Tensor, ...]:
+    """Call a function with a few rows of each batch at a time, and again for the backward pass.
+
+    Args:
+        function: Maps each row by itself: tensors of [rows, ...] to tensors of [rows, ...].
+        rows: Rows of a call; None for all of them, in one call and without a second one.
+        batches: With equally many rows.
+
+    Returns:
+        What the function gives for all rows.
+    """
+    if rows is None:
+        return function(*batches)
+    parts = zip(*(torch.split(batch, rows) for batch in batches), strict=True)
+    if torch.is_grad_enabled():
+        outputs = [checkpoint(function, *part, use_reentrant=False) for part in parts]
+    else:
+        outputs = [function(*part) for part in parts]
+    return tuple(torch.cat(output) for output in zip(*outputs, strict=True))

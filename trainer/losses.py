@@ -42,9 +42,9 @@ def multi_positive_loss(
         anchor_groups: Group of each anchor.
         candidate_groups: Group of each candidate.
         scale: Inverse temperature; a 0-dimensional tensor if it is learned.
-        first_self: Row of `candidates` that holds the first anchor; the other anchors follow it.
-            An anchor is then not a candidate of its own. None if no anchor is among the candidates,
-            as for images against texts.
+        first_self: Row of `candidates` that is of the first anchor's crop, as the same embedding or
+            as that of a teacher; those of the other anchors follow it. An anchor's own row is then
+            no candidate. None if there are no such rows, as for images against texts.
 
     Returns:
         At least the mean log of the number of positives: ln(m - 1) for m views of each group.
@@ -74,8 +74,8 @@ class _MultiPositive(torch.autograd.Function):
     """The loss and its gradient, without a mask of positives.
 
     Let S_g be the sum of the candidates of group g, and c_g their number. The positives of an
-    anchor a of that group then sum to S_g - a, and are c_g - 1, if a is itself a candidate;
-    otherwise they sum to S_g and are c_g.
+    anchor of that group then sum to S_g less its own row, and are c_g - 1, if it has a row of its
+    own; otherwise they sum to S_g and are c_g.
     """
 
     @staticmethod
@@ -103,8 +103,8 @@ class _MultiPositive(torch.autograd.Function):
         sums = torch.zeros_like(candidates)
         sums.index_add_(0, candidate_of, candidates)
         positives = sums[anchor_of]
-        if has_self:
-            positives -= anchors
+        if first_self is not None:
+            positives -= candidates[first_self : first_self + num_anchors]
         positives *= share[:, None]  # mean of the positives, [A, D]
 
         # The mean cosine of an anchor with its positives, and its gradient, need no matrix. Work

@@ -33,6 +33,23 @@ def learning_rate(
     return low + (peak - low) * 0.5 * (1 + cos(pi * min(done, 1.0)))
 
 
+def weight_decay(step: int, config: OptimizerTable, *, num_steps: int) -> float:
+    """Half a cosine from `weight_decay` to `final_weight_decay`, if there is one.
+
+    Args:
+        step: Counted from 0.
+        config: Table [optimizer].
+        num_steps: Steps of the whole run.
+
+    Source: adjust_weight_decay of SynCLR's util/misc.py in google-research/syn-rep-learn.
+    Example: from 0.04 to 0.2 it is 0.12 after half of the steps.
+    """
+    first, last = config.weight_decay, config.final_weight_decay
+    if last is None:
+        return first
+    return last + (first - last) * 0.5 * (1 + cos(pi * min(step / num_steps, 1.0)))
+
+
 def make_optimizer(module: nn.Module, config: OptimizerTable) -> Optimizer:
     """The optimizer of the parameters that require a gradient.
 
@@ -42,8 +59,8 @@ def make_optimizer(module: nn.Module, config: OptimizerTable) -> Optimizer:
     """
     parameters = [p for p in module.parameters() if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1]},
-        {"params": [p for p in parameters if p.ndim <= 1]},
+        {"params": [p for p in parameters if p.ndim > 1], "decays": True},
+        {"params": [p for p in parameters if p.ndim <= 1], "decays": config.decay_all},
     ]
     if not config.decay_all:
         groups[1]["weight_decay"] = 0.0
@@ -59,3 +76,10 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
     """Set the rate of the next step in every parameter group."""
     for group in optimizer.param_groups:
         group["lr"] = rate
+
+
+def set_weight_decay(optimizer: torch.optim.Optimizer, decay: float) -> None:
+    """Set the decay of the next step in the parameter groups that decay at all."""
+    for group in optimizer.param_groups:
+        if group["decays"]:
+            group["weight_decay"] = decay

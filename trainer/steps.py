@@ -12,7 +12,12 @@ from trainer.data.batches import LoadedBatch
 from trainer.data.draws import generator
 from trainer.distributed import rank
 from trainer.errors import DivergedError
-from trainer.optimization import learning_rate, set_learning_rate
+from trainer.optimization import (
+    learning_rate,
+    set_learning_rate,
+    set_weight_decay,
+    weight_decay,
+)
 from trainer.planning import Plan
 from trainer.state import TrainingState
 
@@ -76,6 +81,8 @@ class Stepper:
             final=plan.config.schedule.final,
         )
         set_learning_rate(state.optimizer, rate)
+        decay = weight_decay(step, plan.config.optimizer, num_steps=plan.num_steps)
+        set_weight_decay(state.optimizer, decay)
         # Dropout and stochastic depth draw from torch's global generator. Seeding it with the step
         # makes a resumed run draw the same.
         seed = generator("model", plan.config.run.seed, step, rank()).integers(2**62)

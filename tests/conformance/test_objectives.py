@@ -9,7 +9,7 @@ from trainer.learner import Learner
 from trainer.models.text import ImageText
 from trainer.objectives import OBJECTIVES, Batch, LossTerms, Towers
 from trainer.objectives.contrastive import StableRep, StableRepConfig
-from trainer.testing.objectives import LATENT_DIM, ObjectiveLaws, make_batch, make_learner
+from trainer.testing.objectives import LATENT_DIM, PATCHES, ObjectiveLaws, make_batch, make_learner
 
 HEAD = {"head_hidden": 12, "head_out": 8}
 TEXT = {"text": {"context_length": 12, "width": 16, "heads": 2, "layers": 1, "embed_dim": 8}}
@@ -67,6 +67,25 @@ class TestCrossEntropy(ObjectiveLaws):
 class TestMoco(ObjectiveLaws):
     name = "moco"
     settings: ClassVar = HEAD | {"queue": 20, "momentum": 0.9}
+
+
+class TestSynclr(ObjectiveLaws):
+    name = "synclr"
+    settings: ClassVar = HEAD | {
+        "local_crops": 2,
+        "local_size": 0.5,
+        "prototypes": 10,
+        "patch_hidden": 12,
+        "patch_bottleneck": 6,
+        "teacher_warmup_steps": 2,
+    }
+    tower = PATCHES
+
+
+class TestSynclrWithoutPatches(ObjectiveLaws):
+    name = "synclr"
+    settings: ClassVar = HEAD | {"crops": 2, "local_crops": 0, "patch_weight": 0.0}
+    tower = PATCHES
 
 
 class TestPlainHead(ObjectiveLaws):

@@ -75,6 +75,18 @@ def test_loss_and_gradients_are_those_of_the_slow_loop(
         torch.testing.assert_close(grad.double(), expected, atol=2e-5, rtol=1e-4)
 
 
+def test_anchor_has_no_part_in_the_row_that_a_teacher_gives_for_it() -> None:
+    ids = torch.tensor([4, 4, 9, 9, 4, 9])
+    anchors, candidates = embeddings(3, 5, 0).requires_grad_(), embeddings(6, 5, 1).requires_grad_()
+    fast = multi_positive_loss(anchors, candidates, ids[2:5], ids, scale=10.0, first_self=2)
+    exact = [tensor.detach().double().requires_grad_() for tensor in (anchors, candidates)]
+    slow = slow_loss(exact[0], exact[1], ids[2:5], ids, torch.tensor(10.0).double(), 2)
+    assert fast.item() == pytest.approx(slow.item(), abs=1e-6)
+    grads = torch.autograd.grad(fast, [anchors, candidates])
+    for grad, expected in zip(grads, torch.autograd.grad(slow, exact), strict=True):
+        torch.testing.assert_close(grad.double(), expected, atol=2e-6, rtol=1e-5)
+
+
 def test_gradients_are_right_to_a_millionth_at_the_papers_size_of_embeddings() -> None:
     ids = torch.arange(60).repeat_interleave(6)
     fast = embeddings(360, 256, 0).requires_grad_()

@@ -5,7 +5,7 @@ import timm
 import torch
 
 from trainer.config import OptimizerTable
-from trainer.optimization import learning_rate, make_optimizer
+from trainer.optimization import learning_rate, make_optimizer, set_weight_decay, weight_decay
 
 
 @pytest.mark.parametrize(
@@ -55,6 +55,24 @@ def test_a_key_that_the_optimizer_would_ignore_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=words):
         OptimizerTable.model_validate(keys)
+
+
+@pytest.mark.parametrize(("step", "expected"), [(0, 0.04), (50, 0.12), (100, 0.2)])
+def test_decay_grows_on_half_a_cosine(step: int, expected: float) -> None:
+    """The schedule of SynCLR."""
+    table = OptimizerTable(weight_decay=0.04, final_weight_decay=0.2)
+    assert weight_decay(step, table, num_steps=100) == pytest.approx(expected)
+    assert weight_decay(step, OptimizerTable(weight_decay=0.3), num_steps=100) == 0.3
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_decay_is_set_where_parameters_decay(decay_all: bool) -> None:
+    optimizer = make_optimizer(torch.nn.Linear(3, 2), OptimizerTable(decay_all=decay_all))
+    set_weight_decay(optimizer, 0.7)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [
+        0.7,
+        0.7 if decay_all else 0.0,
+    ]
 
 
 def test_rate_without_warm_up_begins_at_the_peak() -> None:

@@ -28,6 +28,14 @@ OBJECTIVES: dict[str, dict[str, Any]] = {
     "stablerep-plus": SETTINGS
     | {"objective.text": {"width": 32, "heads": 2, "layers": 2, "embed_dim": 16}},
     "byol": SETTINGS,
+    "synclr": SETTINGS
+    | {
+        "model.args": {**VIT["model.args"], "dynamic_img_size": True},  # type: ignore[dict-item]
+        "objective.local_size": 0.5,
+        "objective.prototypes": 500,
+        "objective.patch_hidden": 32,
+        "objective.patch_bottleneck": 16,
+    },
     "moco": SETTINGS | {"objective.queue": 64, "optimizer.name": "sgd"},
 }
 

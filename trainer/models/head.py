@@ -1,5 +1,6 @@
 """The projection head of StableRep, and the contrastive loss of what it projects."""
 
+from itertools import pairwise
 from typing import Literal
 
 from jaxtyping import Float, Int
@@ -58,6 +59,39 @@ class ProjectionHead(nn.Module):
         hidden = F.relu(self.second_norm(self.second(hidden), num_positions))
         embeddings: Tensor = self.last(hidden)
         return embeddings
+
+
+class LayerNormHead(nn.Sequential):
+    """Linear-LN-GELU some times, then Linear without bias and LN without weights.
+
+    Each row is projected by itself, so crops of any size may be projected in any parts.
+
+    Source: MLPHead of SynCLR/train_pytorch/models/head.py in google-research/syn-rep-learn.
+    """
+
+    def __init__(self, num_layers: int, num_in: int, hidden: int, out: int) -> None:
+        widths = [num_in, *[hidden] * (num_layers - 1)]
+        layers: list[nn.Module] = []
+        for before, after in pairwise(widths):
+            layers += [nn.Linear(before, after), nn.LayerNorm(after), nn.GELU()]
+        layers += [
+            nn.Linear(widths[-1], out, bias=False),
+            nn.LayerNorm(out, elementwise_affine=False),
+        ]
+        super().__init__(*layers)
+        draw_narrow(self)
+
+
+def draw_narrow(head: nn.Module) -> None:
+    """Draw the weights of the linear layers from a normal distribution of deviation 0.02, in place.
+
+    Biases become 0. The weights are drawn from the global generator of torch.
+    """
+    for module in head.modules():
+        if isinstance(module, nn.Linear):
+            nn.init.trunc_normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
 
 
 class ContrastiveHead(nn.Module):

@@ -31,6 +31,7 @@ OBJECTIVES = {
     "supcon": Entry("trainer.objectives.contrastive:SupCon", "trainer"),
     "clip": Entry("trainer.objectives.clip:Clip", "trainer"),
     "byol": Entry("trainer.objectives.byol:Byol", "trainer"),
+    "synclr": Entry("trainer.objectives.synclr:Synclr", "trainer"),
     "moco": Entry("trainer.objectives.moco:Moco", "trainer"),
     "cross-entropy": Entry("trainer.objectives.cross_entropy:CrossEntropy", "trainer"),
     "inverter": Entry("trainer.objectives.inverter:Inverter", "trainer"),
