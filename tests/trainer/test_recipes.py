@@ -45,6 +45,95 @@ def test_published_recipe_has_the_published_values(name: str) -> None:
     assert "has not been run to its end" in header
 
 
+@pytest.mark.parametrize(
+    ("name", "epochs", "warmup", "figures"),
+    [
+        ("stablerep-cc12m", 15, 0.5, ("72.8", "73.7")),
+        ("stablerep-cc12m-2x", 31, 1.0, ()),
+        ("stablerep-cc12m-3x", 46, 1.5, ("75.7", "75.6", "75.4", "75.2")),
+        ("stablerep-cc12m-downsample", 15, 0.5, ("71.4", "73.5")),
+        ("stablerep-redcaps", 13, 0.45, ("73.7", "74.6", "73.4")),
+        ("stablerep-redcaps-2x", 27, 0.9, ()),
+        ("stablerep-redcaps-3x", 40, 1.35, ("76.7", "76.6", "76.4")),
+        ("stablerep-plus-redcaps", 13, 0.45, ("75.4",)),
+    ],
+)
+def test_stablerep_has_the_lengths_of_its_repository(
+    name: str, epochs: float, warmup: float, figures: tuple[str, ...]
+) -> None:
+    config = load_config(recipe=find_recipe(name), overrides=[], flags={})
+    assert (config.schedule.epochs, config.schedule.warmup_epochs) == (epochs, warmup)
+    assert (config.batch.groups, config.batch.views_per_group) == (1376, 6)
+    downsampled = 0.05 if name.endswith("downsample") else 0.0
+    augment = check(AugmentConfig, config.augment, origin=name, table="augment")
+    assert (augment.downsample_prob, augment.crop_scale) == (downsampled, (0.08, 1.0))
+    header = find_recipe(name).read_text().partition("\nextends")[0]
+    assert "ImageNet linear probe" in " ".join(header.replace("#", "").split())
+    assert [figure for figure in figures if figure not in header] == []
+
+
+def test_recipe_of_laion_takes_both_images_of_each_caption() -> None:
+    config = load_config(recipe=find_recipe("stablerep-plus-laion"), overrides=[], flags={})
+    assert config.objective["name"] == "stablerep-plus"
+    assert (config.batch.groups, config.batch.views_per_group) == (4128, 2)
+    header = find_recipe("stablerep-plus-laion").read_text().partition("\nextends")[0]
+    assert all(figure in header for figure in ("63.2", "69.6", "73.5", "73.9", "74.1", "72.9"))
+
+
+@pytest.mark.parametrize(
+    ("name", "patch_px", "rate", "drop_path", "figures"),
+    [
+        ("synclr-b16", 16, 2e-3, 0.1, ("80.7", "89.0", "54.3", "85.8", "78.8", "88.1")),
+        ("synclr-l14", 14, 1.5e-3, 0.4, ("83.0", "90.4", "57.7", "87.9")),
+    ],
+)
+def test_synclr_has_the_values_of_its_table_12(
+    name: str, patch_px: int, rate: float, drop_path: float, figures: tuple[str, ...]
+) -> None:
+    config = load_config(recipe=find_recipe(name), overrides=[], flags={})
+    objective = objective_class("synclr")
+    settings = check(objective.Config, config.objective, origin=name, table="objective")
+    assert (settings.temperature, settings.momentum, settings.prototypes) == (0.08, 0.994, 65_536)
+    large, small = objective.arrangement(settings).crops
+    assert (large.count, small.count, large.side_px(224)) == (1, 4, 224)
+    assert small.side_px(224) % patch_px == 0
+    crops = config.batch.groups * (config.batch.views_per_group or 0) * 5
+    assert config.optimizer.lr_per_256 * crops / 256 == pytest.approx(rate)
+    assert config.optimizer.betas == (0.9, 0.999)
+    assert (config.optimizer.weight_decay, config.optimizer.final_weight_decay) == (0.04, 0.2)
+    assert (config.batch.groups, config.schedule.steps) == (8192, 500_000)
+    assert config.schedule.warmup_steps == 80_000
+    assert config.model["args"]["drop_path_rate"] == drop_path
+    header = find_recipe(name).read_text().partition("\n\n")[0]
+    assert [figure for figure in figures if figure not in header] == []
+    assert "has not been run to its end" in header
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("simclr-cc12m", ("63.7", "61.5")),
+        ("clip-cc12m", ("67.8", "70.3", "34.9", "40.2")),
+        ("supcon-imagenet", ("no figure of SupCon",)),
+        ("cross-entropy-imagenet", ("71.9", "75.0")),
+    ],
+)
+def test_baselines_are_trained_as_stablerep_is(name: str, figures: tuple[str, ...]) -> None:
+    config, other = (
+        load_config(recipe=find_recipe(recipe), overrides=[], flags={})
+        for recipe in (name, "stablerep-cc12m")
+    )
+    assert (config.optimizer, config.model) == (other.optimizer, other.model)
+    assert (config.augment, config.run) == (other.augment, other.run)
+    objective = objective_class(config.objective["name"])
+    settings = check(objective.Config, config.objective, origin=name, table="objective")
+    per_group = objective.arrangement(settings).crops_per_view * (config.batch.views_per_group or 1)
+    assert config.batch.groups * per_group in (8256, 8192)
+    header = find_recipe(name).read_text().partition("\nextends")[0]
+    assert [figure for figure in figures if figure not in " ".join(header.split())] == []
+    assert "has not been run to its end" in header
+
+
 def test_defaults_are_those_of_the_paper() -> None:
     objective = objective_class("stablerep").Config()
     assert (objective.temperature, objective.head_hidden, objective.head_out) == (0.1, 4096, 256)
@@ -99,7 +188,17 @@ def test_circle_of_two_recipes_is_named(tmp_path: Path) -> None:
 
 PUBLISHED = {
     "stablerep-cc12m": 107,
-    "stablerep-plus-cc12m": 171,
+    **dict.fromkeys(["stablerep-cc12m-2x", "stablerep-cc12m-3x"], 107),
+    "stablerep-cc12m-downsample": 107,
+    **dict.fromkeys(["stablerep-redcaps", "stablerep-redcaps-2x", "stablerep-redcaps-3x"], 107),
+    **dict.fromkeys(["stablerep-plus-cc12m", "stablerep-plus-redcaps"], 171),
+    "stablerep-plus-laion": 171,
+    "simclr-cc12m": 107,
+    "clip-cc12m": 150,
+    "supcon-imagenet": 107,
+    "cross-entropy-imagenet": 102,
+    "synclr-b16": 262,
+    "synclr-l14": 700,
     "genrep-bigbigan": 28,
     "genrep-biggan-supcon": 28,
     "shaders21k-moco": 56,
@@ -108,6 +207,11 @@ PUBLISHED = {
     "shaders21k-small-ce": 144,
 }
 """Millions of parameters of tower and objective, those of a teacher included, rounded."""
+
+
+def test_every_published_recipe_is_built() -> None:
+    others = {name for name in RECIPES if name.startswith("demo") or name.endswith("-base")}
+    assert set(PUBLISHED) == set(RECIPES) - others
 
 
 @pytest.mark.parametrize("name", PUBLISHED)

@@ -188,6 +188,18 @@ def test_run_keeps_the_teacher_or_if_asked_the_student() -> None:
     assert learner.exports()["image"] is learner.encoder
 
 
+def test_half_precision_of_the_towers_moves_the_loss_little() -> None:
+    learner, _ = learner_of()
+    batch = make_batch(learner)
+    expected = {name: part.item() for name, part in learner(batch).parts.items()}
+    learner._dtype = torch.bfloat16
+    terms = learner(batch)
+    assert terms.total.dtype == torch.float32
+    assert {n: part.item() for n, part in terms.parts.items()} == pytest.approx(expected, rel=0.02)
+    terms.total.backward()
+    assert all(p.grad is None or p.grad.isfinite().all() for p in learner.parameters())
+
+
 def test_parts_that_are_switched_off_take_no_crops_and_no_parameters() -> None:
     learner, objective = learner_of(local_crops=0, patch_weight=0.0)
     assert learner.arrangement.crops_per_view == 1

@@ -119,7 +119,8 @@ class Towers:
     """What is trained besides the objective's own modules."""
 
     image: nn.Module
-    """Normalised images [B, 3, H, W] to features [B, num_features]. It is what is exported."""
+    """Normalised images [B, 3, H, W] to features [B, num_features]. It is what is exported. What
+    calls more of it than its forward pass takes it through `trainer.grad_cache.unwrapped`."""
     num_features: int
 
 
