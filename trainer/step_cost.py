@@ -66,7 +66,7 @@ def step_cost(plan: Plan, *, world: int) -> StepCost:
         optimizer = make_optimizer(learner, plan.config.optimizer)
         _allocate_moments(learner, optimizer)
         state_bytes = tally.live_bytes
-        batch = _batch(plan, plan.demand.num_groups // world)
+        batch = blank_batch(plan, plan.demand.num_groups // world)
         state = TrainingState(plan, Path(), learner, optimizer)
         Stepper(plan, learner, state, torch.device("cpu")).take(0, batch)
         peak_bytes, step_multiply_adds = tally.peak_bytes, tally.multiply_adds
@@ -95,7 +95,8 @@ def _allocate_moments(learner: Learner, optimizer: torch.optim.Optimizer) -> Non
     optimizer.step()
 
 
-def _batch(plan: Plan, num_groups: int) -> LoadedBatch:
+def blank_batch(plan: Plan, num_groups: int) -> LoadedBatch:
+    """A batch in the shapes of a plan, of black images whose colours are drawn as for real ones."""
     views = num_groups * plan.demand.views_per_group
     colours = []
     for crops in plan.crops:

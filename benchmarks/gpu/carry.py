@@ -18,8 +18,9 @@ import click
 from packaging.requirements import Requirement
 
 NEEDED = (
-    *("accelerate", "click", "diffusers", "fsspec", "jaxtyping", "peft", "pillow", "pyarrow"),
-    *("pydantic", "rich", "safetensors", "sentencepiece", "simplejpeg", "timm", "transformers"),
+    *("accelerate", "click", "diffusers", "fsspec", "jaxtyping", "open_clip_torch", "peft"),
+    *("pillow", "pyarrow", "pydantic", "rich", "safetensors", "sentencepiece", "simplejpeg"),
+    *("timm", "transformers"),
 )
 LEFT = {"torch", "torchvision"}
 """What a machine with torch has."""

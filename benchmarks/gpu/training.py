@@ -1,76 +1,166 @@
-"""Images per second of a training step of ViT-B/16, on a batch that is there: bare, and ours."""
+"""Steps of the trainer on a GPU: ViT-B/16, in several ways, beside a bare loop over the same batch.
+
+For each way: images a second, the share of what a large product of matrices reaches, memory at the
+peak beside what `trainer.step_cost` works out from shapes, and how often the host waited for the
+device in a step that logs nothing (torch's sync debug mode). The last way takes the published batch
+of StableRep, 8,256 images, on this one GPU.
+"""
 
 import time
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import timm
 import torch
-from torch import nn
 
 from benchmarks.gpu.rendering import synchronise
 from trainer.config import load_config
-from trainer.data.opening import open_source
-from trainer.learner import Learner
-from trainer.models.encoder import num_features
-from trainer.objectives import Batch, Crops, Towers
+from trainer.data.sources import Source
+from trainer.learner import make_learner
 from trainer.optimization import make_optimizer
-from trainer.planning import make_plan
+from trainer.planning import Plan, make_plan
+from trainer.state import TrainingState
+from trainer.step_cost import blank_batch, step_cost
+from trainer.steps import Stepper
 
-GROUPS, PER_GROUP = 20, 10
+VIEWS = 6
+WAYS: dict[str, tuple[int, int, tuple[str, ...]]] = {
+    "fp32": (16, 3, ("run.precision=fp32",)),
+    "tf32": (16, 5, ("run.precision=tf32",)),
+    "bf16": (43, 10, ()),
+    "bf16, compiled": (43, 10, ("run.compile=true",)),
+    "bf16, activation checkpointing": (43, 5, ("run.activation_checkpointing=true",)),
+    "bf16, GradCache of 256": (172, 3, ("run.grad_cache=256",)),
+    "bf16, GradCache of 256, published batch": (1376, 1, ("run.grad_cache=256",)),
+}
+"""Groups of VIEWS views in a step, steps that are timed, and keys of the recipe."""
 
 
-def measure(url: str, *, device: str, model: str, groups: int, rounds: int) -> dict[str, Any]:
-    """Rates of both.
+class _Endless:
+    """A source of as many groups as a plan may want; nothing is read of it."""
 
-    Args:
-        url: Any set; it decides no pixel here, but a plan is made for one.
-        groups: Captions of a step, of PER_GROUP images each.
-    """
-    overrides = [f"batch.groups={groups}", f"batch.views_per_group={PER_GROUP}"]
-    config = load_config(
-        recipe=None, overrides=overrides, flags={"model.model": model, "schedule.steps": 1}
+    url, root = "nothing", ""
+
+    def stream(self, demand: Any) -> Any:
+        return self
+
+    num_groups, num_left_out, classes = None, 0, ()
+
+    def groups(self, step: int, *, rank: int, world: int) -> list[Any]:
+        return []
+
+
+def measure(*, device: str, model: str, limit_tflops: float, tiny: bool) -> dict[str, Any]:
+    """All ways by name; one that does not fit says so."""
+    results: dict[str, Any] = {}
+    for name, (groups, steps, keys) in WAYS.items():
+        if tiny and "compiled" in name:
+            continue  # takes minutes on a CPU, and a test of its own has it
+        plan = _plan(model, 2 if tiny else groups, keys)
+        try:
+            results[name] = _way(plan, device, 1 if tiny else steps, limit_tflops)
+        except torch.OutOfMemoryError as exc:
+            results[name] = f"failed: {exc!s:.120}"
+        if device == "cuda":
+            torch.cuda.empty_cache()
+    return results
+
+
+def _plan(model: str, groups: int, keys: tuple[str, ...]) -> Plan:
+    overrides = ["run.precision=bf16", f"batch.groups={groups}", f"batch.views_per_group={VIEWS}"]
+    flags = {"model.model": model, "schedule.steps": 100}
+    config = load_config(recipe=None, overrides=[*overrides, *keys], flags=flags)
+    source = _Endless()
+    assert isinstance(source, Source)
+    return make_plan(config, source, world=1)
+
+
+def _way(plan: Plan, device: str, steps: int, limit_tflops: float) -> dict[str, Any]:
+    torch.set_float32_matmul_precision("high" if plan.config.run.precision == "tf32" else "highest")
+    cost = step_cost(plan, world=1)
+    learner = make_learner(plan).to(device).train()
+    if plan.config.run.compile:
+        learner.compile_towers()
+    optimizer = make_optimizer(learner, plan.config.optimizer)
+    stepper = Stepper(
+        plan, learner, TrainingState(plan, Path(), learner, optimizer), torch.device(device)
     )
-    plan = make_plan(config, open_source(url), world=1)
-    size = plan.spec.input_px
-    pixels = torch.randn(groups * PER_GROUP, 3, size, size, device=device)
-    learner = Learner(plan.spec, plan.objective, plan.objective_config).train().to(device)
-    towers = Towers(image=learner.encoder, num_features=num_features(learner.encoder, plan.spec))
-    batch = Batch(
-        crops=(Crops(images=pixels, per_group=PER_GROUP),),
-        ids=torch.arange(groups, device=device),
-    )
-    optimizer = make_optimizer(learner, config.optimizer)
+    batch = blank_batch(plan, plan.demand.num_groups)
+    if device == "cuda":
+        batch = batch.pin_memory()
+    number = 0
 
-    def ours() -> None:
-        with torch.autocast(device, dtype=torch.bfloat16):
-            loss = learner.objective(towers, batch).total
+    def step() -> None:
+        nonlocal number
+        stepper.take(number, batch)
+        number += 1
+
+    step()
+    synchronise(device)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    ours = _rate(step, plan.crops_per_step, device, steps)
+    result = {
+        "images": plan.crops_per_step,
+        "images_per_s": ours,
+        "share_of_limit": round(
+            2 * cost.step_multiply_adds * ours / plan.crops_per_step / 1e12 / limit_tflops, 3
+        ),
+        "worked_out_gb": round(cost.peak_bytes / 1e9, 2),
+    }
+    if device == "cuda":
+        result["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
+        result["waits_in_a_step"] = _waits(step)
+    if plan.config.run.grad_cache is None:
+        del learner, optimizer, stepper
+        bare = _rate(_bare(plan, device), plan.crops_per_step, device, steps)
+        result |= {"bare_images_per_s": bare, "ours / bare": round(ours / bare, 3)}
+    return result
+
+
+def _waits(step: Callable[[], None]) -> list[str]:
+    """Where the host waited for the device in one step."""
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sorted(
+        {
+            f"{Path(warning.filename).name}:{warning.lineno}"
+            for warning in caught
+            if "synchroniz" in str(warning.message)
+        }
+    )
+
+
+def _bare(plan: Plan, device: str) -> Callable[[], None]:
+    """A step by hand: the same tower on pixels that are there, and a loss that costs nothing."""
+    px, run = plan.spec.input_px, plan.config.run
+    model = timm.create_model(plan.spec.model, num_classes=0).to(device)
+    pixels = torch.randn(plan.crops_per_step, 3, px, px, device=device)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, fused=True)
+    if run.activation_checkpointing:
+        model.set_grad_checkpointing(True)
+    if run.compile:
+        model.compile()
+
+    def step() -> None:
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=run.precision == "bf16"):
+            loss = model(pixels).float().square().mean()
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         optimizer.step()
 
-    bare_model = _bare(model, size).to(device)
-    bare_optimizer = torch.optim.AdamW(bare_model.parameters(), lr=1e-4)
-
-    def bare() -> None:
-        with torch.autocast(device, dtype=torch.bfloat16):
-            loss = bare_model(pixels).square().mean()
-        bare_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        bare_optimizer.step()
-
-    count = groups * PER_GROUP
-    rates = {"bare": _rate(bare, count, device, rounds), "ours": _rate(ours, count, device, rounds)}
-    return {"model": model, "images": count, **rates, "ours / bare": rates["ours"] / rates["bare"]}
-
-
-def _bare(model: str, size: int) -> nn.Module:
-    import timm
-
-    return timm.create_model(model, num_classes=128, img_size=size)
+    step()
+    return step
 
 
 def _rate(step: Callable[[], None], count: int, device: str, rounds: int) -> float:
-    step()
     synchronise(device)
     start = time.perf_counter()
     for _ in range(rounds):

@@ -30,7 +30,10 @@ def test_the_gpu_benchmark_runs_to_its_end_with_tiny_models(tmp_path: Path) -> N
     assert len(measured) == 4
     assert all(rate["images_per_s"] > 0 and rate["share_of_limit"] > 0 for rate in measured)
     assert rendering["fast against exact"]["levels"] <= 1
-    assert results["training"]["ours"] > 0
+    training = results["training"]
+    assert len(training) == 6
+    assert all(way["images_per_s"] > 0 and way["worked_out_gb"] > 0 for way in training.values())
+    assert training["bf16"]["ours / bare"] > 0
 
 
 def test_without_a_gpu_it_says_so(tmp_path: Path) -> None:
