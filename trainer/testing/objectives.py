@@ -84,7 +84,7 @@ class ObjectiveLaws:
     def test_order_of_groups_does_not_matter(self) -> None:
         batch, order = self._batch(), torch.tensor([3, 0, 5, 1, 4, 2])
         expected = self.make_learner()(batch).total.item()
-        moved = self.make_learner()(_take(batch, order)).total.item()
+        moved = self.make_learner()(take(batch, order)).total.item()
         assert moved == pytest.approx(expected, abs=1e-5)
 
     def test_other_ids_are_another_loss_exactly_if_ids_are_used(self) -> None:
@@ -219,7 +219,7 @@ def make_batch(learner: Learner) -> LoadedBatch:
     )
 
 
-def _take(batch: LoadedBatch, groups: Tensor) -> LoadedBatch:
+def take(batch: LoadedBatch, groups: Tensor) -> LoadedBatch:
     """The groups of a batch with these numbers, in this order."""
 
     def rows(tensor: Tensor) -> Tensor:
@@ -265,7 +265,7 @@ def _learn(learner: Learner, module: nn.Module, groups: Tensor | None) -> dict[s
         step.
     """
     batch = make_batch(learner)
-    loss = module(batch if groups is None else _take(batch, groups)).total
+    loss = module(batch if groups is None else take(batch, groups)).total
     loss.backward()
     gradients = _gradients(learner)
     buffers = {name: buffer.clone() for name, buffer in learner.named_buffers()}
