@@ -119,10 +119,10 @@ def features_and_patches(
     tower: nn.Module,
     images: Float[Tensor, "crops 3 height width"],
     patches: Int[Tensor, "masked hidden"],
-    mask_token: Float[Tensor, " width"] | None,
+    mask_token: Float[Tensor, " token_dim"] | None,
     *,
     rows: int | None,
-) -> tuple[Float[Tensor, "crops features"], Float[Tensor, "masked hidden width"]]:
+) -> tuple[Float[Tensor, "crops features"], Float[Tensor, "masked hidden token_dim"]]:
     """Features of all images, and the patch tokens of the first of them at some places.
 
     Args:
