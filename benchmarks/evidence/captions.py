@@ -67,7 +67,53 @@ def arm(table: str, label: str, recipe: str = "demo", **keys: Any) -> Arm:
     return Arm(table=table, label=label, recipe=recipe, **{"views": views(), **keys})
 
 
+SAME_COLOURS = ("augment.jitter_prob=0.0", "augment.grey_prob=0.0")
+"""As in the recipe demo: the other views of a caption have other colours already."""
+OBJECTIVES = (
+    arm("objectives", "StableRep", train=batch(6)),
+    arm("objectives", "StableRep+", "demo-plus", train=batch(6)),
+    arm("objectives", "CLIP", "demo-clip", train=batch(6)),
+    arm("objectives", "SimCLR", "demo-simclr"),
+    arm("objectives", "BYOL", "demo-simclr", train=("objective.name=byol",)),
+    arm(
+        "objectives",
+        "MoCo, a queue of 1,200",
+        "demo-simclr",
+        train=("objective.name=moco", "objective.queue=1200"),
+    ),
+    arm(
+        "objectives",
+        "SupCon of labels",
+        train=(*batch(6), "objective.name=supcon", "objective.crops=1"),
+    ),
+    arm(
+        "objectives",
+        "cross-entropy of labels",
+        "demo-programs-ce",
+        train=(*batch(6), *SAME_COLOURS, "objective.classes=labels"),
+    ),
+    arm("objectives", "SimCLR, real drawings", "demo-simclr", views=()),
+    arm(
+        "objectives",
+        "SupCon of labels, real drawings",
+        "demo-simclr",
+        views=(),
+        train=("objective.name=supcon", "objective.crops=2"),
+    ),
+    arm(
+        "objectives",
+        "cross-entropy of labels, real drawings",
+        "demo-programs-ce",
+        views=(),
+        train=("objective.classes=labels",),
+    ),
+    Arm(table="objectives", label="random encoder", recipe="demo-simclr", encoder="untrained:"),
+    Arm(table="objectives", label="raw pixels", encoder="pixels:16"),
+)
+"""Every objective on the same views, and those of labels on real drawings as a ceiling."""
+
 ARMS = (
+    *OBJECTIVES,
     arm("main", "StableRep+, 6 views", "demo-plus", train=batch(6)),
     arm("main", "CLIP, the same views", "demo-clip", train=batch(6)),
     arm("main", "StableRep, 6 views", train=batch(6)),
@@ -120,9 +166,9 @@ def prepare(benchmark: Benchmark) -> None:
 
 
 def show(benchmark: Benchmark, arms: Sequence[Arm], seeds: Sequence[int]) -> str:
-    """All protocols of the table `main`, the first of the others."""
-    main_arms = [arm for arm in arms if arm.table == "main"]
-    others = [arm for arm in arms if arm.table != "main"]
+    """All protocols of the tables `main` and `objectives`, the first of the others."""
+    main_arms = [arm for arm in arms if arm.table in ("main", "objectives")]
+    others = [arm for arm in arms if arm.table not in ("main", "objectives")]
     return benchmark.show(main_arms, seeds, ALL) + "\n" + benchmark.show(others, seeds, SHORT)
 
 
