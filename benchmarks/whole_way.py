@@ -121,7 +121,7 @@ def scores_of(run: Path, pictograms: Path) -> dict[str, float]:
     """Top-1 on the unseen artist in percent, beside a tower that learned nothing."""
     scores = {}
     for name, encoder in (("encoder", str(run)), ("untrained", f"untrained:{run}")):
-        out = run / f"{name}.json"
+        out = run / f"scores-of-{name}.json"
         finished(
             *("evaluate", encoder, "--on", f"wds:{pictograms}", "--with", "knn"),
             *("--test-split", "test", "--out", out),
