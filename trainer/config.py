@@ -82,7 +82,8 @@ class RunTable(Table):
 
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """`tf32` rounds what towers multiply to 10 bits where the device can, and losses nothing."""
+    """`tf32`: the towers multiply numbers of 10 bits where the device can. Losses are computed in
+    float32 in any case."""
     activation_checkpointing: bool = False
     """Take less memory and more time: activations are computed again for the backward pass."""
     grad_cache: int | None = Field(default=None, ge=1)

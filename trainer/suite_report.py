@@ -128,11 +128,11 @@ def draw_plot(folder: Path, cells: Sequence[Cell]) -> bool:
 
 def _scores(cells: Sequence[Cell]) -> dict[tuple[str, str, str], Any]:
     """Scores by evaluation, encoder and set, in the order of evaluations."""
-    found = {
+    by_cell = {
         (score["name"], cell.encoder, cell.set): score
         for cell in cells
         if cell.document is not None
         for score in cell.document["scores"]
     }
-    order = list(dict.fromkeys(key[0] for key in found))
-    return dict(sorted(found.items(), key=lambda item: order.index(item[0][0])))
+    order = list(dict.fromkeys(key[0] for key in by_cell))
+    return dict(sorted(by_cell.items(), key=lambda item: order.index(item[0][0])))

@@ -27,8 +27,7 @@ class FewShot:
     all test images among its own classes, and the scoring takes those that are queries.
 
     Source: Tian et al., arXiv:2003.11539 (L2-normalised features, C = 1); 5 ways, 5 shots and 600
-    episodes as in CD-FSL, arXiv:1912.07200. StableRep and SynCLR report 5-way 5-shot as well, and
-    publish no code for it.
+    episodes as in CD-FSL, arXiv:1912.07200. StableRep reports 5 ways and 5 shots as well.
     """
 
     class Config(Table):
