@@ -16,8 +16,8 @@ import timm
 import torch
 
 from benchmarks.gpu.rendering import synchronise
+from benchmarks.recipe_cost import Captions
 from trainer.config import load_config
-from trainer.data.sources import Source
 from trainer.learner import make_learner
 from trainer.optimization import make_optimizer
 from trainer.planning import Plan, make_plan
@@ -36,20 +36,6 @@ WAYS: dict[str, tuple[int, int, tuple[str, ...]]] = {
     "bf16, GradCache of 256, published batch": (1376, 1, ("run.grad_cache=256",)),
 }
 """Groups of VIEWS views in a step, steps that are timed, and keys of the recipe."""
-
-
-class _Endless:
-    """A source of as many groups as a plan may want; nothing is read of it."""
-
-    url, root = "nothing", ""
-
-    def stream(self, demand: Any) -> Any:
-        return self
-
-    num_groups, num_left_out, classes = None, 0, ()
-
-    def groups(self, step: int, *, rank: int, world: int) -> list[Any]:
-        return []
 
 
 def measure(*, device: str, model: str, limit_tflops: float, tiny: bool) -> dict[str, Any]:
@@ -72,9 +58,7 @@ def _plan(model: str, groups: int, keys: tuple[str, ...]) -> Plan:
     overrides = ["run.precision=bf16", f"batch.groups={groups}", f"batch.views_per_group={VIEWS}"]
     flags = {"model.model": model, "schedule.steps": 100}
     config = load_config(recipe=None, overrides=[*overrides, *keys], flags=flags)
-    source = _Endless()
-    assert isinstance(source, Source)
-    return make_plan(config, source, world=1)
+    return make_plan(config, Captions(), world=1)
 
 
 def _way(plan: Plan, device: str, steps: int, limit_tflops: float) -> dict[str, Any]:
