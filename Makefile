@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := --extra pipeline --extra cluster --extra trainer --extra dev --extra s3 --extra gcs --extra azure
 
-.PHONY: help setup demo check test test-servers test-trainer lint lock
+.PHONY: help setup demo docs check test test-servers test-trainer lint lock
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
@@ -52,6 +52,9 @@ $(ALONE)/.ready: $(VENV)/.ready
 
 test-trainer: $(ALONE)/.ready ## The trainer's tests where only synth-rep[trainer,onnx] is installed
 	SYNTH_TRAINER_ALONE=1 $(ALONE)/bin/python -m pytest -q $(PARALLEL) --jaxtyping-packages=$(SHAPES) $(TRAINER_TESTS)
+
+docs: setup ## The documentation as a site, in site/; a broken link is an error
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs . site
 
 lint: setup ## Format and check without running anything
 	$(BIN)/ruff format .
