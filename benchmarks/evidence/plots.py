@@ -1,4 +1,4 @@
-"""Plots of a benchmark: a line for each objective, with the spread over the seeds."""
+"""Plots of a benchmark: lines or levels, with the spread over the seeds."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -48,6 +48,45 @@ def plot_lines(
     axes.set_ylabel(y)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, frameon=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path)
+    plt.close(figure)
+
+
+def plot_levels(
+    path: Path,
+    levels: Mapping[str, Mapping[str, Sequence[Sequence[float]]]],
+    *,
+    x: str,
+) -> None:
+    """Draw top-1 of some encoders, one above the other, with a mark for each protocol.
+
+    Args:
+        levels: For each encoder and protocol, top-1 and top-5 of every seed.
+    """
+    import matplotlib  # only here, because it is not among what tests install
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7.2, 0.36 * len(levels) + 0.9), dpi=130)
+    protocols = list(next(iter(levels.values())))
+    places = np.arange(len(levels))[::-1]
+    for number, (protocol, colour) in enumerate(zip(protocols, COLOURS, strict=False)):
+        values = [[top1 for top1, _ in level[protocol]] for level in levels.values()]
+        axes.errorbar(
+            [np.mean(seeds) for seeds in values],
+            places + 0.18 * (len(protocols) / 2 - number - 0.5),
+            xerr=[np.std(seeds, ddof=min(1, len(seeds) - 1)) for seeds in values],
+            label=protocol, color=colour, marker="o", markersize=4, capsize=2, linestyle="none",
+        )  # fmt: skip
+    axes.set_yticks(places, list(levels))
+    axes.set_xlim(left=0)
+    axes.set_xlabel(x)
+    axes.grid(axis="x", alpha=0.25)
+    axes.legend(fontsize=8, frameon=False, loc="lower right")
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     figure.tight_layout()

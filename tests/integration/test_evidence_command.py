@@ -40,7 +40,7 @@ def test_every_table_runs_unless_some_are_named(
     assert tables == shown
 
 
-@pytest.mark.parametrize("name", ["captions", "latents", "programs"])
+@pytest.mark.parametrize("name", ["captions", "latents", "objectives", "programs"])
 def test_every_arm_deals_its_variations_in_equal_shares(name: str) -> None:
     """Hours of other arms come before the last ones."""
     arms = import_module(f"benchmarks.evidence.{name}").ARMS
