@@ -30,6 +30,16 @@ class DataTable(Table):
     """Batches that each loader process holds ready, in shared memory."""
     max_bad_groups: int = Field(default=0, ge=0)
     """Distinct groups that may be unreadable before the run ends; each is replaced and named."""
+    cache_dir: str = ""
+    """Folder of a disk of each machine that keeps tars of the source; empty keeps none."""
+    cache_gb: float = Field(default=100.0, gt=0)
+    """All that is kept there takes no more, in 10^9 bytes, for any number of runs and ranks."""
+
+    @model_validator(mode="after")
+    def _has_folder(self) -> "DataTable":
+        if "cache_gb" in self.model_fields_set and not self.cache_dir:
+            raise ValueError("cache_gb is given without cache_dir, the folder of the cache")
+        return self
 
 
 class OptimizerTable(Table):

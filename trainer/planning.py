@@ -7,10 +7,10 @@ from typing import Any
 from manifests.foundation.errors import ConfigError, PluginError
 from manifests.foundation.files import local_path
 from manifests.foundation.settings import check
-from trainer.config import TrainConfig
+from trainer.config import DataTable, TrainConfig
 from trainer.data.batches import CropSet
 from trainer.data.crops import AugmentConfig
-from trainer.data.sources import Demand, GroupStream, Source
+from trainer.data.sources import Cache, Demand, GroupStream, Source
 from trainer.errors import DataError
 from trainer.models.encoder import EncoderSpec, read_description
 from trainer.objectives import READABLE, Arrangement, objective_class
@@ -174,7 +174,20 @@ def _demand(config: TrainConfig, arrangement: Arrangement) -> Demand:
         splits_groups=arrangement.splits_groups,
         reads=arrangement.reads - {"draws"},  # the loader makes the draws, not the source
         replaces_unreadable=config.data.max_bad_groups > 0,
+        cache=_cache(config.data),
     )
+
+
+def _cache(data: DataTable) -> Cache | None:
+    if not data.cache_dir:
+        return None
+    folder = local_path(data.cache_dir, option="data.cache_dir").absolute()
+    if folder.resolve().is_relative_to("/dev/shm"):
+        raise ConfigError(
+            f"data.cache_dir {folder}: is the shared memory that batches need; give a folder of a "
+            "disk of this machine"
+        )
+    return Cache(folder=folder, max_bytes=int(data.cache_gb * 1e9))
 
 
 def _require_groups(source: Source, stream: GroupStream, demand: Demand, world: int) -> None:

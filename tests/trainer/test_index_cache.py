@@ -1,5 +1,7 @@
 """A large index is read once by a machine, and gives the same steps from its disk."""
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.picture_sets import make_picture_set
-from trainer.data import shard_sets
+from trainer.data import index_cache, shard_sets
 from trainer.data.index_cache import Arrays, mapped
 from trainer.data.shard_sets import ShardSetSource
 from trainer.data.sources import Demand
@@ -64,3 +66,26 @@ def test_where_nothing_can_be_kept_the_index_is_read(
 ) -> None:
     cache.write_bytes(b"a file in the place of the folder")
     assert mapped("root", lambda: {"ids": np.arange(3)})["ids"].tolist() == [0, 1, 2]
+
+
+def test_an_index_that_was_used_longest_ago_makes_room(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def kept(name: str) -> Arrays:
+        def read() -> Arrays:
+            calls.append(name)
+            return {"ids": np.arange(100)}
+
+        arrays = mapped(name, read)
+        now = time.time() + len(calls)  # of another use, to the second
+        os.utime(cache / "synth" / "index" / name / "lock", (now, now))
+        return arrays
+
+    kept("first")
+    files = (cache / "synth" / "index" / "first").iterdir()
+    monkeypatch.setattr(index_cache, "MAX_BYTES", 2 * sum(path.stat().st_size for path in files))
+    arrays = [kept(name) for name in ("first", "second", "third", "second", "first")]
+    assert calls == ["first", "second", "third", "first"]
+    assert all(array["ids"].tolist() == [*range(100)] for array in arrays)  # gone, and mapped

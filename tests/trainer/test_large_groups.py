@@ -3,7 +3,7 @@
 import pyarrow as pa
 
 from manifests.index import INDEX_SCHEMA
-from trainer.data.shard_sets import Places, arrays_of, compact, joined
+from trainer.data.shard_sets import Place, Places, arrays_of, compact, joined
 
 
 def part(shard: int, *lengths: int) -> pa.Table:
@@ -26,6 +26,6 @@ def part(shard: int, *lengths: int) -> pa.Table:
 def test_places_of_groups_beyond_4_gib() -> None:
     small, large = part(0, 10, 20), part(1, 5 << 30, 7)
     places = Places(arrays_of(joined([compact(small), compact(large)])))
-    assert places.of(1) == (0, 10, 20, 1)
-    assert places.of(2) == (1, 0, 5 << 30, 0)
-    assert places.of(3) == (1, 5 << 30, 7, 1)
+    assert places.of(1) == Place(shard=0, number=0, offset=10, length=20, check=1)
+    assert places.of(2) == Place(shard=1, number=1, offset=0, length=5 << 30, check=0)
+    assert places.of(3) == Place(shard=1, number=1, offset=5 << 30, length=7, check=1)

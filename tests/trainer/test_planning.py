@@ -1,6 +1,7 @@
 """What a step must hold, as the objective declares it."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,7 +9,7 @@ import pytest
 from manifests.foundation.errors import ConfigError
 from tests.sets import refused
 from trainer.config import load_config
-from trainer.data.sources import Demand, Group, GroupStream
+from trainer.data.sources import Cache, Demand, Group, GroupStream
 from trainer.planning import Plan, make_plan
 
 
@@ -43,3 +44,23 @@ def test_step_of_one_group_is_enough_where_the_objective_says_so() -> None:
 def test_step_of_one_group_is_refused_where_rows_are_compared(objective: str) -> None:
     with refused(ConfigError, "batch.groups is 1", f"{objective} needs at least 2 groups"):
         plan_of(objective, **{"batch.groups": 1})
+
+
+def test_a_cache_is_no_part_of_what_is_learned(tmp_path: Path) -> None:
+    kept = plan_of("stablerep", **{"data.cache_dir": str(tmp_path), "data.cache_gb": 0.5})
+    assert kept.demand.cache == Cache(folder=tmp_path, max_bytes=500_000_000)
+    assert kept.identity == plan_of("stablerep").identity
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"data.cache_gb": 5}, ["cache_gb is given without cache_dir"]),
+        ({"data.cache_dir": "s3://bucket/cache"}, ["data.cache_dir s3://bucket/cache", "path"]),
+        ({"data.cache_dir": "/dev/shm/cache"}, ["/dev/shm/cache", "shared memory", "a disk"]),
+        ({"data.cache_dir": "/nvme", "data.cache_gb": 0}, ["data.cache_gb"]),
+    ],
+)
+def test_a_cache_that_cannot_be_is_refused(flags: dict[str, Any], words: list[str]) -> None:
+    with refused(ConfigError, *words):
+        plan_of("stablerep", **flags)

@@ -1,7 +1,8 @@
 """Arrays of a large index on the disk of a machine, mapped into every process that wants them.
 
 The ranks of a machine share one copy in memory, and a run that starts again reads nothing from the
-storage. What is kept is named by the hash of its source.
+storage. What is kept is named by the hash of its source; what was used longest ago makes room for
+what is new.
 """
 
 import json
@@ -13,10 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from manifests.foundation.caches import NO_CACHE, cache_folder, locked
+from manifests.foundation.caches import LOCK, NO_CACHE, cache_folder, locked, shrink
 from manifests.foundation.files import whole_file, write_whole
 
 Arrays = Mapping[str, NDArray[Any]]
+
+MAX_BYTES = 20 << 30
+"""Of all indexes that a machine keeps."""
 
 _NAMES = "arrays.json"
 """Is written last, so arrays are whole where it is."""
@@ -33,7 +37,7 @@ def mapped(name: str, read: Callable[[], Arrays]) -> Arrays:
         try:
             folder = cache_folder("index") / name
             folder.mkdir(parents=True, exist_ok=True)
-            stack.enter_context(locked(folder / "lock"))
+            stack.enter_context(locked(folder / LOCK))
         except NO_CACHE:
             return read()
         if (known := _mapped(folder)) is not None:
@@ -44,6 +48,7 @@ def mapped(name: str, read: Callable[[], Arrays]) -> Arrays:
                 with whole_file(folder / f"{key}.npy") as file:
                     np.save(file, values, allow_pickle=False)
             write_whole(folder / _NAMES, json.dumps([*arrays]).encode())
+            shrink(folder.parent, MAX_BYTES, keep=folder)
         return _mapped(folder) or arrays
 
 

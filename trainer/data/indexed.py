@@ -17,8 +17,6 @@ from trainer.data.order import GroupOrder, Turn
 from trainer.data.sources import Demand, Group, UnreadableGroup, View
 from trainer.errors import CorruptViewError, DataError
 
-READS_AT_ONCE = 16
-"""Groups that a loader process reads from a bucket at once."""
 MAX_SUBSTITUTES = 100
 """Groups that are tried in place of one that cannot be read."""
 

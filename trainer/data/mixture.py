@@ -14,9 +14,9 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import local_path
 from manifests.foundation.settings import Table, check, read_settings
 from trainer.data.draws import generator
-from trainer.data.indexed import READS_AT_ONCE
 from trainer.data.opening import open_source
 from trainer.data.sources import NO_LABEL, Demand, Group, GroupStream, Source
+from trainer.data.tar_reads import READS_AT_ONCE
 
 
 class Part(Table):

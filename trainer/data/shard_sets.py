@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from hashlib import sha256
 from typing import TypeVar
@@ -19,14 +20,16 @@ from manifests.manifest import parse_manifest
 from manifests.rereading import reread
 from manifests.seal import ShardSummary
 from manifests.shard_set import ShardSet
+from manifests.storage import Store
 from manifests.tables import read_table
 from manifests.tars import members_of_group
 from trainer.data.forking import PerProcess
 from trainer.data.groups import GroupTable, class_indices
 from trainer.data.index_cache import Arrays, mapped
-from trainer.data.indexed import READS_AT_ONCE, IndexedStream, StoredGroup, StoredView
-from trainer.data.second_reads import SecondReads
+from trainer.data.indexed import IndexedStream, StoredGroup, StoredView
 from trainer.data.sources import Demand, GroupStream
+from trainer.data.tar_cache import TarCache, WholeTar
+from trainer.data.tar_reads import TarReads
 from trainer.errors import CorruptViewError, DataError
 
 INDEX_READERS = 32
@@ -59,14 +62,29 @@ class ShardSetSource:
         self.root = seal.root_sha256
         self._seal = seal
         self._places: Places | None = None
-        self._reads = SecondReads()
+        self._tars = TarReads(self._store)
 
     @property
     def _shards(self) -> ShardSet:
         return self._opened.get()
 
+    def _store(self) -> Store:
+        return self._shards.store
+
     def stream(self, demand: Demand) -> GroupStream:
+        if demand.cache:
+            count = len(self._seal.shards)
+            self._tars.cache = TarCache(demand.cache, self.root, count, self._tar, self._store)
         return IndexedStream(self, self.table(), demand)
+
+    def _tar(self, place: int) -> WholeTar:
+        """The tar of one of the sealed shards, which are those of the index."""
+        sealed = self._seal.shards[place]
+        return WholeTar(
+            path=self._shards.layout.tar(sealed.shard),
+            num_bytes=sealed.tar_bytes,
+            sha256=sealed.tar_sha256,
+        )
 
     def table(self) -> GroupTable:
         """All groups, in the order of the set. The index is read, or of an older set all manifests.
@@ -135,29 +153,30 @@ class ShardSetSource:
 
     @property
     def reads_at_once(self) -> int:
-        return 1 if self._shards.store.local_path("") else READS_AT_ONCE
+        return self._tars.at_once
 
     def read(self, group: int, chosen: Sequence[int]) -> StoredGroup:
         """The chosen views, by one read of the tar: the views of a group are adjacent in it."""
-        try:
-            return self._read_once(group, chosen)
-        except CorruptViewError:
-            return self._read_once(group, chosen)  # a bit may have flipped on the way
-
-    def _read_once(self, group: int, chosen: Sequence[int]) -> StoredGroup:
         assert self._places is not None
-        shard, offset, length, check = self._places.of(group)
-        path = self._shards.layout.tar(shard)
+        place = self._places.of(group)
+        try:
+            return self._read_once(place, chosen)
+        except CorruptViewError:
+            self._tars.forget(place.number)
+            return self._read_once(place, chosen)  # a bit may have flipped on the way
+
+    def _read_once(self, place: "Place", chosen: Sequence[int]) -> StoredGroup:
+        offset = place.offset
+        path = self._shards.layout.tar(place.shard)
         where = self._shards.store.at(path)
         try:
-            read = partial(self._shards.store.read_range, path, offset, length)
-            data = read() if self.reads_at_once == 1 else self._reads.read(read)
+            data = self._tars.read(place.number, path, offset, place.length)
             views = [*members_of_group(data, where=f"{where}, byte {offset}")]
         except FileNotFoundError as exc:
             raise CorruptViewError(f"{where}: the tar is gone; restore it from a copy") from exc
         except CorruptError as exc:
             raise CorruptViewError(str(exc)) from exc
-        if check_of([row for _, row in views]) != check:
+        if check_of([row for _, row in views]) != place.check:
             raise CorruptViewError(
                 f"{where}, byte {offset}: not the group that was committed; run `synth verify`, or "
                 "allow some with --set data.max_bad_groups=N"
@@ -227,6 +246,20 @@ def arrays_of(index: pa.Table) -> Arrays:
     }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a group lies."""
+
+    shard: int
+    number: int
+    """Of the shard among those that have groups in the index."""
+    offset: int
+    """First byte in the tar."""
+    length: int
+    check: int
+    """Hash of its rows."""
+
+
 class Places:
     """Where each group lies: 12 bytes of memory for one."""
 
@@ -234,9 +267,13 @@ class Places:
         self._lengths, self._checks = arrays["lengths"], arrays["checks"]
         self._shards, self._firsts = arrays["shards"], arrays["firsts"]
 
-    def of(self, group: int) -> tuple[int, int, int, int]:
-        """Shard, first byte and length in its tar, and the check of its rows."""
-        place = int(np.searchsorted(self._firsts, group, side="right")) - 1
-        offset = int(self._lengths[self._firsts[place] : group].sum(dtype=np.int64))
-        length, check = int(self._lengths[group]), int(self._checks[group])
-        return int(self._shards[place]), offset, length, check
+    def of(self, group: int) -> Place:
+        """The place of a group, by its number in the index."""
+        number = int(np.searchsorted(self._firsts, group, side="right")) - 1
+        return Place(
+            shard=int(self._shards[number]),
+            number=number,
+            offset=int(self._lengths[self._firsts[number] : group].sum(dtype=np.int64)),
+            length=int(self._lengths[group]),
+            check=int(self._checks[group]),
+        )

@@ -12,12 +12,22 @@ class. The laws, which `trainer.testing.sources.SourceLaws` tests for every sour
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 NO_LABEL = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cache:
+    """Where a source may keep, on a disk of this machine, what it reads again in every epoch."""
+
+    folder: Path
+    max_bytes: int
+    """All that is kept there takes no more, for any number of sources and processes."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +46,8 @@ class Demand:
     that is read are left out; `group_labels` makes each distinct id a label."""
     replaces_unreadable: bool = False
     """Give another group in place of one that cannot be read, instead of raising."""
+    cache: Cache | None = None
+    """Decides where groups are read from, and never which; None keeps nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

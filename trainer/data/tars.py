@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from manifests.canonical import hash_json
 from manifests.errors import CorruptError
-from manifests.foundation.caches import NO_CACHE, cache_folder, locked
+from manifests.foundation.caches import LOCK, NO_CACHE, cache_folder, locked, shrink
 from manifests.foundation.files import write_whole
 from manifests.foundation.progress import progress
 from manifests.storage import Store, open_store
@@ -27,12 +27,15 @@ from manifests.tables import read_table, write_table
 from trainer.data.foreign_tars import Content, read_groups
 from trainer.data.forking import PerProcess
 from trainer.data.groups import GroupTable, class_indices, id_of
-from trainer.data.indexed import READS_AT_ONCE, IndexedStream, StoredGroup, StoredView
-from trainer.data.second_reads import SecondReads
+from trainer.data.indexed import IndexedStream, StoredGroup, StoredView
 from trainer.data.sources import Demand, GroupStream
+from trainer.data.tar_cache import TarCache, WholeTar
+from trainer.data.tar_reads import TarReads
 from trainer.errors import CorruptViewError, DataError
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp")
+MAX_BYTES = 20 << 30
+"""Of all notes on tars that a machine keeps; those that were used longest ago make room."""
 TARS_AT_ONCE = 4
 """Tars that are read at once while they are indexed."""
 
@@ -67,7 +70,7 @@ class TarSource:
         sizes = {path: n for path, n in self._store.list().items() if path.endswith(".tar")}
         if not sizes:
             raise DataError(f"{self.url}: no *.tar here; give the folder that holds the tars")
-        self._tars = list(sizes)
+        self._sizes = [*sizes.items()]
         self.root, parts = _index(self._store, sizes)
         counts = [len(part) for part in parts]
         self._firsts = np.cumsum([0, *counts])
@@ -76,7 +79,7 @@ class TarSource:
         self._places = {name: rows[name].to_numpy().copy() for name in _SCHEMA.names[:5]}
         self._classes, self._labels = class_indices(rows["label"])
         self._has_caption = rows["has_caption"].to_numpy().copy()
-        self._reads = SecondReads()
+        self._tars = TarReads(self._opened.get)
 
     @property
     def _store(self) -> Store:
@@ -84,10 +87,19 @@ class TarSource:
 
     @property
     def reads_at_once(self) -> int:
-        return 1 if self._store.local_path("") else READS_AT_ONCE
+        return self._tars.at_once
 
     def stream(self, demand: Demand) -> GroupStream:
+        if demand.cache:
+            # With the sizes, because equal images may be spread over the tars in other ways.
+            name = hash_json([self.root, [list(pair) for pair in self._sizes]])
+            count = len(self._sizes)
+            self._tars.cache = TarCache(demand.cache, name, count, self._tar, self._opened.get)
         return IndexedStream(self, self.table(), demand)
+
+    def _tar(self, number: int) -> WholeTar:
+        path, num_bytes = self._sizes[number]
+        return WholeTar(path=path, num_bytes=num_bytes, sha256="")
 
     def table(self) -> GroupTable:
         """All images, in the order of the tars."""
@@ -106,13 +118,15 @@ class TarSource:
 
     def read(self, group: int, chosen: Sequence[int]) -> StoredGroup:
         """An image and its text, by one read of the tar: they are adjacent in it."""
+        number = int(np.searchsorted(self._firsts, group, side="right")) - 1
         try:
-            return self._read_once(group)
+            return self._read_once(group, number)
         except CorruptViewError:
-            return self._read_once(group)  # a bit may have flipped on the way
+            self._tars.forget(number)
+            return self._read_once(group, number)  # a bit may have flipped on the way
 
-    def _read_once(self, group: int) -> StoredGroup:
-        tar = self._tars[int(np.searchsorted(self._firsts, group, side="right")) - 1]
+    def _read_once(self, group: int, number: int) -> StoredGroup:
+        tar, _ = self._sizes[number]
         place = {name: int(values[group]) for name, values in self._places.items()}
         where = f"{self._store.at(tar)}, byte {place['offset']}"
         starts = [place["offset"]]
@@ -122,8 +136,7 @@ class TarSource:
             ends.append(place["text_offset"] + place["text_length"])
         begin = min(starts)
         try:
-            read = partial(self._store.read_range, tar, begin, max(ends) - begin)
-            data = read() if self.reads_at_once == 1 else self._reads.read(read)
+            data = self._tars.read(number, tar, begin, max(ends) - begin)
         except FileNotFoundError as exc:
             raise CorruptViewError(f"{where}: the tar is gone; restore it") from exc
         image = data[starts[0] - begin : ends[0] - begin]
@@ -159,7 +172,7 @@ def _index(store: Store, sizes: Mapping[str, int]) -> tuple[str, list[pa.Table]]
             folder = cache_folder("tars") / hash_json([store.url, dict(sizes), times])[:32]
             folder.mkdir(parents=True, exist_ok=True)
             # One process of a machine reads the tars, and the others wait for what it notes.
-            stack.enter_context(locked(folder / "lock"))
+            stack.enter_context(locked(folder / LOCK))
         except NO_CACHE:
             return _scan(store, sizes)
         if (known := _read_cache(folder, len(sizes))) is not None:
@@ -169,6 +182,7 @@ def _index(store: Store, sizes: Mapping[str, int]) -> tuple[str, list[pa.Table]]
             for number, part in enumerate(parts):
                 write_whole(folder / f"{number:06d}.parquet", write_table(part, metadata={}))
             write_whole(folder / "root.json", json.dumps(root).encode())
+            shrink(folder.parent, MAX_BYTES, keep=folder)
         return root, parts
 
 
