@@ -7,16 +7,20 @@ is made when it is asked for: a seal and an index of so many shards of 100 group
 group the bytes of one of 20 real ones (10 JPEGs of 256 px). All that reads it is the trainer's own
 code. A rank's part of a step is 43 groups of 6 views; one loader process reads it, one group after
 the other and then as the trainer does; then 1 % of its reads take 2 s longer, with and without a
-second read of them. Writes results/bucket_reading.json.
+second read of them. Then a set of 16 shards, through a line of 10 MB/s as well, and from a cache of
+its tars. At last the counts of `merged_reads`. Writes results/bucket_reading.json.
 """
 
 import json
 import os
 import random
 import tempfile
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +28,7 @@ import click
 import numpy as np
 import pyarrow as pa
 
-from benchmarks import machine
+from benchmarks import machine, merged_reads
 from benchmarks.loader_speed import make_set
 from manifests.canonical import sha256_hex
 from manifests.foundation.plugins import Entry
@@ -32,19 +36,21 @@ from manifests.index import INDEX_SCHEMA, index_of
 from manifests.layout import RECIPE, SEAL, SHARDS_PER_FILE, Layout
 from manifests.recipe import Recipe
 from manifests.seal import Seal, ShardSummary
+from manifests.shard_set import ShardSet
 from manifests.storage import BACKENDS, Store
 from manifests.storage.calls import Repeater
 from manifests.storage.reading import MAX_READ_BYTES
 from manifests.tables import write_table
-from trainer.data import second_reads, shard_sets
+from trainer.data import second_reads, tar_reads
 from trainer.data.batches import Batches, CropSet
 from trainer.data.crops import AugmentConfig
 from trainer.data.shard_sets import ShardSetSource
-from trainer.data.sources import Demand
+from trainer.data.sources import Cache, Demand
 
 RESULTS = Path(__file__).parent / "results" / "bucket_reading.json"
 GROUPS_PER_SHARD, GROUPS_OF_A_RANK, VIEWS = 100, 43, 6
 STEPS = 16
+CACHED_SHARDS, LINE_BYTES_PER_S = 16, 10e6
 
 
 class SimulatedStore(Store):
@@ -61,6 +67,9 @@ class SimulatedStore(Store):
     shard = b""
     """The groups of every tar, from its first byte."""
     num_calls = 0
+    bytes_per_s = float("inf")
+    """Of the line that all calls of the process share."""
+    _line = threading.Lock()
 
     def __init__(self, url: str) -> None:
         self._repeat = Repeater(url)
@@ -75,7 +84,11 @@ class SimulatedStore(Store):
             time.sleep(self.latency_s * random.lognormvariate(0, 0.5))
             if random.random() < self.fault_rate:
                 raise ConnectionError("simulated")
-            return bytes(get())
+            data = bytes(get())
+            if self.bytes_per_s < float("inf"):
+                with self._line:
+                    time.sleep(len(data) / self.bytes_per_s)
+            return data
 
         return self._repeat(ask, self.at(path))
 
@@ -87,10 +100,13 @@ class SimulatedStore(Store):
             time.sleep(self.slow_s)
         return self._answer(path, lambda: self.shard[offset : offset + length])
 
+    @contextmanager
+    def open(self, path: str) -> Iterator[Any]:
+        yield BytesIO(self._answer(path, lambda: self.shard))
 
-def fill(folder: Path, num_shards: int) -> None:
-    """Contents of the simulated bucket: a set of so many shards like the one in the folder."""
-    real = make_set(folder)
+
+def fill(real: ShardSet, num_shards: int) -> None:
+    """Contents of the simulated bucket: a set of so many shards like the real one."""
     identity = replace(
         real.recipe.identity,
         num_subjects=num_shards * GROUPS_PER_SHARD,
@@ -103,10 +119,17 @@ def fill(folder: Path, num_shards: int) -> None:
     lengths = np.tile(groups["length"].to_numpy(), repeats)
     size = int(groups["length"].to_numpy().sum())
     tar = real.store.read_range(real.layout.tar(0), 0, size)
+    SimulatedStore.shard = tar * repeats
     layout = Layout(num_shards)
+    tar_sha256, tar_bytes = sha256_hex(SimulatedStore.shard), len(SimulatedStore.shard)
     summaries = [
         ShardSummary(
-            shard=shard, tar_sha256="", tar_bytes=0, manifest_sha256="", num_views=1000, num_ok=1000
+            shard=shard,
+            tar_sha256=tar_sha256,
+            tar_bytes=tar_bytes,
+            manifest_sha256="",
+            num_views=1000,
+            num_ok=1000,
         )
         for shard in range(num_shards)
     ]
@@ -131,7 +154,7 @@ def fill(folder: Path, num_shards: int) -> None:
         contents[path] = write_table(table, metadata={})
     files = {path: sha256_hex(data) for path, data in contents.items()}
     contents[SEAL] = replace(seal, files=files).to_bytes()
-    SimulatedStore.contents, SimulatedStore.shard = contents, tar * repeats
+    SimulatedStore.contents = contents
 
 
 def start_up(num_shards: int) -> dict[str, float]:
@@ -153,10 +176,10 @@ def start_up(num_shards: int) -> dict[str, float]:
     }
 
 
-def images_per_s(at_once: int) -> float:
+def images_per_s(at_once: int, cache: Cache | None = None) -> float:
     """Of one loader process, over some steps."""
-    shard_sets.READS_AT_ONCE = at_once
-    demand = Demand(seed=0, num_groups=GROUPS_OF_A_RANK, views_per_group=VIEWS)
+    tar_reads.READS_AT_ONCE = at_once
+    demand = Demand(seed=0, num_groups=GROUPS_OF_A_RANK, views_per_group=VIEWS, cache=cache)
     stream = ShardSetSource("simulated://set").stream(demand)
     crops = CropSet(count=1, input_px=224, augment=AugmentConfig())
     batches, seconds = Batches(stream, [crops], seed=0, rank=0, world=1), []
@@ -168,6 +191,31 @@ def images_per_s(at_once: int) -> float:
     return STEPS * GROUPS_OF_A_RANK * VIEWS / sum(seconds)
 
 
+def with_a_cache(folder: Path, at_once: int) -> dict[str, float]:
+    """Images a second of the set that is there: from the bucket, through a line, and kept."""
+    result = {"bucket": images_per_s(at_once)}
+    SimulatedStore.bytes_per_s = LINE_BYTES_PER_S
+    result["bucket_10_mb_per_s"] = images_per_s(at_once)
+    SimulatedStore.bytes_per_s = float("inf")
+    cache = Cache(folder=folder, max_bytes=1 << 40)
+    source = ShardSetSource("simulated://set")
+    source.stream(Demand(seed=0, num_groups=1, views_per_group=1, cache=cache))
+    start = time.perf_counter()
+    assert source._tars.cache is not None
+    source._tars.cache.fetch()
+    kept_mb = sum(path.stat().st_size for path in folder.rglob("*.tar")) / 1e6
+    result["fetched_mb_per_s"] = kept_mb / (time.perf_counter() - start)
+    SimulatedStore.bytes_per_s = LINE_BYTES_PER_S
+    calls = SimulatedStore.num_calls
+    result["kept"] = images_per_s(at_once, cache)
+    SimulatedStore.bytes_per_s = float("inf")
+    result["calls_when_kept"] = SimulatedStore.num_calls - calls  # of the start: seal and index
+    return {name: round(value, 1) for name, value in result.items()} | {
+        "ratio": round(result["kept"] / result["bucket"], 2),
+        "ratio_10_mb_per_s": round(result["kept"] / result["bucket_10_mb_per_s"], 2),
+    }
+
+
 @click.command(help=__doc__)
 @click.option("--shards", default=100_000, show_default=True)
 @click.option("--latency-ms", default=30.0, show_default=True)
@@ -175,8 +223,9 @@ def images_per_s(at_once: int) -> float:
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 def main(shards: int, latency_ms: float, faults: float, out: Path) -> None:
     BACKENDS["simulated"] = Entry(f"{__name__}:SimulatedStore", "")  # type: ignore[index]
-    with tempfile.TemporaryDirectory() as folder:
-        fill(Path(folder) / "set", shards)
+    kept = tempfile.TemporaryDirectory()
+    real = make_set(Path(kept.name) / "set")
+    fill(real, shards)
     cache = tempfile.TemporaryDirectory()
     os.environ["XDG_CACHE_HOME"] = cache.name
     SimulatedStore.latency_s = latency_ms / 1000
@@ -188,7 +237,7 @@ def main(shards: int, latency_ms: float, faults: float, out: Path) -> None:
     again = start_up(shards)
     result["start_again"] = {name: round(again[name], 2) for name in ("s", "cpu_s", "calls")}
     click.echo(json.dumps(result["start_again"]))
-    reads, most = {}, shard_sets.READS_AT_ONCE
+    reads, most = {}, tar_reads.READS_AT_ONCE
     for at_once in (1, most):
         reads[at_once] = round(images_per_s(at_once), 1)
         click.echo(f"{at_once} at once: {reads[at_once]} images/s")
@@ -202,9 +251,15 @@ def main(shards: int, latency_ms: float, faults: float, out: Path) -> None:
         click.echo(f"1 % of reads take 2 s longer, slow ones asked {name}: {tails[name]} images/s")
     result["images_per_s_with_slow_reads"] = tails
     SimulatedStore.slow_rate = 0.0
+    fill(real, CACHED_SHARDS)
+    result["cache"] = with_a_cache(Path(kept.name) / "cache", most)
+    click.echo(json.dumps(result["cache"]))
     SimulatedStore.latency_s = 0.0
     result["images_per_s_without_waiting"] = round(images_per_s(1), 1)
+    line = {"latency_s": latency_ms / 1000, "bytes_per_s": 100e6}
+    result["merged_reads"] = merged_reads.counts(real, **line)
     cache.cleanup()
+    kept.cleanup()
     out.write_text(json.dumps(result, indent=2) + "\n")
     click.echo(json.dumps(result, indent=2))
 
