@@ -8,7 +8,7 @@ Laws, tested for every backend by `manifests.storage.testing.StoreLaws`:
 1. A file is created whole or not at all. Nobody ever reads half of it, and a writer that is killed
    leaves nothing under its name.
 2. `create` never overwrites. Of several writers of one name, one succeeds; the file holds what
-   that one wrote.
+   that one wrote. `replace` overwrites, and readers see the old file or the new one.
 3. `list`, `names`, `exists`, `read`, `read_range` and `open` agree on which files exist. Reading a
    file that does not exist raises FileNotFoundError; a folder that does not exist is empty.
 4. Paths are relative, with forward slashes. A path that leaves the URL is refused.
@@ -121,6 +121,16 @@ class Store(Protocol):
 
         In an object store, False may also mean that the answer to our own upload was lost. A
         caller who has to know reads the file back and compares.
+
+        Raises:
+            StoreError: The store has no `can_create`, or the storage refuses.
+        """
+        raise self._cannot_create()
+
+    def replace(self, path: str, content: bytes | Path) -> None:
+        """Write a file from bytes or from a local file, over one that may be there.
+
+        Nothing of a set is written so: it is for what one writer keeps up to date.
 
         Raises:
             StoreError: The store has no `can_create`, or the storage refuses.

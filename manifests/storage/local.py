@@ -148,6 +148,18 @@ class LocalStore(Store):
             sync_folder(final.parent)
         return is_new
 
+    def replace(self, path: str, content: bytes | Path) -> None:
+        final = self.local_path(path)
+        with self._errors(path):
+            final.parent.mkdir(parents=True, exist_ok=True)
+            temporary = final.parent / f"{TEMPORARY_PREFIX}{final.name}-{secrets.token_hex(8)}"
+            try:
+                _write(temporary, content)
+                os.replace(temporary, final)
+            finally:
+                temporary.unlink(missing_ok=True)
+            sync_folder(final.parent)
+
     def delete(self, path: str) -> None:
         with self._errors(path):
             self.local_path(path).unlink(missing_ok=True)

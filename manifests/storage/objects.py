@@ -5,8 +5,8 @@ libraries of fsspec: they write under the final name from the first byte on (sft
 whether a file exists and then overwrite the one that another writer created in between.
 """
 
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,44 +35,59 @@ class ObjectStore(RemoteStore):
     can_delete = True
 
     def create(self, path: str, content: bytes | Path) -> bool:
-        with self._errors(self.at(path)):
+        with self._upload_errors(path):
             try:
-                return self._repeat(lambda: self._upload(path, content), self.at(path))
+                return self._repeat(lambda: self._upload_new(path, content), self.at(path))
             except FileExistsError:
                 return False
-            except FileNotFoundError as exc:
-                raise StoreError(
-                    f"{self.at(path)}: there is no such bucket; make it, or give another URL"
-                ) from exc
             except Exception as exc:
                 # Each library and version raises another type of exception for these answers.
                 if http_status(exc) in CONFLICTS:
                     return False
                 raise
 
-    def _upload(self, path: str, content: bytes | Path) -> bool:
+    def replace(self, path: str, content: bytes | Path) -> None:
+        with self._upload_errors(path):
+            self._repeat(lambda: self._upload(path, content, mode="overwrite"), self.at(path))
+
+    @contextmanager
+    def _upload_errors(self, path: str) -> Iterator[None]:
+        with self._errors(self.at(path)):
+            try:
+                yield
+            except FileNotFoundError as exc:
+                raise StoreError(
+                    f"{self.at(path)}: there is no such bucket; make it, or give another URL"
+                ) from exc
+
+    def _upload_new(self, path: str, content: bytes | Path) -> bool:
+        # Some servers obey the condition in a single request and ignore it where a file is sent in
+        # parts. Asking first leaves only a moment in which they can overwrite. It also saves the
+        # upload of a file that exists. A byte is asked for, because `exists` of s3fs lists a folder
+        # where it finds no file.
+        if isinstance(content, Path) and content.stat().st_size > PART_BYTES:
+            with suppress(FileNotFoundError):
+                name, progress = self._path(path), Progress(limit_s(0))
+                call(self._fs, "cat_file", name, start=0, end=1, progress=progress)
+                return False
+        self._upload(path, content, mode="create")
+        return True
+
+    def _upload(self, path: str, content: bytes | Path, *, mode: str) -> None:
         name = self._path(path)
         if isinstance(content, Path) and content.stat().st_size <= PART_BYTES:
             content = content.read_bytes()
         if isinstance(content, bytes):
             # Not open(path, "xb"): for empty content s3fs overwrites an existing file.
             progress = Progress(limit_s(len(content)))
-            call(self._fs, "pipe_file", name, content, mode="create", progress=progress)
-            return True
-        # Some servers obey the condition in a single request and ignore it where a file is sent in
-        # parts. Asking first leaves only a moment in which they can overwrite. It also saves the
-        # upload of a file that exists. A byte is asked for, because `exists` of s3fs lists a folder
-        # where it finds no file.
-        with suppress(FileNotFoundError):
-            call(self._fs, "cat_file", name, start=0, end=1, progress=Progress(limit_s(0)))
-            return False
+            call(self._fs, "pipe_file", name, content, mode=mode, progress=progress)
+            return
         protocol = self._fs.protocol
         options = _PART_OPTIONS[protocol if isinstance(protocol, str) else protocol[0]]
         # Of two parts at once nothing is heard before one of them is whole.
         progress = Progress(limit_s(2 * PART_BYTES))
-        arguments = {"mode": "create", "callback": progress, **options}
+        arguments = {"mode": mode, "callback": progress, **options}
         call(self._fs, "put_file", str(content), name, progress=progress, **arguments)
-        return True
 
     def delete(self, path: str) -> None:
         with suppress(FileNotFoundError):

@@ -115,6 +115,7 @@ class ReadingLaws:
         store = self.store_with({"a": b"1"})
         if not store.can_create:
             refusal(lambda: store.create("b", b"2"))
+            refusal(lambda: store.replace("a", b"2"))
             refusal(store.require_creatable)
         if not store.can_delete:
             refusal(lambda: store.delete("a"))
@@ -165,10 +166,32 @@ class StoreLaws(ReadingLaws):
             assert local.read_bytes() == CONTENT
         assert store.read("data/a.tar") == CONTENT
 
+    def test_what_is_replaced_is_the_new_file(self) -> None:
+        store = self.empty_store()
+        with tempfile.TemporaryDirectory() as scratch:
+            local = Path(scratch, "content")
+            for content in (b"first", CONTENT, b""):
+                local.write_bytes(content)
+                store.replace("data/a", content)
+                store.replace("data/b", local)
+                assert (store.read("data/a"), store.read("data/b")) == (content, content)
+        assert store.list("data") == {"data/a": 0, "data/b": 0}
+
+    def test_nobody_reads_half_of_a_file_that_is_replaced(self) -> None:
+        versions = [bytes([value]) * LARGE_BYTES for value in (1, 2)]
+        store = self.store_with({"data/a": versions[0]})
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(lambda: store.replace("data/a", versions[1]))
+            while not writing.done():
+                assert store.read("data/a") in versions
+            writing.result()
+        assert store.read("data/a") == versions[1]
+
     def test_a_path_that_leaves_the_store_is_not_created(self) -> None:
         store = self.empty_store()
         for path in OUTSIDE:
             refusal(lambda path=path: store.create(path, b"1"))  # type: ignore[misc]
+            refusal(lambda path=path: store.replace(path, b"1"))  # type: ignore[misc]
         assert store.names() == ()
 
     def test_of_two_writers_of_a_name_exactly_one_succeeds(self) -> None:
