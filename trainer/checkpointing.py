@@ -1,5 +1,6 @@
 """Checkpoints of a run: each is there whole or not at all, and nothing in one is executed."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,16 @@ def save_checkpoint(
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         torch.save(state, file)
-    for old in checkpoints(run)[:-keep]:
-        if keep_every is None or step_of(old) % keep_every:
-            old.unlink(missing_ok=True)
+    for old in superseded(checkpoints(run), keep=keep, keep_every=keep_every):
+        old.unlink(missing_ok=True)
     for abandoned in path.parent.glob(f"{TEMPORARY_PREFIX}*"):  # by a run that was killed
         abandoned.unlink(missing_ok=True)
+
+
+def superseded(paths: Sequence[Path], *, keep: int, keep_every: int | None) -> list[Path]:
+    """Those of some checkpoints, in any order, that need not stay; see `save_checkpoint`."""
+    old = sorted(paths)[:-keep]
+    return [path for path in old if keep_every is None or step_of(path) % keep_every]
 
 
 def step_of(path: Path) -> int:

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from manifests.foundation.errors import SynthError
-from manifests.foundation.files import local_path
 from trainer.control import ControlChannel, collective_errors
 from trainer.data.batches import Batches, LoadedBatch, load, require_shared_memory
 from trainer.distributed import rank, ranks_here, world_size
@@ -24,9 +23,10 @@ from trainer.metrics import Metrics
 from trainer.models.encoder import load_encoder
 from trainer.optimization import make_optimizer
 from trainer.origin import Origin
+from trainer.places import Place, open_place, run_files
 from trainer.planning import Plan
 from trainer.rates import Rates
-from trainer.runs import enter_run, locked, surroundings
+from trainer.runs import surroundings
 from trainer.state import TrainingState
 from trainer.steps import Stepper, StepResult
 
@@ -35,7 +35,7 @@ _log = logging.getLogger(__name__)
 
 def train(
     plan: Plan,
-    run: Path,
+    out: str | Path,
     *,
     device: torch.device,
     fresh: bool = False,
@@ -49,7 +49,7 @@ def train(
 
     Args:
         plan: What to train, on what, and for how many steps.
-        run: Folder of the run.
+        out: Folder of the run, or the URL of a place in a bucket.
         device: Where this rank computes.
         fresh: Remove what an earlier run left in the folder first.
         on_begin: Called once with the number of steps that are done and the number of all steps.
@@ -73,15 +73,17 @@ def train(
     if config.run.compile:
         learner.compile_towers()
     torch.set_float32_matmul_precision("high" if config.run.precision == "tf32" else "highest")
-    state = TrainingState(plan, run, learner, make_optimizer(learner, config.optimizer))
     control = ControlChannel(timeout_s=config.run.timeout_s)
-    with locked(run) if rank() == 0 else nullcontext():
-        return _train(plan, run, state, control, device, fresh, on_begin, on_step)
+    with open_place(out) as place:
+        optimizer = make_optimizer(learner, config.optimizer)
+        state = TrainingState(plan, place.folder, learner, optimizer)
+        with place.held() if rank() == 0 else nullcontext():
+            return _train(plan, place, state, control, device, fresh, on_begin, on_step)
 
 
 def _train(
     plan: Plan,
-    run: Path,
+    place: Place,
     state: TrainingState,
     control: ControlChannel,
     device: torch.device,
@@ -89,19 +91,20 @@ def _train(
     on_begin: Callable[[int, int], None],
     on_step: Callable[[int, dict[str, float]], None],
 ) -> signal.Signals | None:
-    """The part of `train` in which nobody else may write into the folder."""
+    """The part of `train` in which nobody else may write into the run."""
     config, learner = plan.config, state.learner
     if rank() == 0:
         exports = exported_paths(config.run.exports)
         session = _session(plan, device)
-        enter_run(run, plan.identity, session, exports=exports, fresh=fresh)
+        place.enter(plan.identity, session, exports=exports, fresh=fresh)
     # No rank looks for checkpoints before rank 0 has removed those of an earlier run.
     control.barrier()
+    place.share(control)
     first_step = state.resume()
     if len(set(control.gather([first_step]))) > 1:
         raise CheckpointError(
-            f"{run}: rank {rank()} would resume from step {first_step}, others from another one; "
-            "--out must be one folder that all ranks share"
+            f"{place.name}: rank {rank()} would resume from step {first_step}, others from another "
+            "one; --out must be one folder that all ranks share, or a URL"
         )
     module: nn.Module = learner
     if world_size() > 1:
@@ -113,19 +116,22 @@ def _train(
                 learner, broadcast_buffers=False, gradient_as_bucket_view=True
             )
     on_begin(first_step, plan.num_steps)
-    metrics = Metrics(run, step=first_step) if rank() == 0 else None
+    metrics = Metrics(place.folder, step=first_step) if rank() == 0 else None
     try:
         with _stop_signals() as stopped:
-            loop = _Loop(plan, state, Stepper(plan, module, state, device), control, stopped)
+            stepper = Stepper(plan, module, state, device)
+            loop = _Loop(plan, place, state, stepper, control, stopped)
             is_done = loop.run(first_step, metrics, on_step, pin_memory=device.type == "cuda")
             reason = stopped() or signal.SIGTERM  # which another rank may have received
     finally:
         if metrics is not None:
             metrics.close()
     if not is_done:
+        place.finish(control)
         return reason
     if rank() == 0:
-        _export(plan, run, learner)
+        _export(plan, place.folder, learner)
+    place.finish(control, exports=exported_paths(config.run.exports))
     return None
 
 
@@ -135,12 +141,14 @@ class _Loop:
     def __init__(
         self,
         plan: Plan,
+        place: Place,
         state: TrainingState,
         stepper: Stepper,
         control: ControlChannel,
         stopped: Callable[[], signal.Signals | None],
     ) -> None:
         self._plan = plan
+        self._place = place
         self._state = state
         self._stepper = stepper
         self._control = control
@@ -181,9 +189,10 @@ class _Loop:
                     values = self._values(finished, result) | rates.read()
                     if metrics is not None:
                         metrics.write(finished, values)
+                        self._place.grown()
                 if finished % run.checkpoint_every == 0 or is_last:
                     self._stepper.settle()
-                    self._state.save(finished, self._control)
+                    self._save(finished)
                 on_step(finished, values)
         return True
 
@@ -206,16 +215,27 @@ class _Loop:
         if num_failed:
             reasons = self._control.gather([] if failure is None else [str(failure)])
             if step:
-                self._state.save(step, self._control)  # what was learned so far is kept
+                self._save_last(step)  # what was learned so far is kept
             # The rank that failed raises its own error, the others the first one that they heard.
             raise failure or DataError(reasons[0])
         if num_stopped:  # the batch is not counted, because a resumed run reads it again
-            self._state.save(step, self._control)
+            self._save(step)
             return None
         if num_replaced:
             groups = [(group.id, group.reason) for group in replaced]
             self._count_unreadable(step, self._control.gather(groups))
         return batch
+
+    def _save(self, step: int) -> None:
+        self._state.save(step, self._control)
+        if rank() == 0:
+            run = self._plan.config.run
+            self._place.saved(keep=run.keep_checkpoints, keep_every=run.keep_every)
+
+    def _save_last(self, step: int) -> None:
+        """Save before an error that every rank raises."""
+        self._save(step)
+        self._place.finish(self._control)
 
     def _count_unreadable(self, step: int, groups: list[tuple[int, str]]) -> None:
         # The same group is met again in every epoch, but it counts once.
@@ -225,7 +245,7 @@ class _Loop:
             for reason in reasons.values():
                 _log.warning("replaced a group: %s", reason)
         if len(known) + len(reasons) > allowed:
-            self._state.save(step, self._control)
+            self._save_last(step)
             raise DataError(
                 f"{self._plan.source.url}: {len(known) + len(reasons)} groups could not be read by "
                 f"step {step}, data.max_bad_groups allows {allowed}; the last is "
@@ -249,7 +269,8 @@ def _first_weights(plan: Plan) -> Mapping[str, Tensor] | None:
     init_from = plan.config.run.init_from
     if not init_from:
         return None
-    encoder, _ = load_encoder(local_path(init_from, option="--init-from"))
+    with run_files(init_from, option="--init-from") as path:
+        encoder, _ = load_encoder(path)
     return encoder.state_dict()
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manifests.foundation.errors import ConfigError, PluginError
-from manifests.foundation.files import local_path
+from manifests.foundation.messages import redact
 from manifests.foundation.settings import check
 from trainer.config import DataTable, TrainConfig
 from trainer.data.batches import CropSet
@@ -14,6 +14,7 @@ from trainer.data.sources import Cache, Demand, GroupStream, Source
 from trainer.errors import DataError
 from trainer.models.encoder import EncoderSpec, read_description
 from trainer.objectives import READABLE, Arrangement, objective_class
+from trainer.places import run_files
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,14 +136,15 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
 
 def _first_weights(config: TrainConfig, spec: EncoderSpec) -> str:
     """Hash of the weights that the tower begins with."""
-    path = local_path(config.run.init_from, option="--init-from")
-    description = read_description(path)
+    path = config.run.init_from
+    with run_files(path, option="--init-from") as folder:
+        description = read_description(folder)
     for key in ("model", "args", "input_px"):
         theirs, ours = getattr(description.spec, key), getattr(spec, key)
         if theirs != ours:
             raise ConfigError(
-                f"--init-from {path}: its model.{key} is {theirs}, that of the recipe {ours}; give "
-                "the same one"
+                f"--init-from {redact(path)}: its model.{key} is {theirs}, that of the recipe "
+                f"{ours}; give the same one"
             )
     return description.sha256
 

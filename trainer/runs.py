@@ -35,7 +35,8 @@ _RESTORE = "restore it from a copy, or remove the folder to start over"
 LOCK_WAIT_S = 12.0
 """The loader processes of a training that was killed hold its lock for a few seconds more."""
 
-_OWN_FOLDERS = (checkpointing.FOLDER, metrics.BOARD, SCORES)
+OWN_FOLDERS = (checkpointing.FOLDER, metrics.BOARD, SCORES)
+"""Folders that every run may have."""
 
 
 def enter_run(
@@ -61,7 +62,7 @@ def enter_run(
     """
     path = run / FILE
     was_run = path.exists()
-    for name in _OWN_FOLDERS:
+    for name in OWN_FOLDERS:
         if os.path.lexists(run / name) and not (run / name).is_dir():
             raise CheckpointError(f"{run / name}: is no folder, and a run needs one; remove it")
     if fresh and was_run:
@@ -210,7 +211,7 @@ def _git(*arguments: str) -> str:
 
 def _remove(run: Path, exports: Sequence[str]) -> None:
     """Remove what runs write; `run.json` last, so that a removal that is killed can be repeated."""
-    for name in (*_OWN_FOLDERS, metrics.FILE, *exports, FILE):
+    for name in (*OWN_FOLDERS, metrics.FILE, *exports, FILE):
         if (run / name).is_dir():
             shutil.rmtree(run / name, ignore_errors=True)
         else:

@@ -17,17 +17,18 @@ import click
     help="URL of the set that RUN learned from: the card then states its generator and licences.",
 )
 def export(run: str, name: str, out: str, learned_from: str | None) -> None:
-    """Write the finished RUN in the format of another library.
+    """Write the finished RUN, a folder or a URL, in the format of another library.
 
     timm-hub is a folder for the Hugging Face Hub with a model card, open-clip both towers of a run
     that learned from texts, onnx a graph from pixels to features.
     """
     from manifests.foundation.files import local_path
     from trainer.exporting import export_finished
+    from trainer.places import run_files
 
     folder = local_path(out, option="--out")
-    run_folder = local_path(run, option="RUN")
-    export_finished(run_folder, name, folder, learned_from=learned_from)
+    with run_files(run, option="RUN") as run_folder:
+        export_finished(run_folder, name, folder, learned_from=learned_from)
     if learned_from is None and (folder / "README.md").exists():
         click.echo("note: the set was not read; --learned-from URL states its licences", err=True)
     click.echo(str(folder))

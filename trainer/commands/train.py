@@ -10,7 +10,7 @@ import click
 @click.option(
     "--out",
     required=True,
-    help="Folder of the run. A run that was stopped is resumed.",
+    help="Folder of the run, or s3://, gs:// or az://. A run that was stopped is resumed.",
 )
 @click.option("--objective", help="Such as stablerep, simclr or clip.  [default: stablerep]")
 @click.option("--model", help="Name of a timm model.  [default: vit_base_patch16_224]")
@@ -47,9 +47,11 @@ def train(
     --dry-run nothing is trained and --out is left alone.
     """
     from manifests.foundation.files import local_path
+    from manifests.foundation.messages import redact
     from trainer.launching import launch
 
-    folder = local_path(out, option="--out")
+    if "://" not in out:  # what else no place can be is refused before torch is imported
+        local_path(out, option="--out")
     # Before torch is imported: the process that only starts the ranks does not need it.
     if not dry_run and nproc is not None and (status := launch(nproc)) is not None:
         raise SystemExit(status)
@@ -64,7 +66,6 @@ def train(
     from trainer.loop import train as run_training
     from trainer.planning import make_plan
     from trainer.recipes import find_recipe
-    from trainer.runs import writing
 
     keys = {
         "objective.name": flags["objective"],
@@ -100,23 +101,23 @@ def train(
             if bar:
                 bar[0](1)
 
-        with writing(folder):
-            stopped_by = run_training(
-                plan, folder, device=device, fresh=fresh, on_begin=begin, on_step=advance
-            )
+        stopped_by = run_training(
+            plan, out, device=device, fresh=fresh, on_begin=begin, on_step=advance
+        )
+    name = redact(out).rstrip("/")
     if stopped_by is not None:
         if is_first:
             click.echo(
-                f"{out}: stopped by {stopped_by.name}, with a checkpoint; the same command resumes "
-                "it"
+                f"{name}: stopped by {stopped_by.name}, with a checkpoint; the same command "
+                "resumes it"
             )
         # What a shell reports of a process that a signal ended. Schedulers know 143, whichever of
         # their signals they sent.
         raise SystemExit(130 if stopped_by == signal.SIGINT else 143)
     if is_first:
         click.echo(
-            f"{out}: {plan.num_steps:,} steps of {plan.crops_per_step:,} images, "
-            f"{folder / 'encoder.safetensors'}"
+            f"{name}: {plan.num_steps:,} steps of {plan.crops_per_step:,} images, "
+            f"{name}/encoder.safetensors"
         )
 
 

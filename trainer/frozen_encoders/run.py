@@ -5,7 +5,6 @@ from pathlib import Path
 
 import torch
 
-from manifests.foundation.files import local_path
 from manifests.foundation.messages import one_line
 from manifests.foundation.settings import check
 from trainer.checkpointing import load_checkpoint
@@ -14,6 +13,7 @@ from trainer.frozen_encoders import FrozenEncoder, of_tower
 from trainer.models.encoder import EncoderSpec, build_encoder, load_encoder, read_description
 from trainer.models.text import load_text
 from trainer.models.weights import state_sha256
+from trainer.places import is_remote, run_files
 from trainer.runs import FILE, read_run
 
 _TOWER = "encoder."
@@ -21,7 +21,7 @@ _TOWER = "encoder."
 
 
 class Run:
-    """A run folder, the encoder.safetensors of one, or a file of its `checkpoints`.
+    """A run, the encoder.safetensors of one, or a file of its `checkpoints`; paths or URLs.
 
     A checkpoint has no text half here. See trainer.frozen_encoders.
     """
@@ -31,17 +31,18 @@ class Run:
     @staticmethod
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
         """See EncoderKind."""
-        path = local_path(place, option="encoder")
         # A tower draws random weights when it is built, before those of the file replace them: the
         # global generator of the caller is to stay as it is.
-        with torch.random.fork_rng(devices=[]):
+        with run_files(place, option="encoder") as path, torch.random.fork_rng(devices=[]):
             if path.suffix == ".pt":
                 return _of_checkpoint(path, name=name, device=device)
-            is_run = path.is_dir()  # scores are kept in runs; weights may lie in any folder
+            # Scores are kept in the folders of runs; weights may lie in any folder.
+            is_run = path.is_dir() and not is_remote(place)
             tower, spec = load_encoder(path)
-            text = load_text(path if is_run else path.parent)
+            text = load_text(path if path.is_dir() else path.parent)
+            sha256 = read_description(path).sha256
         text = None if text is None else text.to(device)
-        facts = {"name": name, "kind": "trained", "sha256": read_description(path).sha256}
+        facts = {"name": name, "kind": "trained", "sha256": sha256}
         return replace(
             of_tower(tower, spec, device=device, facts=facts),
             run=path if is_run else None,

@@ -2,9 +2,9 @@
 
 import torch
 
-from manifests.foundation.files import local_path
 from trainer.frozen_encoders import FrozenEncoder, of_tower
 from trainer.models.encoder import build_encoder, read_description
+from trainer.places import run_files
 
 
 class Untrained:
@@ -15,7 +15,8 @@ class Untrained:
     @staticmethod
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
         """See EncoderKind."""
-        spec = read_description(local_path(place, option="encoder")).spec
+        with run_files(place, option="encoder") as path:
+            spec = read_description(path).spec
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             # Drawn on the CPU and then moved, so that a seed means the same weights on any device.
