@@ -39,7 +39,7 @@ PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 # The trainer as it is installed on a training cluster: neither Ray nor diffusers is there.
 ALONE := .venv-trainer
 TRAINER_TESTS := tests/trainer tests/integration/test_train_bad_input.py $(addprefix tests/conformance/test_, \
-	objectives.py evaluations.py exports.py frozen_encoders.py labelled_sets.py sources.py)
+	objectives.py evaluations.py exports.py frozen_encoders.py labelled_sets.py sources.py strategies.py)
 
 # The shapes in these modules' signatures are checked at every call.
 SHAPES := trainer.losses,trainer.learner,trainer.models,trainer.objectives,trainer.classifiers,trainer.logistic,trainer.data.colours,beartype.beartype

@@ -54,6 +54,7 @@ def take_steps(url: str, model: str, way: tuple[str, ...]) -> dict[str, float]:
     from trainer.optimization import make_optimizer
     from trainer.state import TrainingState
     from trainer.steps import Stepper
+    from trainer.strategies.ddp import Ddp
 
     torch.set_num_threads(1)
     plan = plan_of(url, model, way)
@@ -61,9 +62,9 @@ def take_steps(url: str, model: str, way: tuple[str, ...]) -> dict[str, float]:
     loaded = [batches[step] for step in range(2)]
     before = machine.resident_bytes("VmRSS")
     learner = make_learner(plan).train()
-    optimizer = make_optimizer(learner, plan.config.optimizer)
-    state = TrainingState(plan, Path(), learner, optimizer)
-    stepper = Stepper(plan, learner, state, torch.device("cpu"))
+    optimizer = make_optimizer(learner.parameters(), plan.config.optimizer)
+    state = TrainingState(plan, Path(), Ddp(learner), optimizer)
+    stepper = Stepper(plan, state, torch.device("cpu"))
     for step, batch in enumerate(loaded):
         assert isinstance(batch, LoadedBatch)
         start = resource.getrusage(resource.RUSAGE_SELF).ru_utime

@@ -58,7 +58,7 @@ def bare(plan: Plan, steps: int) -> float:
     """Median seconds of a step of the loop by hand; its first step is left out as a warm-up."""
     torch.manual_seed(0)
     learner = Learner(plan.spec, plan.objective, plan.objective_config).train()
-    optimizer = make_optimizer(learner, plan.config.optimizer)
+    optimizer = make_optimizer(learner.parameters(), plan.config.optimizer)
     pixels = torch.randn(plan.crops_per_step, 3, plan.spec.input_px, plan.spec.input_px)
     crops = Crops(images=pixels, per_group=plan.demand.views_per_group)
     batch = Batch(crops=(crops,), ids=torch.arange(plan.demand.num_groups))

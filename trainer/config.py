@@ -99,6 +99,8 @@ class RunTable(Table):
     grad_cache: int | None = Field(default=None, ge=1)
     """Take less memory and about a third more time: so many images of a rank are in the tower at
     once, and pass it twice. The gradient is that of the whole batch."""
+    strategy: Literal["ddp", "fsdp"] = "ddp"
+    """`fsdp`: each rank has a part of every tensor of the towers, its gradient and its moments."""
     compile: bool = False
     """Let torch compile the towers; the first steps take minutes longer, the others less."""
     device: str = Field(default="auto", pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$")
@@ -116,6 +118,12 @@ class RunTable(Table):
     """Steps: checkpoints after a multiple of it stay besides the newest, to be evaluated."""
     exports: tuple[str, ...] = ("timm", "text")
     """Exports of a finished run; one whose parts the objective does not have is left out."""
+
+    @model_validator(mode="after")
+    def _together(self) -> "RunTable":
+        if self.compile and self.strategy == "fsdp":
+            raise ValueError("compile is given, and strategy fsdp cannot do it; leave one out")
+        return self
 
 
 class TrainConfig(Table):

@@ -2,15 +2,13 @@
 
 import logging
 import signal
-import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
 import torch.distributed as dist
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
 from manifests.foundation.errors import SynthError
 from trainer.control import ControlChannel, collective_errors
@@ -29,6 +27,7 @@ from trainer.rates import Rates
 from trainer.runs import surroundings
 from trainer.state import TrainingState
 from trainer.steps import Stepper, StepResult
+from trainer.strategies import strategy_class
 
 _log = logging.getLogger(__name__)
 
@@ -75,8 +74,11 @@ def train(
     torch.set_float32_matmul_precision("high" if config.run.precision == "tf32" else "highest")
     control = ControlChannel(timeout_s=config.run.timeout_s)
     with open_place(out) as place:
-        optimizer = make_optimizer(learner, config.optimizer)
-        state = TrainingState(plan, place.folder, learner, optimizer)
+        strategy = strategy_class(config.run.strategy)(
+            learner, keeps_whole=config.run.grad_cache is not None
+        )
+        optimizer = make_optimizer(strategy.parameters(), config.optimizer)
+        state = TrainingState(plan, place.folder, strategy, optimizer)
         with place.held() if rank() == 0 else nullcontext():
             return _train(plan, place, state, control, device, fresh, on_begin, on_step)
 
@@ -92,7 +94,7 @@ def _train(
     on_step: Callable[[int, dict[str, float]], None],
 ) -> signal.Signals | None:
     """The part of `train` in which nobody else may write into the run."""
-    config, learner = plan.config, state.learner
+    config = plan.config
     if rank() == 0:
         exports = exported_paths(config.run.exports)
         session = _session(plan, device)
@@ -106,30 +108,26 @@ def _train(
             f"{place.name}: rank {rank()} would resume from step {first_step}, others from another "
             "one; --out must be one folder that all ranks share, or a URL"
         )
-    module: nn.Module = learner
-    if world_size() > 1:
-        # Buffers need no broadcast: batch norms use the statistics of all ranks, so their running
-        # statistics are equal everywhere. The name is an old one since torch 2.15, and torch 2.11
-        # does not have the new one.
-        with warnings.catch_warnings(action="ignore", category=FutureWarning):
-            module = DistributedDataParallel(
-                learner, broadcast_buffers=False, gradient_as_bucket_view=True
-            )
     on_begin(first_step, plan.num_steps)
     metrics = Metrics(place.folder, step=first_step) if rank() == 0 else None
     try:
         with _stop_signals() as stopped:
-            stepper = Stepper(plan, module, state, device)
+            stepper = Stepper(plan, state, device)
             loop = _Loop(plan, place, state, stepper, control, stopped)
             is_done = loop.run(first_step, metrics, on_step, pin_memory=device.type == "cuda")
             reason = stopped() or signal.SIGTERM  # which another rank may have received
+            if metrics is not None:
+                metrics.close()
+                metrics = None
+            if not is_done:  # still among the signals: another SIGTERM does not end it
+                place.finish(control)
+                return reason
     finally:
         if metrics is not None:
             metrics.close()
-    if not is_done:
-        place.finish(control)
-        return reason
-    if rank() == 0:
+    with collective_errors():
+        learner = state.strategy.whole(plan)
+    if learner is not None:
         _export(plan, place.folder, learner)
     place.finish(control, exports=exported_paths(config.run.exports))
     return None

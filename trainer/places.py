@@ -26,6 +26,8 @@ from trainer.uploads import COPY_BYTES, Uploads
 
 GROWN_S = 30.0
 """Metrics are stored so often, besides before each checkpoint."""
+GRACE_S = 15.0
+"""After an error, files that wait for the storage have so long."""
 
 
 class Place(Protocol):
@@ -85,16 +87,14 @@ def open_place(out: str | Path) -> Iterator[Place]:
         ConfigError: It is neither a path nor a URL in which a run can be written.
     """
     if isinstance(out, Path) or not is_remote(out):
-        place = FolderPlace(local_path(str(out), option="--out"))
-        with runs.writing(place.folder):
-            yield place
+        folder = local_path(str(out), option="--out")
+        with runs.writing(folder):
+            yield FolderPlace(folder)
         return
     store = open_store(out)
     store.require_creatable()
-    with scratch_folder() as scratch:
-        place = StorePlace(store, scratch / "run")
-        with _named(scratch / "run", store.url):
-            yield place
+    with scratch_folder() as scratch, _named(scratch / "run", store.url):
+        yield StorePlace(store, scratch / "run")
 
 
 def is_remote(text: str) -> bool:
@@ -158,6 +158,7 @@ class StorePlace:
         try:
             yield
         finally:
+            self._uploads.wait(GRACE_S)  # what waits when an error ends the run
             self._lease.release()
 
     def enter(

@@ -8,11 +8,11 @@ import torch
 from manifests.canonical import hash_json
 from manifests.foundation.messages import one_line
 from trainer.checkpointing import checkpoints, load_checkpoint, save_checkpoint
-from trainer.control import ControlChannel
+from trainer.control import ControlChannel, collective_errors
 from trainer.distributed import rank
 from trainer.errors import CheckpointError
-from trainer.learner import Learner
 from trainer.planning import Plan
+from trainer.strategies import Strategy
 
 _ADVICE = "give another --out, or --fresh"
 
@@ -24,9 +24,10 @@ class TrainingState:
     """
 
     def __init__(
-        self, plan: Plan, run: Path, learner: Learner, optimizer: torch.optim.Optimizer
+        self, plan: Plan, run: Path, strategy: Strategy, optimizer: torch.optim.Optimizer
     ) -> None:
-        self.learner = learner
+        self.strategy = strategy
+        self.learner = strategy.learner
         self.optimizer = optimizer
         self.unreadable: set[int] = set()
         """Ids of the distinct groups that could not be read."""
@@ -35,13 +36,14 @@ class TrainingState:
 
     def save(self, step: int, control: ControlChannel) -> None:
         """Write the state after a step. No rank returns before the checkpoint is on disk."""
+        with collective_errors():
+            states = self.strategy.saved(self.optimizer)
         if rank() == 0:
             document = {
                 "step": step,
                 "identity": hash_json(self._plan.identity),
                 "unreadable": sorted(self.unreadable),
-                "learner": self.learner.state_dict(),
-                "optimizer": self.optimizer.state_dict(),
+                **states,
             }
             run = self._plan.config.run
             keep, keep_every = run.keep_checkpoints, run.keep_every
@@ -65,8 +67,7 @@ class TrainingState:
         if document.get("identity") != hash_json(self._plan.identity):
             raise CheckpointError(f"{path}: of another model, objective or set; {_ADVICE}")
         try:
-            self.learner.load_state_dict(document["learner"], strict=True)
-            self.optimizer.load_state_dict(document["optimizer"])
+            self.strategy.load(document, self.optimizer)
             self._require_fitting_moments()
             self.unreadable = {int(group) for group in document["unreadable"]}
         except Exception as exc:  # torch raises errors of many types at a damaged document

@@ -2,12 +2,13 @@
 
 The step is the trainer's own, taken with tensors that have a shape and no values (torch's
 FakeTensorMode). So nothing is computed, and any device may be planned for on any machine. What a
-kernel needs for itself while it runs is not counted, nor is what an allocator wastes.
+kernel needs for itself while it runs is not counted, nor is what an allocator wastes. What fsdp
+divides among ranks is taken off by arithmetic.
 """
 
 import weakref
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,8 @@ from trainer.optimization import make_optimizer
 from trainer.planning import Plan
 from trainer.state import TrainingState
 from trainer.steps import Stepper
+from trainer.strategies.ddp import Ddp
+from trainer.strategies.fsdp import blocks_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +49,42 @@ class StepCost:
     peak_bytes: int
     """The most that is held at once in a step."""
 
+    def divided(self, shared: "Shared") -> "StepCost":
+        """The same under `run.strategy = "fsdp"`, by arithmetic and not from a step."""
+        state_bytes = shared.buffer_bytes + (self.state_bytes - shared.buffer_bytes) // shared.world
+        # Without gradients: a block that has computed its own hands them on at once.
+        return replace(
+            self,
+            state_bytes=state_bytes,
+            peak_bytes=self.peak_bytes - self.state_bytes + state_bytes + shared.whole_bytes,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shared:
+    """What `trainer.strategies.fsdp` divides among ranks, and what is whole in a step even so."""
+
+    world: int
+    buffer_bytes: int
+    whole_bytes: int
+    """Tensors that are whole at once, with their gradients: all outside of blocks, and the largest
+    block twice, because the next one is gathered while one computes; all tensors with GradCache."""
+
+
+def _shared(learner: Learner, *, world: int, keeps_whole: bool) -> Shared:
+    def num_bytes(tensors: Iterable[Tensor]) -> int:
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+    every = num_bytes(learner.parameters())
+    blocks = [num_bytes(block.parameters()) for block in blocks_of(learner)]
+    outside, largest = every - sum(blocks), max(blocks, default=0)
+    whole = every if keeps_whole else outside + 2 * largest
+    return Shared(
+        world=world,
+        buffer_bytes=num_bytes(learner.buffers()),
+        whole_bytes=whole + outside + 2 * largest,
+    )
+
 
 def step_cost(plan: Plan, *, world: int) -> StepCost:
     """Take one step of a plan without computing anything.
@@ -63,17 +102,17 @@ def step_cost(plan: Plan, *, world: int) -> StepCost:
     # there. The layers save the same for the backward pass on either.
     with FakeTensorMode(allow_non_fake_inputs=True), Tally() as tally:
         learner = learner.to_empty(device="cpu").train()
-        optimizer = make_optimizer(learner, plan.config.optimizer)
+        optimizer = make_optimizer(learner.parameters(), plan.config.optimizer)
         _allocate_moments(learner, optimizer)
         state_bytes = tally.live_bytes
         batch = blank_batch(plan, plan.demand.num_groups // world)
-        state = TrainingState(plan, Path(), learner, optimizer)
-        Stepper(plan, learner, state, torch.device("cpu")).take(0, batch)
+        state = TrainingState(plan, Path(), Ddp(learner), optimizer)
+        Stepper(plan, state, torch.device("cpu")).take(0, batch)
         peak_bytes, step_multiply_adds = tally.peak_bytes, tally.multiply_adds
         px = plan.spec.input_px
         with torch.no_grad():
             learner.encoder.eval()(torch.zeros(1, 3, px, px))
-    return StepCost(
+    cost = StepCost(
         tower_parameters=_num_parameters(learner.encoder),
         parameters=_num_parameters(learner),
         image_multiply_adds=tally.multiply_adds - step_multiply_adds,
@@ -81,6 +120,11 @@ def step_cost(plan: Plan, *, world: int) -> StepCost:
         state_bytes=state_bytes,
         peak_bytes=peak_bytes,
     )
+    run = plan.config.run
+    if run.strategy == "ddp" or world == 1:
+        return cost
+    keeps_whole = run.grad_cache is not None
+    return cost.divided(_shared(learner, world=world, keeps_whole=keeps_whole))
 
 
 def _num_parameters(module: nn.Module) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from trainer.data.batches import LoadedBatch
 from trainer.data.draws import generator
@@ -46,16 +46,12 @@ class Stepper:
 
     Args:
         plan: The run to take steps of.
-        module: The learner of `state`, or the `DistributedDataParallel` around it.
         state: What the steps change.
         device: Where this rank computes.
     """
 
-    def __init__(
-        self, plan: Plan, module: nn.Module, state: TrainingState, device: torch.device
-    ) -> None:
+    def __init__(self, plan: Plan, state: TrainingState, device: torch.device) -> None:
         self._plan = plan
-        self._module = module
         self._state = state
         self._device = device
         self._num_skipped = 0
@@ -90,9 +86,11 @@ class Stepper:
         # The forward pass moves the running statistics of batch norms, which no optimizer undoes.
         buffers = [(buffer, buffer.clone()) for buffer in state.learner.buffers()]
         state.optimizer.zero_grad(set_to_none=True)  # no old gradients beside the activations
-        terms = self._module(batch.to(self._device))
-        terms.total.backward()
-        norm = self._clipped_norm()
+        terms = state.strategy.loss(batch.to(self._device))
+        terms.total.backward()  # type: ignore[no-untyped-call]
+        state.strategy.finish_backward()
+        # Before gradients are clipped; it is needed without clipping, too.
+        norm = state.strategy.clipped_norm(plan.config.optimizer.clip_norm)
         skipped = ~norm.isfinite()
         # A fused optimizer changes nothing where this number, which `torch.amp.GradScaler` sets
         # elsewhere, is 1.
@@ -117,18 +115,6 @@ class Stepper:
             finished, norm = self._unread
             self._unread = None
             self._count_skipped(finished, norm())
-
-    def _clipped_norm(self) -> Tensor:
-        """Norm of the gradients before they are clipped; it is needed without clipping, too.
-
-        Gradients were averaged over the ranks, so the norm is equal on all of them.
-        """
-        parameters = [p for p in self._state.learner.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
-        largest = self._plan.config.optimizer.clip_norm
-        if largest is not None:
-            nn.utils.clip_grads_with_norm_(parameters, largest, norm)
-        return norm
 
     def _count_skipped(self, finished: int, norm: float) -> None:
         self._num_skipped = 0 if math.isfinite(norm) else self._num_skipped + 1

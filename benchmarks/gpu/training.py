@@ -24,6 +24,7 @@ from trainer.planning import Plan, make_plan
 from trainer.state import TrainingState
 from trainer.step_cost import blank_batch, step_cost
 from trainer.steps import Stepper
+from trainer.strategies.ddp import Ddp
 
 VIEWS = 6
 WAYS: dict[str, tuple[int, int, tuple[str, ...]]] = {
@@ -67,10 +68,9 @@ def _way(plan: Plan, device: str, steps: int, limit_tflops: float) -> dict[str, 
     learner = make_learner(plan).to(device).train()
     if plan.config.run.compile:
         learner.compile_towers()
-    optimizer = make_optimizer(learner, plan.config.optimizer)
-    stepper = Stepper(
-        plan, learner, TrainingState(plan, Path(), learner, optimizer), torch.device(device)
-    )
+    optimizer = make_optimizer(learner.parameters(), plan.config.optimizer)
+    state = TrainingState(plan, Path(), Ddp(learner), optimizer)
+    stepper = Stepper(plan, state, torch.device(device))
     batch = blank_batch(plan, plan.demand.num_groups)
     if device == "cuda":
         batch = batch.pin_memory()

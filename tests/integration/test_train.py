@@ -264,6 +264,23 @@ def test_two_ranks_have_the_losses_of_one_and_resume_on_one(
     assert resumed == pytest.approx(expected, abs=2e-2)
 
 
+def test_two_ranks_that_share_tensors_have_the_losses_of_one_and_resume_on_one(
+    url: str, undisturbed: Path, tmp_path: Path
+) -> None:
+    run, fsdp = tmp_path / "run", ("--set", "run.strategy=fsdp")
+    assert kill_after(run, 8, url, "--nproc", "2", *fsdp, kind=signal.SIGTERM) == 143
+    synth("train", url, "--out", run, *OPTIONS, *fsdp, "--nproc", "2", "--set", "run.keep_every=20")
+    expected = losses(undisturbed)
+    assert losses(run)[:5] == pytest.approx(expected[:5], abs=1e-5)
+    assert losses(run) == pytest.approx(expected, abs=2e-2)
+    from trainer.models.encoder import load_encoder
+
+    load_encoder(run)  # strict, and by the hash beside it
+    (run / "checkpoints" / "step-000000024.pt").unlink()
+    train_here(url, "--out", run, *OPTIONS)  # from step 20, with whole tensors on one rank
+    assert losses(run) == pytest.approx(expected, abs=2e-2)
+
+
 def test_two_ranks_train_to_the_end_under_torchrun(
     url: str, undisturbed: Path, tmp_path: Path
 ) -> None:

@@ -31,6 +31,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     if request.param == "folder":
         yield f"file://{tmp_path}/run"
         return
+    pytest.importorskip("moto")
     with s3_server(tmp_path) as address, s3_clients_of(address):
         fsspec.filesystem("s3").mkdir("runs")
         yield "s3://runs/run"

@@ -29,7 +29,7 @@ def test_sgd_is_that_of_the_papers_with_contrast() -> None:
     ours, theirs = (torch.nn.Linear(3, 2) for _ in range(2))
     theirs.load_state_dict(ours.state_dict())
     table = OptimizerTable(name="sgd", momentum=0.8, weight_decay=0.1, decay_all=True)
-    optimizer = make_optimizer(ours, table)
+    optimizer = make_optimizer(ours.parameters(), table)
     reference = torch.optim.SGD(theirs.parameters(), lr=0.5, momentum=0.8, weight_decay=0.1)
     for step in range(3):
         for model, stepper in ((ours, optimizer), (theirs, reference)):
@@ -67,7 +67,9 @@ def test_decay_grows_on_half_a_cosine(step: int, expected: float) -> None:
 
 @pytest.mark.parametrize("decay_all", [False, True])
 def test_decay_is_set_where_parameters_decay(decay_all: bool) -> None:
-    optimizer = make_optimizer(torch.nn.Linear(3, 2), OptimizerTable(decay_all=decay_all))
+    optimizer = make_optimizer(
+        torch.nn.Linear(3, 2).parameters(), OptimizerTable(decay_all=decay_all)
+    )
     set_weight_decay(optimizer, 0.7)
     assert [group["weight_decay"] for group in optimizer.param_groups] == [
         0.7,
@@ -88,7 +90,7 @@ def test_rate_never_falls_during_warm_up_nor_rises_after() -> None:
 def test_biases_norms_and_scalars_do_not_decay_and_the_position_embedding_does() -> None:
     model = timm.create_model("vit_tiny_patch16_224", num_classes=0, depth=1)
     model.register_parameter("scale", torch.nn.Parameter(torch.tensor(1.0)))
-    optimizer = make_optimizer(model, OptimizerTable(weight_decay=0.3))
+    optimizer = make_optimizer(model.parameters(), OptimizerTable(weight_decay=0.3))
     decayed = {id(parameter) for parameter in optimizer.param_groups[0]["params"]}
     names = {name: id(parameter) in decayed for name, parameter in model.named_parameters()}
     assert optimizer.param_groups[0]["weight_decay"] == 0.3

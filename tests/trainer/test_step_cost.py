@@ -16,6 +16,7 @@ from trainer.planning import Plan, make_plan
 from trainer.state import TrainingState
 from trainer.step_cost import Tally, step_cost
 from trainer.steps import Stepper
+from trainer.strategies.ddp import Ddp
 
 VIT = {
     "model.model": "vit_tiny_patch16_224",
@@ -57,9 +58,10 @@ def peak_of_a_real_step(plan: Plan, folder: Path) -> int:
     torch.manual_seed(0)
     with Tally() as tally:
         learner = make_learner(plan).train()
-        state = TrainingState(plan, folder, learner, make_optimizer(learner, plan.config.optimizer))
+        optimizer = make_optimizer(learner.parameters(), plan.config.optimizer)
+        state = TrainingState(plan, folder, Ddp(learner), optimizer)
         batches = Batches(plan.stream, plan.crops, seed=0, rank=0, world=1)
-        stepper = Stepper(plan, learner, state, torch.device("cpu"))
+        stepper = Stepper(plan, state, torch.device("cpu"))
         for step in range(2):
             batch = batches[step]
             assert isinstance(batch, LoadedBatch)
@@ -99,3 +101,15 @@ def test_counts_of_a_tower_of_the_papers(url: str) -> None:
     assert cost.image_multiply_adds == pytest.approx(17.58e9, rel=0.005)
     rows = 3 * 3
     assert cost.step_multiply_adds == pytest.approx(3 * rows * 17.58e9, rel=0.02)
+
+
+def test_fsdp_divides_what_is_always_there(url: str) -> None:
+    """By arithmetic: a tower of one block is whole in a step, its moments are divided."""
+    alone = step_cost(plan_of(url, "stablerep"), world=2)
+    divided = step_cost(plan_of(url, "stablerep", **{"run.strategy": "fsdp"}), world=2)
+    assert divided.state_bytes == pytest.approx(alone.state_bytes / 2, rel=0.01)
+    assert divided.step_multiply_adds == alone.step_multiply_adds
+    cached = {"run.strategy": "fsdp", "run.grad_cache": 4}
+    whole = step_cost(plan_of(url, "stablerep", **cached), world=2)
+    plain = step_cost(plan_of(url, "stablerep", **{"run.grad_cache": 4}), world=2)
+    assert whole.peak_bytes - whole.state_bytes > plain.peak_bytes - plain.state_bytes

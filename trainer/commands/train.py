@@ -141,6 +141,8 @@ def _cost(plan: Any, world: int) -> str:
         f"{cost.state_bytes / 2**30:.1f} GiB of it always; without what the driver, kernels and "
         "the allocator take for themselves",
     ]
+    if plan.config.run.strategy == "fsdp":
+        lines.append("         what fsdp divides is reckoned, and was never measured")
     return "\n".join(lines)
 
 
