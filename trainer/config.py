@@ -109,6 +109,8 @@ class RunTable(Table):
     init_from: str = ""
     """Folder of a finished run, or its encoder.safetensors: the tower begins with these weights in
     place of random ones. They are part of what decides what is learned."""
+    wandb: str = ""
+    """Project of Weights & Biases to which the numbers go as well; empty for none."""
     log_every: int = Field(default=10, ge=1)
     """Steps."""
     checkpoint_every: int = Field(default=1000, ge=1)

@@ -17,17 +17,18 @@ from trainer.distributed import rank, ranks_here, world_size
 from trainer.errors import CheckpointError, DataError, DivergedError
 from trainer.exports import check_exports, export_run, exported_paths
 from trainer.learner import Learner, make_learner
-from trainer.metrics import Metrics
+from trainer.metrics import Metrics, Sink
 from trainer.models.encoder import load_encoder
 from trainer.optimization import make_optimizer
 from trainer.origin import Origin
 from trainer.places import Place, open_place, run_files
 from trainer.planning import Plan
 from trainer.rates import Rates
-from trainer.runs import surroundings
+from trainer.runs import read_run, surroundings
 from trainer.state import TrainingState
 from trainer.steps import Stepper, StepResult
 from trainer.strategies import strategy_class
+from trainer.weights_and_biases import WeightsAndBiases, require_package, run_id
 
 _log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ def train(
     # Built before anything is written, because only a built model shows that its recipe is right.
     learner = make_learner(plan, _first_weights(plan)).to(device)
     check_exports(config.run.exports, learner.exports(), plan.spec)
+    if config.run.wandb:
+        require_package()
     if config.run.compile:
         learner.compile_towers()
     torch.set_float32_matmul_precision("high" if config.run.precision == "tf32" else "highest")
@@ -109,7 +112,9 @@ def _train(
             "one; --out must be one folder that all ranks share, or a URL"
         )
     on_begin(first_step, plan.num_steps)
-    metrics = Metrics(place.folder, step=first_step) if rank() == 0 else None
+    metrics = None
+    if rank() == 0:
+        metrics = Metrics(place.folder, step=first_step, sinks=_sinks(plan, place))
     try:
         with _stop_signals() as stopped:
             stepper = Stepper(plan, state, device)
@@ -281,6 +286,15 @@ def _session(plan: Plan, device: torch.device) -> dict[str, object]:
         "num_left_out": plan.stream.num_left_out,
     }
     return facts
+
+
+def _sinks(plan: Plan, place: Place) -> list[Sink]:
+    """Where numbers go besides the run itself."""
+    if not plan.config.run.wandb:
+        return []
+    run = run_id(place.name, read_run(place.folder)["sessions"][0]["started"])
+    config = plan.config.model_dump(mode="json")
+    return [WeightsAndBiases(plan.config.run.wandb, name=place.name, run=run, config=config)]
 
 
 def _mean_over_ranks(values: dict[str, Tensor]) -> dict[str, float]:

@@ -1,10 +1,10 @@
-"""Numbers of a run: `metrics.jsonl` and TensorBoard, from the same dictionary."""
+"""Numbers of a run: `metrics.jsonl`, TensorBoard and other sinks, from the same dictionary."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from torch.utils.tensorboard import SummaryWriter
 
@@ -17,6 +17,18 @@ MAX_BYTES = 4 << 30
 """Largest `metrics.jsonl` that is read."""
 
 
+class Sink(Protocol):
+    """Where the numbers of a run go besides its folder."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Take the numbers after a step."""
+        ...
+
+    def close(self) -> None:
+        """Nothing more comes."""
+        ...
+
+
 class Metrics:
     """Appends to the numbers of a run, in a context that ends with `close`.
 
@@ -26,12 +38,14 @@ class Metrics:
     Args:
         run: Folder of the run.
         step: Number of steps that are done, 0 for a new run.
+        sinks: Get the same numbers.
 
     Raises:
         CheckpointError: The numbers of the run are damaged.
     """
 
-    def __init__(self, run: Path, *, step: int) -> None:
+    def __init__(self, run: Path, *, step: int, sinks: Sequence[Sink] = ()) -> None:
+        self._sinks = sinks
         path = run / FILE
         kept = [line for line in read_metrics(run) if line["step"] <= step]
         write_whole(path, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
@@ -50,11 +64,15 @@ class Metrics:
         self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
+        for sink in self._sinks:
+            sink.write(step, values)
 
     def close(self) -> None:
         """Write out what TensorBoard still keeps in memory, and end its thread."""
         self._file.close()
         self._board.close()
+        for sink in self._sinks:
+            sink.close()
 
 
 def read_metrics(run: Path) -> list[dict[str, Any]]:
