@@ -127,7 +127,7 @@ def scores_of(run: Path, pictograms: Path) -> dict[str, float]:
             *("--test-split", "test", "--out", out),
         )
         (score,) = json.loads(out.read_text())["scores"]
-        scores[name] = round(100 * score["accuracy"], 1)
+        scores[name] = round(100 * score["value"], 1)
     return scores
 
 

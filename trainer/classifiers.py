@@ -70,7 +70,49 @@ def predict_knn(
     Source: Wu et al. 2018, arXiv:1805.01978, section 3.4; DINO's eval_knn.py, whose k is 20.
     """
     assert 1 <= num_neighbours <= len(bank)
-    device = bank.device if device is None else torch.device(device)
+    similarity, rows_of_bank = nearest(
+        queries,
+        bank,
+        num_neighbours=num_neighbours,
+        device=bank.device if device is None else torch.device(device),
+        chunk_queries=chunk_queries,
+        chunk_bank=chunk_bank,
+    )
+    labels = bank_labels.cpu()
+    parts = torch.split(similarity, chunk_queries), torch.split(rows_of_bank, chunk_queries)
+    predicted = []
+    for near, rows in zip(*parts, strict=True):
+        votes = neighbour_votes(near, temperature)
+        totals = votes.new_zeros(len(near), num_classes).scatter_add_(1, labels[rows], votes)
+        predicted.append(rank_classes(totals))
+    return torch.cat(predicted) if len(queries) else bank_labels.new_empty((0, 1))
+
+
+def neighbour_votes(
+    similarity: Float[Tensor, "queries neighbours"], temperature: float
+) -> Float[Tensor, "queries neighbours"]:
+    """exp(similarity / temperature), in double precision: at a low temperature it overflows
+    float32."""
+    return (similarity.double() / temperature).exp()
+
+
+def nearest(
+    queries: Float[Tensor, "queries embed_dim"],
+    bank: Float[Tensor, "rows embed_dim"],
+    *,
+    num_neighbours: int,
+    device: torch.device | str,
+    chunk_queries: int = 256,
+    chunk_bank: int = 16_384,
+) -> tuple[Float[Tensor, "queries neighbours"], Int[Tensor, "queries neighbours"]]:
+    """Cosine similarities and rows of the nearest of the bank, nearest first; both on the CPU.
+
+    If rows of the bank are equally near, the ones that come first in it are taken. Memory: see
+    `predict_knn`.
+
+    Args:
+        num_neighbours: At most the rows of the bank.
+    """
     chunk_bank = min(chunk_bank, max(1, _BANK_NUMBERS // max(bank.shape[1], 1)))
     starts = range(0, len(queries), chunk_queries)
     best = torch.empty(len(queries), 0, dtype=torch.int64)
@@ -83,15 +125,7 @@ def predict_knn(
             unit = F.normalize(queries[rows].to(device).float(), dim=1)
             better[rows] = _nearest(unit, unit_bank, first, best[rows].to(device), num_neighbours)
         best = better
-    predicted = []
-    for part in torch.split(best, chunk_queries):
-        similarity, rows_of_bank = _unpack(part)
-        # In double precision: at a low temperature exp(1 / temperature) overflows float32.
-        votes = (similarity.double() / temperature).exp()  # [queries, neighbours]
-        labels = bank_labels[rows_of_bank.to(bank_labels.device)].cpu()
-        totals = votes.new_zeros(len(part), num_classes).scatter_add_(1, labels, votes)
-        predicted.append(rank_classes(totals))
-    return torch.cat(predicted) if len(queries) else bank_labels.new_empty((0, 1))
+    return _unpack(best)
 
 
 def _nearest(
@@ -172,8 +206,10 @@ class Choice:
     """The rate that did best on the held-out part."""
 
     rate: float
+    head: int
+    """Which of the heads has it."""
     num_held_out: int
-    held_out_accuracy: dict[float, float]
+    held_out_metric: dict[float, float]
     """By rate; 0 for a head that diverged."""
 
 
@@ -185,6 +221,7 @@ def choose_rate(
     num_classes: int,
     rates: Sequence[float] = PAPER_RATES,
     recipe: ProbeRecipe,
+    weigh: Callable[[Int[Tensor, " images"]], Float[Tensor, " images"]] | None = None,
     on_epoch: Callable[[], None] = lambda: None,
 ) -> Choice | None:
     """Train a head for each rate on one part of train and choose by accuracy on the other part.
@@ -192,6 +229,9 @@ def choose_rate(
     If two rates have the same accuracy, the one with the lower cross-entropy is chosen. The paper
     chooses rate and epoch on the very images whose accuracy it reports; here the choice never sees
     them.
+
+    Args:
+        weigh: What each image with these labels counts for in the choice; all the same if None.
 
     Returns:
         None if no class has two groups, so that nothing can be held out.
@@ -208,23 +248,52 @@ def choose_rate(
         recipe=recipe,
         on_epoch=on_epoch,
     )
-    num_correct = torch.zeros(len(rates), dtype=torch.float64)
+    return best_head(
+        probe.logits,
+        values[held_out],
+        labels[held_out],
+        rates=rates,
+        weights=None if weigh is None else weigh(labels[held_out]),
+    )
+
+
+def best_head(
+    logits: Callable[[Float[Tensor, "images embed_dim"]], Float[Tensor, "images heads classes"]],
+    values: Float[Tensor, "images embed_dim"],
+    labels: Int[Tensor, " images"],
+    *,
+    rates: Sequence[float],
+    weights: Float[Tensor, " images"] | None = None,
+) -> Choice:
+    """The head with the best accuracy; of equally good ones that with the lowest cross-entropy.
+
+    Args:
+        logits: Scores of every head, one for each rate.
+        values: Features of images that no head has learned from.
+        weights: What each image counts for; the same for all if None.
+    """
+    num_images = len(labels)
+    if weights is None:
+        weights = torch.ones(num_images, dtype=torch.float64)
+    right = torch.zeros(len(rates), dtype=torch.float64)
     loss = torch.zeros(len(rates), dtype=torch.float64)
-    rows = held_out.nonzero().squeeze(1)
-    for chunk in torch.split(rows, 4096):
-        log_probs = probe.logits(values[chunk]).log_softmax(dim=2).double().cpu()
-        truth = labels[chunk].cpu()
-        num_correct += (log_probs.argmax(dim=2) == truth[:, None]).sum(dim=0)
+    for rows in torch.split(torch.arange(num_images), 4096):
+        own = rows.to(values.device)
+        log_probs = logits(values[own]).log_softmax(dim=2).double().cpu()
+        truth = labels[own.to(labels.device)].cpu()
+        hit = log_probs.argmax(dim=2) == truth[:, None]  # [images, heads]
+        right += (hit * weights[rows, None]).sum(dim=0)
         loss -= log_probs.gather(2, truth[:, None, None].expand(-1, len(rates), 1)).sum(dim=(0, 2))
     # A head that diverged predicts some class, too. Neither its accuracy nor its loss may win.
     finite = loss.isfinite()
-    accuracy = torch.where(finite, num_correct / len(rows), 0.0).tolist()
+    accuracy = torch.where(finite, right / weights.sum(), 0.0).tolist()
     loss = torch.where(finite, loss, math.inf)
     best = max(range(len(rates)), key=lambda head: (accuracy[head], -float(loss[head])))
     return Choice(
         rate=rates[best],
-        num_held_out=len(rows),
-        held_out_accuracy=dict(zip(rates, accuracy, strict=True)),
+        head=best,
+        num_held_out=num_images,
+        held_out_metric=dict(zip(rates, accuracy, strict=True)),
     )
 
 

@@ -10,18 +10,19 @@ from dataclasses import dataclass
 from datetime import timedelta
 from hashlib import sha256
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 import torch.distributed as dist
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from manifests.foundation.errors import PluginError, SynthError
 from manifests.foundation.progress import progress
+from trainer.data.crops import AugmentConfig
 from trainer.data.decoding import decode
 from trainer.errors import DataError
 from trainer.frozen_encoders import Encode, FrozenEncoder, Precision, Resampling
@@ -29,10 +30,26 @@ from trainer.labelled_sets import LabelledImage, Split
 
 MAX_STRIP = 8
 """A picture longer than this many times its shorter side is first cut to its middle."""
+Crop = Callable[[LabelledImage, NDArray[np.uint8]], NDArray[np.uint8]]
 GATHER_ROWS = 8192
 """Rows that each rank sends at once."""
 GATHER_TIMEOUT = timedelta(hours=1)
 """How much longer than the fastest rank another one may take for its images."""
+
+
+class Crops(Protocol):
+    """Features of random crops of the images of a split, which are read and encoded again."""
+
+    def __call__(
+        self, augment: AugmentConfig, *, seed: int, epoch: int
+    ) -> Float[Tensor, "images features"]:
+        """One crop of each image, in their order; the same for the same arguments.
+
+        Args:
+            augment: What is drawn: area, ratio and flip. Colours are left as they are.
+            seed: Decides the crops.
+            epoch: Likewise.
+        """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,10 +59,25 @@ class Features:
     values: Float[Tensor, "images features"]
     """As float32, or in half precision if the encoder says so: computations are in float32."""
     labels: Int[Tensor, " images"]
+    """-1 for all images of a set of several classes an image, or of captions."""
     groups: tuple[str, ...]
     keys: tuple[str, ...]
     digests: tuple[str, ...]
     """First 16 hex digits of the SHA-256 of each image's bytes."""
+    label_sets: tuple[tuple[int, ...], ...] | None = None
+    """The classes of each image, in a set of several for an image; None in any other."""
+    captions: tuple[tuple[str, ...], ...] | None = None
+    """The captions of each image, in a set of captions; None in any other."""
+    crops: Crops | None = None
+    """Given to evaluations that need it: see Evaluation.needs_crops."""
+
+    def targets(self, num_classes: int) -> Bool[Tensor, "images classes"]:
+        """Which classes each image has, in a set of several for an image."""
+        assert self.label_sets is not None
+        targets = torch.zeros(len(self.label_sets), num_classes, dtype=torch.bool)
+        for row, labels in enumerate(self.label_sets):
+            targets[row, list(labels)] = True
+        return targets
 
     def group_ids(self) -> Int[Tensor, " images"]:
         """Groups as integers, in the order of their first image."""
@@ -53,9 +85,9 @@ class Features:
         return torch.tensor([ids.setdefault(group, len(ids)) for group in self.groups])
 
     def fingerprint(self) -> str:
-        """SHA-256 of keys, labels, groups and image bytes: equal where the images are."""
-        rows = zip(self.keys, self.labels.tolist(), self.groups, self.digests, strict=True)
-        return _fingerprint(list(rows))
+        """SHA-256 of keys, labels, captions, groups and bytes: equal where the images are."""
+        rows = list(zip(self.keys, self.labels.tolist(), self.groups, self.digests, strict=True))
+        return _fingerprint(rows, self.label_sets, self.captions)
 
 
 def fingerprint(split: Split) -> str:
@@ -65,11 +97,18 @@ def fingerprint(split: Split) -> str:
         DataError: A file or a label is not as the layout says.
     """
     rows = [_Row.of(image) for image in split.images()]
-    return _fingerprint([(row.key, row.label, row.group, row.digest) for row in rows])
+    return _fingerprint(
+        [(row.key, row.label, row.group, row.digest) for row in rows], *_texts_and_sets(rows)
+    )
 
 
-def _fingerprint(rows: list[tuple[str, int, str, str]]) -> str:
-    return sha256(json.dumps(rows).encode()).hexdigest()
+def _fingerprint(
+    rows: list[tuple[str, int, str, str]],
+    label_sets: tuple[tuple[int, ...], ...] | None,
+    captions: tuple[tuple[str, ...], ...] | None,
+) -> str:
+    parts = [part for part in (label_sets, captions) if part is not None]
+    return sha256(json.dumps([rows, *parts] if parts else rows).encode()).hexdigest()
 
 
 def evaluation_crop(
@@ -111,7 +150,13 @@ def _middle(pixels: NDArray[np.uint8], height: int, width: int) -> NDArray[np.ui
 
 
 def extract(
-    split: Split, encoder: FrozenEncoder, *, batch_size: int, num_threads: int = 4
+    split: Split,
+    encoder: FrozenEncoder,
+    *,
+    batch_size: int,
+    num_threads: int = 4,
+    crop: Crop | None = None,
+    title: str = "",
 ) -> Features:
     """Features of every image of a split.
 
@@ -124,6 +169,8 @@ def extract(
         encoder: Turns them into features.
         batch_size: Images encoded at once.
         num_threads: Threads that decode and resize; both release the interpreter's lock.
+        crop: From an image and its pixels to those that are encoded; `evaluation_crop` if None.
+        title: Of the progress.
 
     Raises:
         DataError: No image, or one that cannot be read, decoded or encoded to finite numbers; on
@@ -137,6 +184,8 @@ def extract(
 
     def prepare(image: LabelledImage) -> NDArray[np.uint8]:
         pixels = decode(image.data, where=f"{split.where}: {image.key}")
+        if crop is not None:
+            return crop(image, pixels)
         return evaluation_crop(
             pixels,
             input_px=encoder.input_px,
@@ -147,7 +196,7 @@ def extract(
         )
 
     try:
-        with _progress(split, rank) as on_bytes:
+        with _progress(split, rank, title or f"features of {split.name}") as on_bytes:
             images = split.images(rank=rank, world=world, on_bytes=on_bytes)
             for batch, pixels in _prepared(images, prepare, batch_size, num_threads):
                 _require_labels(batch, split)
@@ -178,14 +227,38 @@ class _Row:
     label: int
     group: str
     digest: str
+    labels: tuple[int, ...] | None
+    captions: tuple[str, ...]
 
     @classmethod
     def of(cls, image: LabelledImage) -> "_Row":
-        return cls(image.key, image.label, image.group, sha256(image.data).hexdigest()[:16])
+        return cls(
+            image.key,
+            -1 if image.label is None else image.label,
+            image.group,
+            sha256(image.data).hexdigest()[:16],
+            image.labels,
+            image.captions,
+        )
+
+
+def _texts_and_sets(
+    rows: list[_Row],
+) -> tuple[tuple[tuple[int, ...], ...] | None, tuple[tuple[str, ...], ...] | None]:
+    """`label_sets` and `captions` of Features."""
+    has_sets = any(row.labels is not None for row in rows)
+    has_captions = any(row.captions for row in rows)
+    return (
+        tuple(row.labels or () for row in rows) if has_sets else None,
+        tuple(row.captions for row in rows) if has_captions else None,
+    )
 
 
 def _features(values: Tensor, rows: list[_Row]) -> Features:
+    label_sets, captions = _texts_and_sets(rows)
     return Features(
+        label_sets=label_sets,
+        captions=captions,
         values=values,
         labels=torch.tensor([row.label for row in rows]),
         groups=tuple(row.group for row in rows),
@@ -230,10 +303,14 @@ def _encoded(
 
 def _require_labels(batch: list[LabelledImage], split: Split) -> None:
     for image in batch:
-        if type(image.label) is not int or image.label < 0:
-            raise DataError(
-                f"{split.where}: {image.key}: label {image.label!r:.40}, expected 0 or more"
-            )
+        labels = image.labels if image.label is None else (image.label,)
+        if labels is None and not image.captions:
+            raise DataError(f"{split.where}: {image.key}: neither a label nor a caption")
+        for label in labels or ():
+            if type(label) is not int or label < 0:
+                raise DataError(
+                    f"{split.where}: {image.key}: label {label!r:.40}, expected 0 or more"
+                )
 
 
 def _require_finite(values: Tensor, batch: list[LabelledImage], split: Split) -> None:
@@ -247,13 +324,13 @@ def _require_finite(values: Tensor, batch: list[LabelledImage], split: Split) ->
 
 
 @contextmanager
-def _progress(split: Split, rank: int) -> Iterator[Callable[[int], None]]:
+def _progress(split: Split, rank: int, title: str) -> Iterator[Callable[[int], None]]:
     """Progress in kilobytes, because the number of images in a tar is not known before its end."""
     if rank:
         yield lambda num_bytes: None
         return
     total_bytes = shown_kb = 0
-    with progress(f"features of {split.name}", "kB", -(-split.num_bytes // 1000)) as advance:
+    with progress(title, "kB", -(-split.num_bytes // 1000)) as advance:
 
         def on_bytes(num_bytes: int) -> None:
             nonlocal total_bytes, shown_kb

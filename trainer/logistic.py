@@ -1,4 +1,6 @@
-"""Softmax regression with an L2 penalty, solved to its optimum by L-BFGS.
+"""Logistic regression with an L2 penalty, solved to its optimum by L-BFGS.
+
+Where an image has one class it is a softmax; where it may have several, a sigmoid for each class.
 
 No function here receives a test label: the penalty is chosen on a part of train that is held out.
 """
@@ -8,8 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
+from torch.nn import functional as F
 
 from trainer.classifiers import hold_out, rank_classes
 
@@ -55,6 +58,11 @@ class LogisticModel:
         standard = (values.double() - self.mean) * self.scale
         return standard @ self.weight + self.bias
 
+    def scores(self, values: Float[Tensor, "images embed_dim"]) -> Float[Tensor, "images classes"]:
+        """`logits` of many images, a part of them at a time."""
+        parts = torch.split(values, _chunk_rows(len(self.bias)))
+        return torch.cat([self.logits(part) for part in parts])
+
     def predict(self, values: Float[Tensor, "images embed_dim"]) -> Int[Tensor, "images ranks"]:
         """The most likely classes, the most likely first."""
         parts = torch.split(values, _chunk_rows(len(self.bias)))
@@ -63,7 +71,7 @@ class LogisticModel:
 
 def fit_logistic(
     values: Float[Tensor, "images embed_dim"],
-    labels: Int[Tensor, " images"],
+    labels: Int[Tensor, " images"] | Bool[Tensor, "images classes"],
     *,
     num_classes: int,
     penalty: float,
@@ -72,13 +80,16 @@ def fit_logistic(
 ) -> LogisticModel:
     """Minimise sum_i cross-entropy_i + penalty / 2 * |W|^2; the bias is not penalised.
 
+    Where an image may have several classes, the cross-entropies of all classes, each against the
+    rest, are added up: these are as many independent regressions as there are classes.
+
     This is scikit-learn's LogisticRegression with C = 1 / penalty. The whole set is one batch, of
     which a part at a time is in memory as doubles. The problem is convex: `start`, the solution for
     a penalty nearby, saves iterations and does not move the optimum. Nothing is random.
 
     Args:
         values: On the device that is to compute.
-        labels: From 0 and below `num_classes`.
+        labels: From 0 and below `num_classes`, or which classes each image has.
         penalty: Larger than 0.
     """
     (num_images, num_dims), device = values.shape, values.device
@@ -100,14 +111,16 @@ def fit_logistic(
         slope[-1] = 0
         total = 0.5 * penalty * point[:-1].square().sum()
         for first in range(0, num_images, chunk):
-            truth = labels[first : first + chunk, None]
+            truth = labels[first : first + chunk]
             standard = (values[first : first + chunk].double() - mean) * scale
-            log_probs = torch.log_softmax(standard @ point[:-1] + point[-1], dim=1)
-            total -= log_probs.gather(1, truth).sum()
-            # The gradient of the cross-entropy: probabilities minus one-hot labels.
-            excess = log_probs.exp_().scatter_add_(
-                1, truth, torch.full_like(truth, -1, dtype=torch.float64)
-            )
+            logits = standard @ point[:-1] + point[-1]
+            total += _cross_entropy(logits, truth)
+            # The gradient of the cross-entropy: probabilities minus what they ought to be.
+            if truth.dim() == 2:
+                excess = logits.sigmoid() - truth.double()
+            else:
+                excess = logits.softmax(dim=1)
+                excess[torch.arange(len(truth), device=device), truth] -= 1
             slope[:-1] += standard.T @ excess
             slope[-1] += excess.sum(dim=0)
         slope.div_(num_images)
@@ -140,7 +153,7 @@ class PenaltyChoice:
 
     penalty: float
     num_held_out: int
-    held_out_accuracy: dict[float, float]
+    held_out_metric: dict[float, float]
     """By penalty."""
     model: LogisticModel
     """The solution for it on the other part, to start from."""
@@ -148,53 +161,74 @@ class PenaltyChoice:
 
 def choose_penalty(
     values: Float[Tensor, "images embed_dim"],
-    labels: Int[Tensor, " images"],
+    labels: Int[Tensor, " images"] | Bool[Tensor, "images classes"],
     groups: Int[Tensor, " images"],
     *,
     num_classes: int,
+    judge: Callable[[Tensor, Tensor], float],
     penalties: Sequence[float] = PAPER_PENALTIES,
     recipe: LogisticRecipe,
     on_fit: Callable[[], None] = lambda: None,
 ) -> PenaltyChoice | None:
-    """Solve for each penalty on one part of train and choose by accuracy on the other part.
+    """Solve for each penalty on one part of train and choose by a metric on the other part.
 
-    If two penalties have the same accuracy, the one with the lower cross-entropy is chosen. Each
-    solution begins at the one of the next larger penalty.
+    If two penalties are equally good, the one with the lower cross-entropy is chosen. Each solution
+    begins at the one of the next larger penalty.
+
+    Args:
+        labels: As `fit_logistic` takes them. An image of several classes is held out as one of the
+            first of them.
+        judge: From what is predicted, and labels, to the metric, higher being better. Predicted
+            is the most likely class of each image, or the logits of all classes if there may be
+            several.
 
     Returns:
         None if no class has two groups, so that nothing can be held out.
     """
-    held_out = hold_out(labels, groups, fraction=recipe.held_out, seed=recipe.seed)
+    # `argmax` gives the first of equal numbers; an image of no class counts as a class of its own.
+    classes = labels if labels.dim() == 1 else torch.where(
+        labels.any(dim=1), labels.int().argmax(dim=1), num_classes
+    )  # fmt: skip
+    held_out = hold_out(classes, groups, fraction=recipe.held_out, seed=recipe.seed)
     if not held_out.any():
         return None
     learned = values[~held_out], labels[~held_out]
     judged, truth = values[held_out], labels[held_out]
-    accuracy: dict[float, float] = {}
+    metric: dict[float, float] = {}
     best: tuple[tuple[float, float], float, LogisticModel] | None = None
     model: LogisticModel | None = None
     for penalty in sorted(penalties, reverse=True):
         model = fit_logistic(
             *learned, num_classes=num_classes, penalty=penalty, recipe=recipe, start=model
         )
-        accuracy[penalty], loss = _judge(model, judged, truth)
-        if best is None or (accuracy[penalty], -loss) > best[0]:
-            best = (accuracy[penalty], -loss), penalty, model
+        metric[penalty], loss = _judged(model, judged, truth, judge)
+        if best is None or (metric[penalty], -loss) > best[0]:
+            best = (metric[penalty], -loss), penalty, model
         on_fit()
     assert best is not None
     return PenaltyChoice(
-        penalty=best[1], num_held_out=len(truth), held_out_accuracy=accuracy, model=best[2]
+        penalty=best[1], num_held_out=len(truth), held_out_metric=metric, model=best[2]
     )
 
 
-def _judge(model: LogisticModel, values: Tensor, labels: Tensor) -> tuple[float, float]:
-    """Accuracy and mean cross-entropy."""
+def _judged(
+    model: LogisticModel, values: Tensor, labels: Tensor, judge: Callable[[Tensor, Tensor], float]
+) -> tuple[float, float]:
+    """The metric, and the mean cross-entropy."""
     rows = _chunk_rows(len(model.bias))
-    correct, loss = 0, 0.0
+    predicted, loss = [], 0.0
     for part, truth in zip(torch.split(values, rows), torch.split(labels, rows), strict=True):
-        log_probs = model.logits(part).log_softmax(dim=1)
-        correct += int((log_probs.argmax(dim=1) == truth).sum())
-        loss -= float(log_probs.gather(1, truth[:, None]).sum())
-    return correct / len(labels), loss / len(labels)
+        logits = model.logits(part)
+        predicted.append((logits if labels.dim() == 2 else logits.argmax(dim=1)).cpu())
+        loss += float(_cross_entropy(logits, truth))
+    return judge(torch.cat(predicted), labels.cpu()), loss / len(labels)
+
+
+def _cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
+    """Summed over images, and over classes where an image may have several."""
+    if labels.dim() == 2:
+        return F.binary_cross_entropy_with_logits(logits, labels.double(), reduction="sum")
+    return F.cross_entropy(logits, labels, reduction="sum")
 
 
 def _chunk_rows(num_classes: int) -> int:

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import read_regular, write_whole
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2 has `metric` and `value` in place of `accuracy`."""
 MAX_BYTES = 16 << 20
 """Largest file of scores that is read."""
 
@@ -39,6 +40,7 @@ class _Document(BaseModel):
     """The keys that adding scores needs. Others are not checked, and they are kept as they are."""
 
     model_config = ConfigDict(strict=True)
+    format_version: int
     encoder: dict[str, Any]
     set: _ScoredSet
     scores: list[_Score]
@@ -86,14 +88,15 @@ def files_in(folder: Path, encoders: Sequence[str]) -> list[Path | None]:
 def read_scores(
     path: Path, *, set_name: str, train_split: str, test_split: str
 ) -> dict[str, Any] | None:
-    """The scores in a file, or None if there is no such file.
+    """The scores in a file, or None if there is no such file, or one of an earlier version.
 
     Raises:
         ConfigError: The file is none of scores, or holds scores on another set or split.
     """
     try:
         document = json.loads(read_regular(path, max_bytes=MAX_BYTES))
-        scored = _Document.model_validate(document).set
+        known = _Document.model_validate(document)
+        scored = known.set
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as exc:
@@ -103,7 +106,7 @@ def read_scores(
             f"{path}: holds scores on {scored.name} ({scored.train_split} to {scored.test_split}); "
             f"give another --out for {set_name} ({train_split} to {test_split})"
         )
-    return dict(document)
+    return dict(document) if known.format_version == FORMAT_VERSION else None
 
 
 def write_scores(path: Path, document: Mapping[str, Any]) -> None:

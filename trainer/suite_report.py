@@ -19,17 +19,20 @@ PLOT_FILE = "suite.png"
 
 
 def suite_table(cells: Sequence[Cell]) -> Table:
-    """Top-1 in percent over its 95 % interval: a row for each evaluation and encoder, a column for
-    each set, and the mean over sets where an encoder has a score on all of them."""
+    """The metric of each set in percent over its 95 % interval: a row for each evaluation and
+    encoder, a column for each set, and the mean over sets where an encoder has a score on all of
+    them, of whatever metrics they are."""
     sets = list(dict.fromkeys(cell.set for cell in cells))
     encoders = list(dict.fromkeys(cell.encoder for cell in cells))
     scores = _scores(cells)
     failed = {(cell.encoder, cell.set) for cell in cells if cell.failure}
-    table = Table(title="top-1 %, and its 95 % interval")
+    metrics = {name: score["metric"] for (_, _, name), score in scores.items()}
+    table = Table(title="percent, and 95 % intervals")
     table.add_column("evaluation")
     table.add_column("encoder", overflow="fold", ratio=1)
     for name in sets:
-        table.add_column(Text(printable(name)), justify="right", min_width=9)
+        header = f"{printable(name)}\n{metrics[name]}" if name in metrics else printable(name)
+        table.add_column(Text(header), justify="right", min_width=9)
     if len(sets) > 1:
         table.add_column("mean", justify="right")
     for evaluation in dict.fromkeys(key[0] for key in scores):
@@ -40,12 +43,12 @@ def suite_table(cells: Sequence[Cell]) -> Table:
                 if (encoder, name) in failed
                 else ""
                 if score is None
-                else f"{100 * score['accuracy']:.1f}\n"
+                else f"{100 * score['value']:.1f}\n"
                 f"{100 * score['low']:.1f}-{100 * score['high']:.1f}"
                 for name, score in zip(sets, row, strict=True)
             ]
             if len(sets) > 1:
-                known = [score["accuracy"] for score in row if score is not None]
+                known = [score["value"] for score in row if score is not None]
                 is_whole = len(known) == len(sets)
                 texts.append(f"{100 * sum(known) / len(known):.1f}" if is_whole else "")
             table.add_row(evaluation, Text(printable(encoder)), *texts)
@@ -98,6 +101,7 @@ def draw_plot(folder: Path, cells: Sequence[Cell]) -> bool:
         return False
     encoders = list(dict.fromkeys(cell.encoder for cell in cells))
     sets = list(dict.fromkeys(cell.set for cell in cells))
+    metrics = {name: score["metric"] for (_, _, name), score in scores.items()}
     figure = Figure(figsize=(2 + 1.2 * len(sets), 1 + 2.6 * len(evaluations)), layout="constrained")
     panels = figure.subplots(len(evaluations), squeeze=False)[:, 0]
     for panel, evaluation in zip(panels, evaluations, strict=True):
@@ -105,9 +109,9 @@ def draw_plot(folder: Path, cells: Sequence[Cell]) -> bool:
             at = [place for place, name in enumerate(sets) if (evaluation, encoder, name) in scores]
             own = [scores[evaluation, encoder, sets[place]] for place in at]
             shift = 0.6 * ((number + 0.5) / len(encoders) - 0.5)
-            middle = [100 * score["accuracy"] for score in own]
-            below = [100 * (score["accuracy"] - score["low"]) for score in own]
-            above = [100 * (score["high"] - score["accuracy"]) for score in own]
+            middle = [100 * score["value"] for score in own]
+            below = [100 * (score["value"] - score["low"]) for score in own]
+            above = [100 * (score["high"] - score["value"]) for score in own]
             panel.errorbar(
                 [place + shift for place in at],
                 middle,
@@ -117,9 +121,10 @@ def draw_plot(folder: Path, cells: Sequence[Cell]) -> bool:
                 capsize=2,
                 label=printable(encoder).replace("$", r"\$"),
             )
-        panel.set_xticks(range(len(sets)), [name.replace("$", r"\$") for name in sets])
+        labels = [f"{name}\n{metrics[name]}" if name in metrics else name for name in sets]
+        panel.set_xticks(range(len(sets)), [label.replace("$", r"\$") for label in labels])
         panel.set_xlim(-0.5, len(sets) - 0.5)
-        panel.set_ylabel(f"{evaluation}, top-1 %")
+        panel.set_ylabel(f"{evaluation}, %")
         panel.grid(axis="y", alpha=0.3)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center")
     figure.savefig(folder / PLOT_FILE, dpi=120)

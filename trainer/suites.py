@@ -22,12 +22,13 @@ from manifests.foundation.messages import one_line, redact
 from manifests.foundation.settings import Table
 from trainer.distributed import rank, world_size
 from trainer.errors import DataError
-from trainer.evaluations import ChosenEvaluation, Classes, choose_evaluations
+from trainer.evaluations import ChosenEvaluation, choose_evaluations, require_possible
 from trainer.features import GATHER_TIMEOUT, fingerprint
-from trainer.frozen_encoders import FrozenEncoder, Precision, open_encoder
+from trainer.frozen_encoders import Crop, FrozenEncoder, Precision, cropped, open_encoder
 from trainer.labelled_sets import LabelledSet, open_labelled
 from trainer.score_file import files_in, read_scores, write_scores
-from trainer.scoring import classes_fingerprint, score_encoder
+from trainer.scoring import classes_fingerprint, known_classes, score_encoder
+from trainer.set_metrics import Metric
 
 _Value = TypeVar("_Value")
 
@@ -44,6 +45,10 @@ class SuiteSet(Table):
     train_split: str = "train"
     test_split: str = ""
     """`test`, or `val` if there is no test, if empty."""
+    metric: Metric | None = None
+    """What is measured on it; None for what its task has: see trainer.set_metrics."""
+    crop: Crop = Crop()
+    """How its images are resized and cropped; as each encoder says it if empty."""
 
     def title(self) -> str:
         """The name, or what an address has in its place."""
@@ -176,22 +181,27 @@ def _score(
         raise DataError(encoder)
     if isinstance(labelled, str):
         raise DataError(labelled)
+    encoder = cropped(encoder, entry.crop)
+    known = known_classes(labelled, entry.metric or "")
     splits = {
         "train_split": entry.train_split,
         "test_split": entry.test_split or labelled.test_split(),
     }
-    known = Classes(num=len(labelled.classes), names=labelled.classes, templates=labelled.templates)
     left_out: dict[str, str] = {}
     for name, chosen in plan.items():
         try:
-            chosen.evaluation.check(encoder, known)
+            require_possible(name, chosen.evaluation, encoder, known)
         except DataError as exc:
             left_out[name] = one_line(exc)
     possible = {name: chosen for name, chosen in plan.items() if name not in left_out}
-    kept = _from_rank_0(lambda: _kept(path, encoder, labelled, splits, possible, fingerprints))
+    kept = _from_rank_0(
+        lambda: _kept(path, encoder, labelled, splits, possible, known.metric, fingerprints)
+    )
     missing = {name: chosen for name, chosen in possible.items() if name not in kept}
     if missing:
-        document = score_encoder(encoder, labelled, missing, **splits, batch_size=batch_size)
+        document = score_encoder(
+            encoder, labelled, missing, **splits, batch_size=batch_size, metric=known.metric
+        )
         if document is not None:
             write_scores(path, document)
     document = None
@@ -209,6 +219,7 @@ def _kept(
     labelled: LabelledSet,
     splits: Mapping[str, str],
     plan: Mapping[str, ChosenEvaluation],
+    metric: Metric,
     fingerprints: dict[tuple[str, str], str],
 ) -> list[str]:
     """Evaluations whose scores in the file are those that would be computed now.
@@ -236,7 +247,11 @@ def _kept(
         or not is_same(splits["test_split"], scored["test"])
     ):
         return []
-    settings = {score["name"]: score.get("settings") for score in document["scores"]}
+    settings = {
+        score["name"]: score.get("settings")
+        for score in document["scores"]
+        if score.get("metric") == metric
+    }
     same = [name for name, chosen in plan.items() if settings.get(name) == chosen.settings]
     if any(plan[name].evaluation.needs_train for name in same) and not is_same(
         splits["train_split"], scored["train"]

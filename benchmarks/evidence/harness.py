@@ -200,7 +200,7 @@ class Benchmark:
             )
             assert document is not None
             (entry,) = document["scores"]
-            scores[label] = [100 * entry["accuracy"], 100 * (entry["top5"] or 0)]
+            scores[label] = [100 * entry["value"], 100 * (entry["top5"] or 0)]
         return scores
 
 

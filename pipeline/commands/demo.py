@@ -279,5 +279,5 @@ def _cell(path: Path, evaluation: str) -> str:
         return ""
     scores = json.loads(path.read_text("utf-8"))["scores"]
     (score,) = [score for score in scores if score["name"] == evaluation]
-    top1, low, high, top5 = (100 * score[key] for key in ("accuracy", "low", "high", "top5"))
+    top1, low, high, top5 = (100 * score[key] for key in ("value", "low", "high", "top5"))
     return f"{top1:.1f} / {top5:.1f}\n({low:.1f} to {high:.1f})"

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
 
-from manifests.foundation.errors import ConfigError
+from manifests.foundation.errors import ConfigError, PluginError
 from manifests.foundation.settings import Table
 from tests.sets import refused
 from trainer.classifiers import rank_classes
@@ -19,11 +19,18 @@ from trainer.evaluations import (
     Prediction,
     choose_evaluations,
     evaluation_class,
+    require_possible,
 )
 from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
-from trainer.scoring import score
-from trainer.testing.evaluations import CLASSES, ENCODER, EvaluationLaws, make_features
+from trainer.scores import score
+from trainer.testing.evaluations import (
+    CLASSES,
+    ENCODER,
+    EvaluationLaws,
+    RetrievalLaws,
+    make_features,
+)
 
 
 class TestKnn(EvaluationLaws):
@@ -55,13 +62,23 @@ class TestZeroShot(EvaluationLaws):
     name = "zero-shot"
 
 
+class TestTextRetrieval(RetrievalLaws):
+    name = "text-retrieval"
+
+
+class TestImageRetrieval(RetrievalLaws):
+    name = "image-retrieval"
+
+
 class NearestMean:
     """An evaluation that somebody else might write."""
 
     class Config(Table):
         """Nothing can be set."""
 
+    tasks = ("classification",)
     needs_train = True
+    needs_crops = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -109,8 +126,10 @@ def test_an_evaluation_that_breaks_a_law_fails() -> None:
 
 
 def test_every_entry_is_tested() -> None:
-    tested = (TestKnn, TestLinear, TestLinearPlain, TestLogistic, TestFewShot, TestZeroShot)
-    assert {laws.name for laws in tested} == set(EVALUATIONS)
+    learned = TestKnn, TestLinear, TestLinearPlain, TestLogistic, TestFewShot
+    named = {laws.name for laws in (*learned, TestZeroShot)}
+    found = {laws.name for laws in (TestTextRetrieval, TestImageRetrieval)}
+    assert named | found == set(EVALUATIONS)
 
 
 def test_two_evaluations_of_one_name_are_refused() -> None:
@@ -128,6 +147,39 @@ def test_a_rate_that_cannot_be_chosen_is_refused() -> None:
     train = replace(make_features(40, signal=1, seed=0), groups=("one",) * 40)
     with refused(DataError, "no class of train has two groups", "--set linear.rates=[0.1]"):
         TestLinear().predict(train, train)
+
+
+def test_an_evaluation_of_another_task_is_refused() -> None:
+    captions = replace(CLASSES, task="retrieval", metric="recall@1")
+    with refused(DataError, "knn: is for sets of classification or multilabel", "of retrieval"):
+        require_possible("knn", TestKnn().make(), ENCODER, captions)
+
+
+def test_captions_are_ranked_in_sets_of_captions_alone() -> None:
+    test = make_features(40, signal=1, seed=0)
+    with refused(PluginError, "evaluation text-retrieval: ranks captions in a set of class"):
+        score(
+            "text-retrieval",
+            TestTextRetrieval().make(),
+            replace(ENCODER, embed_texts=lambda texts: torch.ones(len(texts), 4)),
+            train=None,
+            test=replace(test, captions=(("x",),) * 40),
+            classes=CLASSES,
+        )
+
+
+def test_a_set_of_several_classes_wants_a_score_for_each() -> None:
+    test = replace(make_features(40, signal=1, seed=0), label_sets=((0, 1),) * 40)
+    classes = replace(CLASSES, task="multilabel", metric="map-11")
+    with refused(PluginError, "evaluation mean: scores are None, expected finite ones for 40"):
+        score(
+            "mean",
+            TestDottedPath().make(),
+            ENCODER,
+            train=test,
+            test=test,
+            classes=classes,
+        )
 
 
 def test_a_penalty_that_cannot_be_chosen_is_refused() -> None:
@@ -148,7 +200,7 @@ def test_an_episode_is_scored_on_the_images_of_its_classes() -> None:
     evaluation = kind(kind.Config(ways=2, shots=1, episodes=9))
     result = score("few-shot", evaluation, ENCODER, train=train, test=test, classes=CLASSES)
     # Two classes of four are known to an episode: images of the others would be wrong.
-    assert result.accuracy == 1
+    assert result.value == 1
     assert (result.num_test, result.details["num_episodes"]) == (400, 9)
     only = torch.tensor([0] * 200 + [1] * 200)
     result = score(
@@ -156,7 +208,7 @@ def test_an_episode_is_scored_on_the_images_of_its_classes() -> None:
         classes=CLASSES,
     )  # fmt: skip
     assert result.details["num_episodes"] < 9
-    assert result.accuracy < 0.9
+    assert result.value < 0.9
 
 
 def test_a_single_penalty_is_used_without_a_choice() -> None:
@@ -165,7 +217,7 @@ def test_a_single_penalty_is_used_without_a_choice() -> None:
     prediction = kind(kind.Config(penalties=(2.0,))).predict(ENCODER, train, train.values, CLASSES)
     assert prediction.details["penalty"] == 2.0
     assert prediction.details["is_optimal"]
-    assert "held_out_accuracy" not in prediction.details
+    assert "held_out_metric" not in prediction.details
 
 
 def test_a_single_rate_is_used_without_a_choice() -> None:

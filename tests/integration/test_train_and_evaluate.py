@@ -52,10 +52,10 @@ def test_text_objectives_are_scored_zero_shot_too(objective: str, tmp_path: Path
     (file,) = (run / "scores").iterdir()
     document = json.loads(file.read_text())
     scores = {score["name"]: score for score in document["scores"]}
-    assert scores["knn"]["accuracy"] == 1.0
-    assert scores["linear"]["accuracy"] == 1.0
+    assert scores["knn"]["value"] == 1.0
+    assert scores["linear"]["value"] == 1.0
     assert all(
-        0 <= score["low"] <= score["accuracy"] <= score["high"] <= 1 for score in scores.values()
+        0 <= score["low"] <= score["value"] <= score["high"] <= 1 for score in scores.values()
     )
     assert {score["num_test"] for score in scores.values()} == {10}
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

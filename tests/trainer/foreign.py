@@ -33,7 +33,9 @@ class RaisingObjective(ObjectiveModule):
 
 class _Evaluation:
     Config = Table
+    tasks = ("classification",)
     needs_train = False
+    needs_crops = False
 
     def __init__(self, config: Any) -> None:
         pass

@@ -165,7 +165,7 @@ def test_probe_is_perfect_on_separable_features() -> None:
     assert choice is not None
     probe = fit_probe(values, labels, num_classes=4, rates=[choice.rate], recipe=QUICK)
     assert torch.equal(probe.predict(test_values)[:, 0], test_labels)
-    assert choice.held_out_accuracy[choice.rate] == 1
+    assert choice.held_out_metric[choice.rate] == 1
 
 
 def test_probe_is_at_chance_on_shuffled_labels() -> None:
@@ -247,7 +247,7 @@ def test_head_that_diverged_is_not_chosen() -> None:
     )
     assert choice is not None
     assert choice.rate == 1e-4
-    assert choice.held_out_accuracy[1e30] == 0
+    assert choice.held_out_metric[1e30] == 0
 
 
 def test_choosing_is_never_given_what_is_reported() -> None:

@@ -82,7 +82,7 @@ def test_pixels_are_evaluated_and_written_down(on: str, tmp_path: Path) -> None:
     assert document["set"]["train"]["num_images"] == 40
     assert [score["name"] for score in document["scores"]] == ["knn", "linear"]
     for score in document["scores"]:
-        assert (score["accuracy"], score["num_test"]) == (1, 20)
+        assert (score["value"], score["num_test"]) == (1, 20)
         assert score["low"] < 1
     assert document["scores"][0]["settings"] == {"neighbours": 3, "temperature": 0.07}
     assert document["scores"][1]["settings"]["epochs"] == 5
@@ -102,7 +102,7 @@ def test_scores_of_a_run_are_kept_in_it_and_added_to(on: str, trained: Path) -> 
     assert document["encoder"]["kind"] == "trained"
     assert len(document["encoder"]["sha256"]) == 64
     assert document["encoder"]["spec"]["model"] == "test_vit"
-    first = document["scores"][0]["accuracy"]
+    first = document["scores"][0]["value"]
 
     file = run(trained / "encoder.safetensors", "--on", on, "--with", "knn", *QUICK[:2])
     assert file.exit_code == 0, file.output
@@ -134,7 +134,7 @@ def test_top5_and_another_split_to_learn_from(tmp_path: Path) -> None:
     document = read(out)
     assert (document["set"]["train_split"], document["set"]["train"]["num_images"]) == ("shot", 7)
     [score] = document["scores"]
-    assert score["accuracy"] <= score["top5"] <= 1
+    assert score["value"] <= score["top5"] <= 1
     assert f"{100 * score['top5']:.1f}" in result.output
     refused(run("pixels:8", "--on", on, "--train-split", "test"), "on another split than test")
 
@@ -294,3 +294,105 @@ def test_zero_shot_of_an_encoder_with_texts_reads_no_train(tmp_path: Path) -> No
     )
     (tmp_path / "set/classnames.txt").unlink()
     refused(run(tmp_path / "run", *arguments), "does not name its classes; add classnames.txt")
+
+
+def text_run(folder: Path) -> Path:
+    """A run with a text half, of random weights."""
+    folder.mkdir()
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        encoder = build_encoder(SPEC)
+        save_encoder(folder, encoder, SPEC, {})
+        spec = TextSpec(context_length=16, width=8, heads=1, layers=1, embed_dim=8)
+        save_text(folder, ImageText(spec, num_features(encoder, SPEC)))
+    return folder
+
+
+def test_captions_and_images_are_found_in_both_directions(tmp_path: Path) -> None:
+    members: dict[str, bytes] = {}
+    for position in range(12):
+        members[f"{position}.png"] = png(20 * position)
+        members[f"{position}.txt"] = f"a photo of {position}\nnumber {position}".encode()
+    write_tar(tmp_path / "captions/test/0.tar", members)
+    (tmp_path / "captions/dataset_type.txt").write_text("retrieval\n")
+    run_folder = text_run(tmp_path / "run")
+    on = f"wds:{tmp_path}/captions"
+    names = ("--with", "text-retrieval,image-retrieval", "--device", "cpu")
+    result = run(run_folder, "--on", on, *names)
+    assert result.exit_code == 0, result.output
+    for word in ("recall@1 %", "recall@5", "recall@10", "text-retrieval", "image-retrieval"):
+        assert word in result.output
+    assert "top-5 %" not in result.output
+    document = read(run_folder / "scores/captions-test.json")
+    assert document["set"]["train"] is None
+    texts, images = document["scores"]
+    assert (texts["metric"], texts["num_test"]) == ("recall@1", 12)
+    assert (images["metric"], images["num_test"]) == ("recall@1", 24)
+    for score in (texts, images):
+        recalls = score["value"], score["details"]["recall@5"], score["details"]["recall@10"]
+        assert sorted(recalls) == list(recalls)
+    refused(run(run_folder, "--on", on, "--with", "knn"), "knn: is for sets of", "of retrieval")
+    refused(run("pixels:8", "--on", on, *names), "pixels:8 was not trained with text")
+    refused(
+        run(run_folder, "--on", on, *names, "--metric", "top-1"),
+        "is a set of retrieval, which is measured by recall@1, not by top-1",
+    )
+    # Another caption is another set: its scores are not kept beside the old ones.
+    before = document["set"]["test"]["fingerprint"]
+    write_tar(tmp_path / "captions/test/0.tar", members | {"0.txt": b"another"})
+    assert run(run_folder, "--on", on, *names).exit_code == 0
+    assert read(run_folder / "scores/captions-test.json")["set"]["test"]["fingerprint"] != before
+
+
+def test_images_of_several_classes_are_measured_by_their_mean_average_precision(
+    tmp_path: Path,
+) -> None:
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 60), ("test", 30)):
+        members: dict[str, bytes] = {}
+        for position in range(count):
+            red, green = position % 2, position // 2 % 2
+            pixels = rng.integers(0, 60, (8, 8, 3)) + np.array([150 * red, 150 * green, 0])
+            members[f"{position:03d}.png"] = encoded(pixels.astype(np.uint8), "png")
+            labels = [str(label) for label, is_so in enumerate((red, green)) if is_so]
+            members[f"{position:03d}.cls"] = " ".join(labels).encode()
+        write_tar(tmp_path / "colours" / split / "0.tar", members)
+    (tmp_path / "colours/dataset_type.txt").write_text("multilabel")
+    (tmp_path / "colours/classnames.txt").write_text("red\ngreen\n")
+    out = tmp_path / "scores.json"
+    on = ("--on", f"wds:{tmp_path}/colours", "--out", out, *QUICK[:2], "--device", "cpu")
+    result = run("pixels:8", *on, "--with", "knn,logistic")
+    assert result.exit_code == 0, result.output
+    assert "map-11 %" in result.output
+    assert "per class" not in result.output
+    for score in read(out)["scores"]:
+        assert (score["metric"], score["num_test"]) == ("map-11", 30)
+        assert 0.95 < score["value"] <= 1
+        assert score["low"] < score["value"]
+    assert "penalty" in read(out)["scores"][1]["details"]
+    refused(run("pixels:8", *on, "--with", "linear"), "linear: is for sets of classification")
+
+
+def test_metric_of_a_set_is_asked_for(on: str, tmp_path: Path) -> None:
+    out = tmp_path / "scores.json"
+    asked = ("--metric", "mean-per-class", "--with", "knn")
+    result = run("pixels:8", "--on", on, "--out", out, *asked, *QUICK[:2])
+    assert result.exit_code == 0, result.output
+    assert "mean-per-class %" in result.output
+    (score,) = read(out)["scores"]
+    assert score["metric"] == "mean-per-class"
+    assert score["value"] == score["details"]["mean_per_class"]
+
+
+def test_crop_is_a_setting_and_part_of_what_is_scored(on: str, tmp_path: Path) -> None:
+    out = tmp_path / "scores.json"
+    knn = ("--on", on, "--out", out, "--with", "knn", *QUICK[:2])
+    assert run("pixels:4", *knn).exit_code == 0
+    plain = read(out)
+    result = run("pixels:4", *knn, "--set", "crop.fraction=0.5", "--set", "crop.resampling=box")
+    assert result.exit_code == 0, result.output
+    document = read(out)
+    assert document["encoder"]["crop"] == {"fraction": 0.5, "resampling": "box"}
+    assert "crop" not in plain["encoder"]
+    refused(run("pixels:4", *knn, "--set", "crop.fraction=2"), "crop.fraction")
+    refused(run("pixels:4", *knn, "--set", "crop.fractoin=1"), "fractoin", "fraction")

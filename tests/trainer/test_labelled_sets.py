@@ -2,6 +2,7 @@
 
 import gzip
 import io
+import json
 import os
 import pickle
 import subprocess
@@ -10,6 +11,7 @@ import tarfile
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
 
 from manifests.foundation.errors import ConfigError
@@ -19,7 +21,7 @@ from tests.running import environment
 from tests.sets import refused
 from trainer.data.foreign_tars import MAX_MEMBER_BYTES
 from trainer.errors import DataError
-from trainer.labelled_sets import LabelledImage, open_labelled, share
+from trainer.labelled_sets import LabelledImage, LabelledSet, open_labelled, share
 
 
 def read(on: str, split: str = "train", **options: int) -> list[LabelledImage]:
@@ -329,3 +331,115 @@ def test_webdataset_is_secured_before_it_is_imported(tmp_path: Path) -> None:
         check=True,
     )
     assert run.stdout.strip() == "True"
+
+
+def of_kind(root: Path, kind: str, members: dict[str, bytes]) -> LabelledSet:
+    write_tar(root / "test/0.tar", members)
+    (root / "dataset_type.txt").write_text(f"{kind}\n")
+    return open_labelled(f"wds:{root}")
+
+
+def npy(values: list[int]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array(values))
+    return buffer.getvalue()
+
+
+def test_tars_give_several_labels_as_switches_or_as_numbers(tmp_path: Path) -> None:
+    labelled = of_kind(
+        tmp_path,
+        "multilabel",
+        {"a.png": png(), "a.npy": npy([0, 1, 1]), "b.png": png(), "b.cls": b"2\n0 2",
+         "c.png": png(), "c.npy": npy([0, 0, 0])},
+    )  # fmt: skip
+    assert labelled.task == "multilabel"
+    images = list(labelled.split("test").images())
+    assert [image.labels for image in images] == [(1, 2), (0, 2), ()]
+    assert [image.label for image in images] == [None] * 3
+
+
+def test_tars_give_captions_line_by_line(tmp_path: Path) -> None:
+    labelled = of_kind(
+        tmp_path,
+        "retrieval",
+        {"a.png": png(), "a.txt": "a café\n\n two\u2028lines \n".encode(), "b.png": png(),
+         "b.txt": b"x"},
+    )  # fmt: skip
+    assert labelled.task == "retrieval"
+    images = list(labelled.split("test").images())
+    assert [image.captions for image in images] == [("a café", "two\u2028lines"), ("x",)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "members", "words"),
+    [
+        ("multilabel", {"a.npy": b"no array"}, ("a.npy is no array of numbers",)),
+        ("multilabel", {"a.npy": npy([1, 0])}, ("has the shape [2]", "each of 3 classes")),
+        ("multilabel", {"a.cls": b"0 3"}, ("a.cls is 3, expected less than 3",)),
+        ("multilabel", {"a.txt": b"x"}, ("expected a file .npy or .cls", "multilabel")),
+        ("retrieval", {"a.cls": b"0"}, ("expected a file .txt", "dataset_type.txt: retrieval")),
+        ("retrieval", {"a.txt": b"\n \n"}, ("a.txt has no caption",)),
+        ("retrieval", {"a.txt": b"\xff"}, ("a.txt is not UTF-8",)),
+        ("detection", {"a.cls": b"0"}, ("dataset_type.txt: 'detection', expected classification",)),
+    ],
+)
+def test_labels_of_another_kind_are_refused(
+    tmp_path: Path, kind: str, members: dict[str, bytes], words: tuple[str, ...]
+) -> None:
+    (tmp_path / "classnames.txt").write_text("a\nb\nc\n")
+    with refused(DataError, *words):
+        labelled = of_kind(tmp_path, kind, {"a.png": png(), **members})
+        list(labelled.split("test").images())
+
+
+def test_pickle_in_an_array_is_not_executed(tmp_path: Path) -> None:
+    buffer = io.BytesIO()
+    np.save(buffer, np.array([{"x": 1}], dtype=object), allow_pickle=True)
+    labelled = of_kind(tmp_path, "multilabel", {"a.png": png(), "a.npy": buffer.getvalue()})
+    with refused(DataError, "a.npy is no array of numbers"):
+        list(labelled.split("test").images())
+
+
+def captioned(root: Path, *rows: object) -> str:
+    (root / "test/deep").mkdir(parents=True)
+    for name in ("1.png", "deep/2.png"):
+        (root / "test" / name).write_bytes(png())
+    (root / "test/metadata.jsonl").write_text("\n".join(map(json.dumps, rows)) + "\n")
+    return f"imagefolder:{root}"
+
+
+def test_folder_gives_captions_of_its_metadata(tmp_path: Path) -> None:
+    labelled = open_labelled(
+        captioned(
+            tmp_path,
+            {"file_name": "deep/2.png", "text": ["two", "deep"]},
+            {"file_name": "1.png", "text": "one"},
+            {"file_name": "1.png", "text": "first", "other": 1},
+        )
+    )
+    assert labelled.task == "retrieval"
+    images = list(labelled.split("test").images())
+    assert [(image.key, image.captions) for image in images] == [
+        ("deep/2.png", ("two", "deep")),
+        ("1.png", ("one", "first")),
+    ]
+    assert labelled.split("test").num_bytes == 2 * len(png())
+
+
+@pytest.mark.parametrize(
+    ("row", "words"),
+    [
+        ("no object", ("line 1: expected", "file_name")),
+        ({"file_name": "1.png"}, ("line 1: expected", "text")),
+        ({"file_name": "1.png", "text": 7}, ("line 1: text is 7",)),
+        ({"file_name": "1.png", "text": [" "]}, ("1.png has no caption",)),
+        ({"file_name": "../../1.png", "text": "x"}, ("line 1: file_name", "below the folder")),
+        ({"file_name": "1.gif", "text": "x"}, ("line 1: file_name", ".jpg .jpeg")),
+        ({"file_name": "3.png", "text": "x"}, ("3.png: cannot be read",)),
+    ],
+)
+def test_metadata_that_is_not_as_expected_is_refused(
+    tmp_path: Path, row: object, words: tuple[str, ...]
+) -> None:
+    with refused(DataError, *words):
+        open_labelled(captioned(tmp_path, row))

@@ -30,6 +30,44 @@ def problem(num_images: int = 300, *, num_classes: int = 5, seed: int = 0) -> tu
     return mixed * torch.logspace(-1, 0.5, 12) + 0.3, labels
 
 
+def accuracy(predicted: Tensor, labels: Tensor) -> float:
+    return float((predicted == labels).double().mean())
+
+
+@pytest.mark.parametrize("penalty", [1e-2, 1.0, 100.0])
+def test_several_classes_are_as_many_regressions_of_scikit_learn(penalty: float) -> None:
+    values, labels = problem()
+    targets = F.one_hot(labels, 5).bool() | F.one_hot(labels.flip(0), 5).bool()
+    model = fit_logistic(values, targets, num_classes=5, penalty=penalty, recipe=RAW)
+    assert model.is_optimal
+    for label in range(5):
+        theirs = LogisticRegression(C=1 / penalty, tol=1e-9, max_iter=10_000)
+        theirs.fit(values.double().numpy(), targets[:, label].numpy())
+        np.testing.assert_allclose(
+            model.logits(values)[:, label],
+            theirs.decision_function(values.double().numpy()),
+            rtol=1e-3,
+            atol=2e-3,
+        )
+
+
+def test_penalty_of_several_classes_is_chosen_by_what_is_judged() -> None:
+    values, labels = problem(600)
+    targets = F.one_hot(labels, 5).bool()
+    targets[:7] = False  # images of no class are allowed
+    chosen = choose_penalty(
+        values,
+        targets,
+        torch.arange(600),
+        num_classes=5,
+        judge=lambda logits, truth: float(logits.shape == truth.shape) - float(logits.abs().mean()),
+        penalties=(1e-2, 1e3),
+        recipe=RAW,
+    )
+    assert chosen is not None
+    assert chosen.penalty == 1e3  # whose logits are nearer to 0
+
+
 @pytest.mark.parametrize("penalty", [1e-2, 1.0, 100.0])
 @pytest.mark.parametrize("num_classes", [2, 5])
 def test_solution_is_that_of_scikit_learn(penalty: float, num_classes: int) -> None:
@@ -92,17 +130,24 @@ def test_few_iterations_are_said_to_be_few() -> None:
     assert (model.iterations, model.is_optimal) == (2, False)
 
 
-def test_penalty_is_chosen_where_held_out_accuracy_is_highest() -> None:
+def test_penalty_is_chosen_where_held_out_metric_is_highest() -> None:
     values, labels = problem(600)
     groups = torch.arange(300).repeat_interleave(2)
     chosen = choose_penalty(
-        values, groups % 5, groups, num_classes=5, penalties=(1e5, 1.0), recipe=LogisticRecipe()
+        values,
+        groups % 5,
+        groups,
+        num_classes=5,
+        judge=accuracy,
+        penalties=(1e5, 1.0),
+        recipe=LogisticRecipe(),
     )
     assert chosen is not None
     assert chosen.num_held_out == 120
-    assert list(chosen.held_out_accuracy) == [1e5, 1.0]
-    assert chosen.held_out_accuracy[chosen.penalty] == max(chosen.held_out_accuracy.values())
-    assert choose_penalty(values[:5], labels[:5], groups[:5], num_classes=5, recipe=RAW) is None
+    assert list(chosen.held_out_metric) == [1e5, 1.0]
+    assert chosen.held_out_metric[chosen.penalty] == max(chosen.held_out_metric.values())
+    few = values[:5], labels[:5], groups[:5]
+    assert choose_penalty(*few, num_classes=5, judge=accuracy, recipe=RAW) is None
 
 
 def test_sweep_is_that_of_the_papers() -> None:

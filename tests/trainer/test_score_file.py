@@ -10,10 +10,10 @@ import pytest
 
 from manifests.foundation.errors import ConfigError
 from tests.sets import refused
-from trainer.score_file import MAX_BYTES, read_scores, scores_path, write_scores
+from trainer.score_file import FORMAT_VERSION, MAX_BYTES, read_scores, scores_path, write_scores
 
 DOCUMENT: dict[str, Any] = {
-    "format_version": 1,
+    "format_version": FORMAT_VERSION,
     "encoder": {"name": "run", "kind": "trained", "sha256": "ab"},
     "set": {
         "name": "wds:pictures",
@@ -24,7 +24,7 @@ DOCUMENT: dict[str, Any] = {
         "test": {"num_images": 2},
         "num_test_in_train": 1,
     },
-    "scores": [{"name": "knn", "accuracy": 0.5}],
+    "scores": [{"name": "knn", "value": 0.5}],
 }
 
 
@@ -40,7 +40,7 @@ def changed(**changes: Any) -> dict[str, Any]:
     return document
 
 
-LINEAR = [{"name": "linear", "accuracy": 0.75}]
+LINEAR = [{"name": "linear", "value": 0.75}]
 
 
 def names_after(path: Path, document: dict[str, Any]) -> list[str]:
@@ -57,8 +57,8 @@ def test_scores_of_another_evaluation_are_added(tmp_path: Path) -> None:
 
 def test_a_new_score_of_one_evaluation_replaces_the_old_one(tmp_path: Path) -> None:
     path = tmp_path / "scores.json"
-    assert names_after(path, changed(scores=[{"name": "knn", "accuracy": 1.0}])) == ["knn"]
-    assert json.loads(path.read_text())["scores"][0]["accuracy"] == 1.0
+    assert names_after(path, changed(scores=[{"name": "knn", "value": 1.0}])) == ["knn"]
+    assert json.loads(path.read_text())["scores"][0]["value"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -75,6 +75,15 @@ def test_scores_of_another_encoder_or_of_other_images_are_replaced(
     changes: dict[str, Any], tmp_path: Path
 ) -> None:
     assert names_after(tmp_path / "scores.json", changed(scores=LINEAR, **changes)) == ["linear"]
+
+
+def test_scores_of_an_earlier_version_are_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    path.write_text(json.dumps(changed(format_version=1)))
+    splits = {"set_name": "wds:pictures", "train_split": "train", "test_split": "test"}
+    assert read_scores(path, **splits) is None
+    write_scores(path, changed(scores=LINEAR))
+    assert [score["name"] for score in json.loads(path.read_text())["scores"]] == ["linear"]
 
 
 def test_facts_of_train_are_kept_when_new_scores_did_not_read_it(tmp_path: Path) -> None:

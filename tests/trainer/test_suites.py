@@ -201,3 +201,33 @@ def test_a_suite_stands_alone(folder: Path) -> None:
 def test_fingerprint_without_an_encoder_is_that_of_features(folder: Path) -> None:
     split = open_labelled(f"wds:{folder}/first").split("test")
     assert fingerprint(split) == extract(split, ENCODER, batch_size=4).fingerprint()
+
+
+def test_each_set_has_its_own_metric_and_crop(folder: Path) -> None:
+    text = SUITE.replace('name = "other"', 'name = "other"\nmetric = "mean-per-class"')
+    (folder / "suite.toml").write_text(
+        text.replace('on = "wds:first"', 'on = "wds:first"\ncrop = {fraction = 0.5}')
+    )
+    result = run(folder)
+    assert result.exit_code == 0, result.output
+    for word in ("top-1", "mean-per-class"):
+        assert word in result.output
+    cells = report(folder)["cells"]
+    metrics = [cell["scores"]["scores"][0]["metric"] for cell in cells]
+    assert metrics == ["top-1", "mean-per-class"] * 2
+    assert cells[0]["scores"]["encoder"]["crop"] == {"fraction": 0.5}
+    assert "crop" not in cells[1]["scores"]["encoder"]
+    before = {path: path.stat().st_mtime_ns for path in (folder / "scores").glob("*/*.json")}
+    (folder / "suite.toml").write_text(
+        SUITE.replace('on = "wds:first"', 'on = "wds:first"\ncrop = {fraction = 0.5}')
+    )
+    assert run(folder).exit_code == 0
+    after = {path: path.stat().st_mtime_ns for path in (folder / "scores").glob("*/*.json")}
+    changed = {path.parent.name for path in after if after[path] != before[path]}
+    assert changed == {"other"}  # it is measured by top-1 again
+    (folder / "suite.toml").write_text(
+        SUITE.replace('name = "other"', 'name = "other"\nmetric = "map-11"')
+    )
+    result = run(folder)
+    assert result.exit_code == 3
+    assert "which is measured by top-1 or mean-per-class, not by map-11" in result.output

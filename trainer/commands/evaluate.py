@@ -4,6 +4,8 @@ from typing import Any, Literal
 
 import click
 
+METRIC_CHOICES = ("top-1", "mean-per-class", "map-11", "recall@1")
+"""Those of trainer.set_metrics, which is too heavy to be imported for `--help`."""
 _FAILED_STATUS = 3
 """As `synth generate` has it: finished, but something was given up and is named."""
 
@@ -32,8 +34,13 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     callback=_names,
     default="knn,linear",
     show_default=True,
-    help="Evaluations, separated by commas: knn, linear, linear-plain, logistic, few-shot, "
-    "zero-shot.",
+    help="Evaluations, separated by commas: knn, linear, linear-plain, logistic, "
+    "few-shot, zero-shot, text-retrieval, image-retrieval.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(METRIC_CHOICES),
+    help="What is measured.  [default: top-1; map-11 where images have several classes]",
 )
 @click.option(
     "--train-split",
@@ -62,7 +69,7 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     "overrides",
     multiple=True,
     metavar="NAME.KEY=VALUE",
-    help="A setting of an evaluation, such as linear.epochs=9.",
+    help="A setting of an evaluation, such as linear.epochs=9, or of the crop: crop.fraction=1.",
 )
 @click.pass_context
 def evaluate(
@@ -71,6 +78,7 @@ def evaluate(
     suite: str | None,
     on: str | None,
     names: list[str],
+    metric: str | None,
     train_split: str,
     test_split: str | None,
     out: str | None,
@@ -100,39 +108,46 @@ def evaluate(
     from rich.console import Console
 
     from manifests.foundation.files import local_path
-    from manifests.foundation.settings import read_settings
+    from manifests.foundation.settings import check, read_settings
     from trainer.distributed import local_device, process_group
     from trainer.evaluations import choose_evaluations
-    from trainer.frozen_encoders import open_encoder
+    from trainer.frozen_encoders import Crop, cropped, open_encoder
     from trainer.labelled_sets import open_labelled
     from trainer.score_file import files_in, read_scores, scores_path, write_scores
-    from trainer.scoring import require_evaluable, score_encoder
+    from trainer.scoring import known_classes, require_evaluable, score_encoder
 
     # Whatever can be refused is refused before features are made.
     out_path = None if out is None else local_path(out, option="--out")
     settings = read_settings(recipe=None, overrides=overrides, flags={})
+    crop = check(Crop, settings.pop("crop", {}), origin="--set", table="crop")
     evaluations = choose_evaluations(names, settings)
     labelled = open_labelled(on)
     splits = {"train_split": train_split, "test_split": test_split or labelled.test_split()}
     labelled.split(splits["test_split"])  # raises if there is no such split
     torch_device = local_device(device)
     opened = [
-        open_encoder(address, device=torch_device, seed=seed, held_as=features)
+        cropped(open_encoder(address, device=torch_device, seed=seed, held_as=features), crop)
         for address in encoders
     ]
     if out_path is not None and len(opened) > 1:
         paths = files_in(out_path, [encoder.name for encoder in opened])
     else:
         paths = [out_path or scores_path(e.run, labelled.name, **splits) for e in opened]
+    classes = known_classes(labelled, metric or "")
     for encoder, path in zip(opened, paths, strict=True):
-        require_evaluable(encoder, labelled, evaluations)
+        require_evaluable(encoder, classes, evaluations)
         if path is not None:  # a file of something else is refused now, not after hours of work
             read_scores(path, set_name=labelled.name, **splits)
     documents = []
     with process_group(torch_device):
         for encoder, path in zip(opened, paths, strict=True):
             document = score_encoder(
-                encoder, labelled, evaluations, **splits, batch_size=batch_size
+                encoder,
+                labelled,
+                evaluations,
+                **splits,
+                batch_size=batch_size,
+                metric=classes.metric,
             )
             if document is None:  # on every rank but the first
                 continue
@@ -229,17 +244,44 @@ def _table(documents: list[dict[str, Any]]) -> Any:
     )
     table.add_column("evaluation")
     table.add_column("encoder", overflow="fold", ratio=1)
-    for name in ("top-1 %", "95 % interval", "top-5 %", "per class %"):
+    # A metric of its own is not shown twice, nor one that no score has.
+    everything = [score for document in documents for score in document["scores"]]
+    metric = everything[0]["metric"]
+    others = [
+        other
+        for other in _OTHERS
+        if other.replace("per class", "mean-per-class") != metric
+        and any(_other(score, other) is not None for score in everything)
+    ]
+    for name in (f"{metric} %", "95 % interval", *(f"{other} %" for other in others)):
         table.add_column(name, justify="right", min_width=6)
     for scores in zip(*(document["scores"] for document in documents), strict=True):
         for document, score in zip(documents, scores, strict=True):
             table.add_row(
                 score["name"],
                 Text(printable(document["encoder"]["name"])),
-                f"{100 * score['accuracy']:.1f}",
+                f"{100 * score['value']:.1f}",
                 f"{100 * score['low']:.1f}-{100 * score['high']:.1f}",
-                "" if score["top5"] is None else f"{100 * score['top5']:.1f}",
-                f"{100 * score['details']['mean_per_class']:.1f}",
+                *(_percent(_other(score, other)) for other in others),
             )
         table.add_section()
     return table
+
+
+_OTHERS = {
+    "top-1": "top1",
+    "top-5": "top5",
+    "per class": "mean_per_class",
+    "recall@5": "recall@5",
+    "recall@10": "recall@10",
+}
+"""Columns of the table besides the metric of the set, and where a score has them."""
+
+
+def _other(score: dict[str, Any], name: str) -> float | None:
+    value: float | None = (score["details"] | {"top5": score["top5"]}).get(_OTHERS[name])
+    return value
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f}"

@@ -27,14 +27,16 @@ _Area = Annotated[float, Field(gt=0, le=1)]
 _Ratio = Annotated[float, Field(gt=0, le=100)]
 _Sigma = Annotated[float, Field(ge=0, le=100)]
 _Ascending = AfterValidator(_ascending)
+CropScale = Annotated[tuple[_Area, _Area], _Ascending]
+CropRatio = Annotated[tuple[_Ratio, _Ratio], _Ascending]
 
 
 class AugmentConfig(Table):
     """Table [augment]; the defaults are those of StableRep at 224 px."""
 
-    crop_scale: Annotated[tuple[_Area, _Area], _Ascending] = (0.08, 1.0)
+    crop_scale: CropScale = (0.08, 1.0)
     """Area of the crop as a part of the view's."""
-    crop_ratio: Annotated[tuple[_Ratio, _Ratio], _Ascending] = (0.75, 1.3333333333333333)
+    crop_ratio: CropRatio = (0.75, 1.3333333333333333)
     """Width over height of the crop."""
     flip_prob: float = Field(default=0.5, ge=0, le=1)
     jitter_prob: float = Field(default=0.8, ge=0, le=1)

@@ -1,13 +1,14 @@
-"""Evaluations predict the class of each test image from frozen features.
+"""Evaluations predict, from frozen features, the classes of test images or what belongs together.
 
 This folder holds only evaluations.
 
 Laws, tested for every entry of the table (trainer.testing.evaluations is the public kit):
 
 1. Test labels are never seen: `predict` is given the features of the test images and nothing else
-   of them, so no choice and no prediction can depend on a test label.
-2. One prediction per test image, in their order; each test image counts once (with episodes, once
-   in each episode that has its class).
+   of them, so no choice and no prediction can depend on a test label. In retrieval it is also given
+   all captions, and not which image each belongs to.
+2. One prediction per test image, or per caption if it ranks images, in their order; each counts
+   once (with episodes, once in each episode that has its class).
 3. Perfect on separable features, at chance on features that do not depend on the labels.
 4. The same arguments give the same predictions; the global random state is not touched.
 5. What cannot be evaluated is refused in one line.
@@ -16,7 +17,7 @@ Laws, tested for every entry of the table (trainer.testing.evaluations is the pu
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from jaxtyping import Float, Int
 from pydantic import BaseModel
@@ -25,8 +26,12 @@ from torch import Tensor
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.plugins import Entry, did_you_mean, load_plugin
 from manifests.foundation.settings import Table, check
+from trainer.errors import DataError
 from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
+from trainer.set_metrics import Metric, Task
+
+Ranks = Literal["classes", "captions", "images"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,14 +44,24 @@ class Classes:
     """By label; empty if the set does not name them."""
     templates: tuple[str, ...] = ()
     """Texts with `{c}` where the name of a class belongs; empty if the set has none."""
+    task: Task = "classification"
+    metric: Metric = "top-1"
+    """What is measured: an evaluation that chooses something does it by the same."""
+    captions: tuple[str, ...] = ()
+    """In retrieval the captions of all test images, image by image."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """What an evaluation says of the test images."""
 
-    ranking: Int[Tensor, "images ranks"]
-    """Classes of each image, the most likely first: one, or five if top-5 is to be known."""
+    ranking: Int[Tensor, "queries ranks"]
+    """Classes of each image, the most likely first: one, or five if top-5 is to be known. In
+    retrieval, ten captions of each image or ten images of each caption, by their numbers."""
+    ranks: Ranks = "classes"
+    """What is ranked. Captions and classes are ranked for each image, images for each caption."""
+    scores: Float[Tensor, "images classes"] | None = None
+    """Where an image may have several classes: the higher, the more likely is each of them."""
     episodes: Int[Tensor, "episodes ways"] | None = None
     """The classes of each episode, for an evaluation of many small tasks. Column e of `ranking` is
     then the class that episode e chooses for each image among its own. Only images of its classes
@@ -60,8 +75,12 @@ class Evaluation(Protocol):
 
     Config: type[Table]
     """What `--set NAME.key=value` sets; every key has a default."""
+    tasks: Sequence[Task]
+    """What it can predict."""
     needs_train: bool
     """Whether `train` must be given."""
+    needs_crops: bool
+    """Whether `train.crops` must be given: images of train are read and encoded again."""
 
     def __init__(self, config: Any) -> None:
         """Keep an instance of Config."""
@@ -96,6 +115,8 @@ EVALUATIONS: Mapping[str, Entry] = {
     "logistic": Entry("trainer.evaluations.logistic:Logistic", "trainer"),
     "few-shot": Entry("trainer.evaluations.few_shot:FewShot", "trainer"),
     "zero-shot": Entry("trainer.evaluations.zero_shot:ZeroShot", "trainer"),
+    "text-retrieval": Entry("trainer.evaluations.retrieval:TextRetrieval", "trainer"),
+    "image-retrieval": Entry("trainer.evaluations.retrieval:ImageRetrieval", "trainer"),
 }
 
 
@@ -103,6 +124,18 @@ def evaluation_class(name: str) -> type[Evaluation]:
     """The evaluation behind a name of the table or a dotted path. Raises PluginError."""
     evaluation: type[Evaluation] = load_plugin("evaluation", EVALUATIONS, name, Evaluation)
     return evaluation
+
+
+def require_possible(
+    name: str, evaluation: Evaluation, encoder: FrozenEncoder, classes: Classes
+) -> None:
+    """Refuse, before any feature is made, what cannot be evaluated. Raises DataError."""
+    if classes.task not in evaluation.tasks:
+        raise DataError(
+            f"{name}: is for sets of {' or '.join(evaluation.tasks)}, and this one is of "
+            f"{classes.task}; leave it out of --with"
+        )
+    evaluation.check(encoder, classes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

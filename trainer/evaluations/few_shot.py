@@ -43,7 +43,9 @@ class FewShot:
         seed: int = Field(default=0, ge=0)
         """Decides the episodes: equal for equal sets, so encoders are compared on the same ones."""
 
+    tasks = ("classification",)
     needs_train = True
+    needs_crops = False
 
     def __init__(self, config: Config) -> None:
         self.config = config

@@ -19,6 +19,7 @@ from trainer.errors import DataError
 from trainer.evaluations import Classes, Prediction
 from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
+from trainer.set_metrics import image_weights
 
 Rate = Annotated[float, Field(gt=0)]
 
@@ -44,7 +45,9 @@ class Linear:
         seed: int = Field(default=0, ge=0)
 
     name = "linear"
+    tasks = ("classification",)
     needs_train = True
+    needs_crops = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -85,6 +88,7 @@ class Linear:
                     num_classes=classes.num,
                     rates=config.rates,
                     recipe=recipe,
+                    weigh=lambda labels: image_weights(labels, classes.metric),
                     on_epoch=lambda: advance(1),
                 )
                 if choice is None:
@@ -95,8 +99,8 @@ class Linear:
                 rate = choice.rate
                 details = {
                     "num_held_out": choice.num_held_out,
-                    "held_out_accuracy": {  # JSON has no numbers as keys
-                        str(rate): accuracy for rate, accuracy in choice.held_out_accuracy.items()
+                    "held_out_metric": {  # JSON has no numbers as keys
+                        str(rate): accuracy for rate, accuracy in choice.held_out_metric.items()
                     },
                 }
             probe = fit_probe(

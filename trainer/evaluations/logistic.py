@@ -1,5 +1,6 @@
 """Logistic regression at its optimum: the protocol of tables of transfer."""
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from jaxtyping import Float
@@ -13,6 +14,7 @@ from trainer.evaluations import Classes, Prediction
 from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
 from trainer.logistic import PAPER_PENALTIES, LogisticRecipe, choose_penalty, fit_logistic
+from trainer.set_metrics import average_precision_11, mean_per_class
 
 Penalty = Annotated[float, Field(gt=0)]
 
@@ -23,7 +25,9 @@ class Logistic:
 
     Source: Kornblith et al., arXiv:1805.08974, section 3.1; SimCLR, arXiv:2002.05709, appendix
     B.8; SynCLR, arXiv:2312.17742, whose code standardizes features. These choose on the validation
-    split of each set; here the choice is made in train. See trainer.logistic.
+    split of each set; here the choice is made in train. As there, the choice is made by the metric
+    of the set, and where an image may have several classes, each is told from the rest and all have
+    one penalty. See trainer.logistic.
     """
 
     class Config(Table):
@@ -44,7 +48,9 @@ class Logistic:
         seed: int = Field(default=0, ge=0)
         """Decides which groups are held out."""
 
+    tasks = ("classification", "multilabel")
     needs_train = True
+    needs_crops = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -63,7 +69,8 @@ class Logistic:
         assert train is not None
         penalties = self.config.penalties
         recipe = LogisticRecipe(**self.config.model_dump(exclude={"penalties"}))
-        values, labels = train.values.to(encoder.device), train.labels.to(encoder.device)
+        targets = train.labels if train.label_sets is None else train.targets(classes.num)
+        values, labels = train.values.to(encoder.device), targets.to(encoder.device)
         penalty, start = penalties[0], None
         details: dict[str, Any] = {}
         num_fits = 1 if len(penalties) == 1 else len(penalties) + 1
@@ -74,6 +81,7 @@ class Logistic:
                     labels,
                     train.group_ids().to(encoder.device),
                     num_classes=classes.num,
+                    judge=_judge(classes),
                     penalties=penalties,
                     recipe=recipe,
                     on_fit=lambda: advance(1),
@@ -86,9 +94,9 @@ class Logistic:
                 penalty, start = choice.penalty, choice.model
                 details = {
                     "num_held_out": choice.num_held_out,
-                    "held_out_accuracy": {  # JSON has no numbers as keys
-                        f"{penalty:.6g}": accuracy
-                        for penalty, accuracy in choice.held_out_accuracy.items()
+                    "held_out_metric": {  # JSON has no numbers as keys
+                        f"{penalty:.6g}": metric
+                        for penalty, metric in choice.held_out_metric.items()
                     },
                 }
             model = fit_logistic(
@@ -105,6 +113,15 @@ class Logistic:
             "iterations": model.iterations,
             "is_optimal": model.is_optimal,
         }
-        return Prediction(
-            ranking=model.predict(test_values.to(encoder.device)).cpu(), details=details
-        )
+        test_values = test_values.to(encoder.device)
+        scores = model.scores(test_values).cpu() if classes.task == "multilabel" else None
+        return Prediction(ranking=model.predict(test_values).cpu(), scores=scores, details=details)
+
+
+def _judge(classes: Classes) -> Callable[[Tensor, Tensor], float]:
+    """The metric of the set, from what is predicted of held-out images and their labels."""
+    if classes.task == "multilabel":
+        return lambda logits, targets: float(average_precision_11(logits, targets).nanmean())
+    if classes.metric == "mean-per-class":
+        return lambda predicted, labels: mean_per_class(predicted == labels, labels)
+    return lambda predicted, labels: float((predicted == labels).double().mean())

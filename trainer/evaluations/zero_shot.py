@@ -39,7 +39,9 @@ class ZeroShot:
                     raise ValueError(f"{template!r} has no {{c}}, which stands for a class name")
             return templates
 
+    tasks = ("classification", "multilabel")
     needs_train = False
+    needs_crops = False
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -78,8 +80,15 @@ class ZeroShot:
                 ]
             )
             unit_names = F.normalize(names.float(), dim=1)  # [classes, embed_dim]
-            nearest = [
-                rank_classes(embed_features(part.to(encoder.device).float()).float() @ unit_names.T)
-                for part in torch.split(test_values, _CHUNK)
-            ]
-        return Prediction(ranking=torch.cat(nearest).cpu(), details={"templates": list(templates)})
+            rankings, scores = [], []
+            for part in torch.split(test_values, _CHUNK):
+                unit = embed_features(part.to(encoder.device).float()).float()
+                similarity = unit @ unit_names.T
+                rankings.append(rank_classes(similarity).cpu())
+                if classes.task == "multilabel":
+                    scores.append(similarity.cpu())
+        return Prediction(
+            ranking=torch.cat(rankings),
+            scores=torch.cat(scores) if scores else None,
+            details={"templates": list(templates)},
+        )

@@ -16,11 +16,13 @@ from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from jaxtyping import Float, UInt8
+from pydantic import Field
 from torch import Tensor, nn
 
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import redact
 from manifests.foundation.plugins import Entry
+from manifests.foundation.settings import Table
 from trainer.addresses import resolve
 from trainer.models.encoder import EncoderSpec, normalize
 
@@ -83,6 +85,32 @@ def of_tower(
         device=str(device),
         facts={**facts, "spec": spec.model_dump(mode="json")},
     )
+
+
+class Crop(Table):
+    """How images are resized and cropped where an encoder should not have them as it says itself.
+
+    Tables of transfer resize the shorter side to the encoder's own size (`fraction = 1`), ImageNet
+    is resized to 256 for 224 (`fraction = 0.875`).
+    """
+
+    fraction: float | None = Field(default=None, gt=0, le=1)
+    """FrozenEncoder.crop_fraction."""
+    resampling: Resampling | None = None
+    """FrozenEncoder.resampling."""
+    squash: bool | None = None
+    """FrozenEncoder.squash."""
+    always_resized: bool | None = None
+    """FrozenEncoder.always_resized."""
+
+
+def cropped(encoder: FrozenEncoder, crop: Crop) -> FrozenEncoder:
+    """The encoder with another crop, which its facts name."""
+    chosen = crop.model_dump(exclude_none=True)
+    if not chosen:
+        return encoder
+    fields = {"crop_fraction" if key == "fraction" else key: chosen[key] for key in chosen}
+    return replace(encoder, facts={**encoder.facts, "crop": chosen}, **fields)
 
 
 class EncoderKind(Protocol):

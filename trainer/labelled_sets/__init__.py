@@ -1,4 +1,5 @@
-"""Labelled sets: images with a class each, to evaluate on. This folder holds only kinds of them.
+"""Labelled sets: images with classes or captions, to evaluate on. This folder holds only kinds of
+them.
 
 Laws, tested for every entry of the table (trainer.testing.labelled_sets is the public kit):
 
@@ -6,8 +7,8 @@ Laws, tested for every entry of the table (trainer.testing.labelled_sets is the 
    line that names it.
 2. The images of a split come in one order that never changes, each key once.
 3. Rank r of w reads images r, r + w, ... : over all ranks each image exactly once.
-4. Bytes are handed on as they are stored, with the label that was stored with them, from 0 and
-   below the number of classes.
+4. Bytes are handed on as they are stored, with the labels that were stored with them, from 0 and
+   below the number of classes, or with the captions.
 5. The bytes that are reported while a split is read add up to its `num_bytes`, on any rank.
 6. Neither the set nor a message shows what is secret in a URL.
 """
@@ -21,6 +22,7 @@ from manifests.foundation.errors import PluginError
 from manifests.foundation.plugins import Entry, did_you_mean
 from trainer.addresses import resolve
 from trainer.errors import DataError
+from trainer.set_metrics import Task
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp")
 """Of the files that are images, in lower case."""
@@ -39,9 +41,14 @@ class LabelledImage:
     key: str
     """Unique in its split."""
     data: bytes
-    label: int
+    label: int | None
+    """Its class; None if the set has several for an image, or captions."""
     group: str
     """Images of one group depict one physical thing; the key if the set does not say."""
+    labels: tuple[int, ...] | None = None
+    """All its classes, ascending, in a set of several for an image; there may be none."""
+    captions: tuple[str, ...] = ()
+    """Texts about it, at least one in a set of captions."""
 
 
 @runtime_checkable
@@ -81,6 +88,8 @@ class LabelledSet:
     """Names by label; empty if the set does not name its classes."""
     templates: tuple[str, ...] = ()
     """Texts with `{c}` where the name of a class belongs; empty if the set has none."""
+    task: Task = "classification"
+    """`multilabel` if its images have several classes, `retrieval` if they have captions."""
 
     def split(self, name: str) -> Split:
         """A split by name. Raises DataError."""

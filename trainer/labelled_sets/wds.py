@@ -2,26 +2,44 @@
 
     URL/train/*.tar         URL/test/*.tar (or val)
     URL/classnames.txt      URL/zeroshot_classification_templates.txt
+    URL/dataset_type.txt    multilabel or retrieval; classification if there is no such file
 
-A tar holds KEY.jpg, .png or .webp for each image, and KEY.cls, its label as decimal text. It may
-hold KEY.json with a "group", which is a text or an integer: images of equal groups depict one
-physical thing.
+A tar holds KEY.jpg, .png or .webp for each image, and what it is labelled with:
+
+    classification          KEY.cls, its label as decimal text
+    multilabel              KEY.npy, a number for each class, not 0 where the image has it; or
+                            KEY.cls, its labels as decimal text between blanks or line ends
+    retrieval               KEY.txt, its captions, one in a line
+
+It may hold KEY.json with a "group", which is a text or an integer: images of equal groups depict
+one physical thing.
 """
 
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
+import numpy as np
+
 from manifests.storage import Store, open_store
 from trainer.data.foreign_tars import read_groups
 from trainer.errors import DataError
 from trainer.labelled_sets import SUFFIXES, LabelledImage, LabelledSet, OnBytes, Split, share
+from trainer.set_metrics import METRICS, Task
 
 MAX_CLASSES = 1 << 20
 """Bound on labels where the set does not name its classes: memory grows with the largest label."""
 CLASS_NAMES = "classnames.txt"
 TEMPLATES = "zeroshot_classification_templates.txt"
+TYPE = "dataset_type.txt"
+_LABELS: Mapping[Task, tuple[str, ...]] = {
+    "classification": ("cls",),
+    "multilabel": ("npy", "cls"),
+    "retrieval": ("txt",),
+}
+"""Suffixes of what an image is labelled with; of several files the first one is read."""
 
 
 class WebDatasetTars:
@@ -33,6 +51,7 @@ class WebDatasetTars:
         store = open_store(place)
         classes = _lines(store, CLASS_NAMES)
         templates = _lines(store, TEMPLATES)
+        task = _task(store)
         for template in templates:
             if "{c}" not in template:
                 raise DataError(
@@ -53,11 +72,12 @@ class WebDatasetTars:
                     tars=tuple(tars),
                     num_bytes=sum(sizes[path] for path in tars),
                     num_classes=len(classes),
+                    task=task,
                 )
         if not splits:
             raise DataError(f"{store.url}: expected SPLIT/*.tar, such as train/000000.tar")
         return LabelledSet(
-            name=f"wds:{store.url}", splits=splits, classes=classes, templates=templates
+            name=f"wds:{store.url}", splits=splits, classes=classes, templates=templates, task=task
         )
 
 
@@ -74,6 +94,7 @@ class TarSplit:
     num_bytes: int
     num_classes: int
     """0 if the set does not name its classes."""
+    task: Task = "classification"
 
     def images(
         self, *, rank: int = 0, world: int = 1, on_bytes: OnBytes = lambda count: None
@@ -97,13 +118,31 @@ class TarSplit:
         if len(images) != 1:
             present = ", ".join(sorted(members)) or "nothing"
             raise DataError(f"{where}: expected one of .{' .'.join(SUFFIXES)}, found {present}")
-        if "cls" not in members:
-            raise DataError(f"{where}: no label; expected a file .cls beside .{images[0]}")
+        stored = [suffix for suffix in _LABELS[self.task] if suffix in members]
+        if not stored:
+            raise DataError(
+                f"{where}: no label; expected a file .{' or .'.join(_LABELS[self.task])} beside "
+                f".{images[0]} ({TYPE}: {self.task})"
+            )
+        text = members[stored[0]]
+        label: int | None = None
+        labels: tuple[int, ...] | None = None
+        captions: tuple[str, ...] = ()
+        if self.task == "retrieval":
+            captions = _captions(text, where)
+        elif self.task == "classification":
+            label = self._label(text, where)
+        elif stored[0] == "npy":
+            labels = self._switches(text, where)
+        else:
+            labels = tuple(sorted({self._label(word, where) for word in text.split()}))
         return LabelledImage(
             key=key,
             data=members[images[0]],
-            label=self._label(members["cls"], where),
+            label=label,
             group=_group(members.get("json"), key, where),
+            labels=labels,
+            captions=captions,
         )
 
     def _label(self, text: bytes, where: str) -> int:
@@ -115,6 +154,42 @@ class TarSplit:
         if label >= limit:
             raise DataError(f"{where}.cls is {label}, expected less than {limit} ({CLASS_NAMES})")
         return label
+
+    def _switches(self, data: bytes, where: str) -> tuple[int, ...]:
+        """Labels from an array of numpy with a number for each class."""
+        try:
+            switches = np.lib.format.read_array(io.BytesIO(data), allow_pickle=False)
+            labels = np.flatnonzero(switches).tolist()
+        except Exception as exc:  # numpy raises whatever it likes on broken bytes
+            raise DataError(f"{where}.npy is no array of numbers that numpy can read") from exc
+        limit = self.num_classes or min(switches.size, MAX_CLASSES)
+        if switches.shape != (limit,):
+            raise DataError(
+                f"{where}.npy has the shape {list(switches.shape)}, expected a number for each of "
+                f"{limit} classes ({CLASS_NAMES})"
+            )
+        return tuple(labels)
+
+
+def _task(store: Store) -> Task:
+    """What `dataset_type.txt` says. Raises DataError."""
+    lines = _lines(store, TYPE)
+    named = lines[0].lower() if lines else "classification"
+    for task in METRICS:
+        if task == named:
+            return task
+    raise DataError(f"{store.at(TYPE)}: {named[:40]!r}, expected {', '.join(METRICS)}")
+
+
+def _captions(data: bytes, where: str) -> tuple[str, ...]:
+    try:
+        text = data.decode()
+    except UnicodeDecodeError as exc:
+        raise DataError(f"{where}.txt is not UTF-8") from exc
+    captions = tuple(line.strip() for line in text.split("\n") if line.strip())
+    if not captions:
+        raise DataError(f"{where}.txt has no caption, expected one in a line")
+    return captions
 
 
 def _group(text: bytes | None, key: str, where: str) -> str:
