@@ -16,6 +16,7 @@ from trainer.evaluations import ChosenEvaluation, Classes, require_possible
 from trainer.features import Features, extract
 from trainer.frozen_encoders import FrozenEncoder
 from trainer.labelled_sets import LabelledSet
+from trainer.random_crops import crops_of
 from trainer.score_file import FORMAT_VERSION
 from trainer.scores import Score, classes_in, score
 from trainer.set_metrics import METRICS
@@ -100,6 +101,26 @@ def score_encoder(
     )
     classes = replace(known, num=num_classes)
     scores: dict[str, Score] = {}
+    cropped = [name for name, chosen in evaluations.items() if chosen.evaluation.needs_crops]
+    if cropped and train is not None:
+        # First, because the other ranks wait for rank 0 from one epoch to the next.
+        with crops_of(
+            labelled.split(train_split),
+            encoder,
+            train,
+            batch_size=batch_size,
+            num_threads=num_threads,
+        ) as crops:
+            if crops is not None:
+                for name in cropped:
+                    scores[name] = score(
+                        name,
+                        evaluations[name].evaluation,
+                        encoder,
+                        train=replace(train, crops=crops),
+                        test=test,
+                        classes=classes,
+                    )
     if rank():
         return None
     for name, chosen in evaluations.items():

@@ -48,6 +48,11 @@ class TestLinearPlain(EvaluationLaws):
     settings = {"epochs": 30, "batch_size": 256, "min_steps": 1}  # noqa: RUF012
 
 
+class TestLinearAugmented(EvaluationLaws):
+    name = "linear-augmented"
+    settings = {"epochs": 30, "batch_size": 256}  # noqa: RUF012
+
+
 class TestLogistic(EvaluationLaws):
     name = "logistic"
     settings = {"penalties": (1e-2, 1.0, 100.0), "max_iterations": 50}  # noqa: RUF012
@@ -126,7 +131,7 @@ def test_an_evaluation_that_breaks_a_law_fails() -> None:
 
 
 def test_every_entry_is_tested() -> None:
-    learned = TestKnn, TestLinear, TestLinearPlain, TestLogistic, TestFewShot
+    learned = TestKnn, TestLinear, TestLinearPlain, TestLinearAugmented, TestLogistic, TestFewShot
     named = {laws.name for laws in (*learned, TestZeroShot)}
     found = {laws.name for laws in (TestTextRetrieval, TestImageRetrieval)}
     assert named | found == set(EVALUATIONS)
@@ -147,6 +152,12 @@ def test_a_rate_that_cannot_be_chosen_is_refused() -> None:
     train = replace(make_features(40, signal=1, seed=0), groups=("one",) * 40)
     with refused(DataError, "no class of train has two groups", "--set linear.rates=[0.1]"):
         TestLinear().predict(train, train)
+
+
+def test_a_rate_of_the_augmented_probe_that_cannot_be_chosen_is_refused() -> None:
+    train = replace(make_features(40, signal=1, seed=0), groups=("one",) * 40)
+    with refused(DataError, "two groups", "--set linear-augmented.rates=[0.1]"):
+        TestLinearAugmented().predict(train, train)
 
 
 def test_an_evaluation_of_another_task_is_refused() -> None:

@@ -396,3 +396,18 @@ def test_crop_is_a_setting_and_part_of_what_is_scored(on: str, tmp_path: Path) -
     assert "crop" not in plain["encoder"]
     refused(run("pixels:4", *knn, "--set", "crop.fraction=2"), "crop.fraction")
     refused(run("pixels:4", *knn, "--set", "crop.fractoin=1"), "fractoin", "fraction")
+
+
+def test_augmented_probe_reads_train_again_in_every_epoch(on: str, tmp_path: Path) -> None:
+    out = tmp_path / "scores.json"
+    settings = ("linear-augmented.epochs=4", "linear-augmented.crop_scale=[0.5,1]")
+    arguments = [word for setting in settings for word in ("--set", setting)]
+    result = run("pixels:4", "--on", on, "--out", out, "--with", "knn,linear-augmented",
+                 *QUICK[:2], *arguments, "--device", "cpu")  # fmt: skip
+    assert result.exit_code == 0, result.output
+    assert [score["name"] for score in read(out)["scores"]] == ["knn", "linear-augmented"]
+    score = read(out)["scores"][1]
+    assert score["value"] == 1
+    assert score["settings"]["epochs"] == 4
+    assert score["details"]["rate"] in score["settings"]["rates"]
+    assert "epoch 4" in result.output

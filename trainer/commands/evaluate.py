@@ -34,7 +34,7 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     callback=_names,
     default="knn,linear",
     show_default=True,
-    help="Evaluations, separated by commas: knn, linear, linear-plain, logistic, "
+    help="Evaluations, separated by commas: knn, linear, linear-plain, linear-augmented, logistic, "
     "few-shot, zero-shot, text-retrieval, image-retrieval.",
 )
 @click.option(

@@ -112,6 +112,7 @@ EVALUATIONS: Mapping[str, Entry] = {
     "knn": Entry("trainer.evaluations.knn:Knn", "trainer"),
     "linear": Entry("trainer.evaluations.linear:Linear", "trainer"),
     "linear-plain": Entry("trainer.evaluations.linear:LinearPlain", "trainer"),
+    "linear-augmented": Entry("trainer.evaluations.linear_augmented:LinearAugmented", "trainer"),
     "logistic": Entry("trainer.evaluations.logistic:Logistic", "trainer"),
     "few-shot": Entry("trainer.evaluations.few_shot:FewShot", "trainer"),
     "zero-shot": Entry("trainer.evaluations.zero_shot:ZeroShot", "trainer"),
