@@ -110,7 +110,7 @@ def test_suite_that_is_shown_is_a_valid_one(tmp_path: Path) -> None:
     path.write_text(text)
     values = read_settings(recipe=path, overrides=(), flags={})
     suite = check(Suite, values, origin="evaluate.md")
-    assert [entry.title() for entry in suite.sets] == ["imagenet", "cars"]
+    assert [entry.title() for entry in suite.sets] == ["imagenet", "cars", "flowers"]
     assert list(choose_evaluations(suite.evaluations, suite.settings)) == [*suite.evaluations]
 
 
