@@ -42,7 +42,7 @@ TRAINER_TESTS := tests/trainer tests/integration/test_train_bad_input.py $(addpr
 	objectives.py evaluations.py exports.py frozen_encoders.py labelled_sets.py sources.py strategies.py)
 
 # The shapes in these modules' signatures are checked at every call.
-SHAPES := trainer.losses,trainer.learner,trainer.models,trainer.objectives,trainer.classifiers,trainer.logistic,trainer.data.colours,beartype.beartype
+SHAPES := trainer.losses,trainer.learner,trainer.models,trainer.objectives,trainer.classifiers,trainer.logistic,trainer.set_metrics,trainer.neighbours,trainer.augmented_probe,trainer.data.colours,beartype.beartype
 
 $(ALONE)/.ready: $(VENV)/.ready
 	$(PYTHON) -m venv $(ALONE)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal, get_args
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from trainer.classifiers import Interval, wilson_interval
@@ -56,7 +56,7 @@ def mean_per_class(
 def average_precision_11(
     scores: Float[Tensor, "images classes"],
     targets: Bool[Tensor, "images classes"],
-    weights: Float[Tensor, " images"] | None = None,
+    weights: Num[Tensor, " images"] | None = None,
 ) -> Float[Tensor, " classes"]:
     """Eleven-point average precision of each class, as PASCAL VOC had it until 2007.
 

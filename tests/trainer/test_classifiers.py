@@ -22,9 +22,9 @@ from trainer.classifiers import (
     enough_epochs,
     fit_probe,
     hold_out,
-    predict_knn,
     rank_classes,
 )
+from trainer.neighbours import predict_knn
 
 QUICK = ProbeRecipe(epochs=20, batch_size=64)
 

@@ -6,18 +6,19 @@ from pydantic import Field
 from torch import Tensor
 
 from manifests.foundation.settings import Table
-from trainer.classifiers import nearest, neighbour_votes, predict_knn, rank_classes
+from trainer.classifiers import rank_classes
 from trainer.errors import DataError
 from trainer.evaluations import Classes, Prediction
 from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
+from trainer.neighbours import nearest, neighbour_votes, predict_knn
 
 _CHUNK = 1024
 """Test images whose neighbours' classes are in memory at once."""
 
 
 class Knn:
-    """See trainer.evaluations and trainer.classifiers.predict_knn.
+    """See trainer.evaluations and trainer.neighbours.predict_knn.
 
     Where an image may have several classes, the score of a class is its share of the votes.
     """

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from manifests.foundation.progress import progress
 from manifests.foundation.settings import Table
-from trainer.classifiers import nearest
 from trainer.errors import DataError
 from trainer.evaluations import Classes, Prediction, Ranks
 from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
+from trainer.neighbours import nearest
 from trainer.set_metrics import RECALL_AT
 
 _CHUNK = 4096
