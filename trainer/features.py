@@ -157,6 +157,7 @@ def extract(
     num_threads: int = 4,
     crop: Crop | None = None,
     title: str = "",
+    group: Any = None,
 ) -> Features:
     """Features of every image of a split.
 
@@ -171,6 +172,7 @@ def extract(
         num_threads: Threads that decode and resize; both release the interpreter's lock.
         crop: From an image and its pixels to those that are encoded; `evaluation_crop` if None.
         title: Of the progress.
+        group: Process group over gloo of all ranks; a new one if None.
 
     Raises:
         DataError: No image, or one that cannot be read, decoded or encoded to finite numbers; on
@@ -213,7 +215,7 @@ def extract(
         if not isinstance(exc, SynthError):
             logging.getLogger(__name__).exception("features of %s", split.where)
     if is_shared:
-        return _gather(split, rows, values, fault, world, encoder.held_as)
+        return _gather(split, rows, values, fault, world, encoder.held_as, group)
     if not rows:
         raise DataError(f"{split.where}: no image")
     return _features(torch.cat(values), rows)
@@ -349,10 +351,11 @@ def _gather(
     fault: str | None,
     world: int,
     held_as: Precision,
+    group: Any,
 ) -> Features:
     """The rows of all ranks in the order of the images: rank r holds images r, r + world, ..."""
     # Features are on the CPU, which NCCL cannot gather from. The timeout allows for slow disks.
-    group: Any = dist.new_group(backend="gloo", timeout=GATHER_TIMEOUT)
+    group = group or dist.new_group(backend="gloo", timeout=GATHER_TIMEOUT)
     by_rank: list[tuple[str | None, int, list[_Row]]] = [(None, 0, [])] * world
     own_part = fault, values[0].shape[1] if values else 0, rows
     dtype = getattr(torch, held_as)

@@ -57,6 +57,10 @@ def crops_of(
         DataError: As `extract` raises it, or the set was changed since its features were made.
     """
 
+    group: Any = None
+    if world_size() > 1:
+        group = dist.new_group(backend="gloo", timeout=GATHER_TIMEOUT)
+
     def make(augment: AugmentConfig, seed: int, epoch: int) -> Tensor:
         def crop(image: LabelledImage, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
             return random_crop(
@@ -75,6 +79,7 @@ def crops_of(
             num_threads=num_threads,
             crop=crop,
             title=f"crops of {split.name}, epoch {epoch + 1}",
+            group=group,  # one for all epochs: each holds a socket to every rank
         )
         if (again.keys, again.digests) != (features.keys, features.digests):
             raise DataError(
@@ -89,7 +94,6 @@ def crops_of(
 
         yield alone
         return
-    group: Any = dist.new_group(backend="gloo", timeout=GATHER_TIMEOUT)
     if rank():
         while (order := _from_rank_0(None, group)) is not None:
             make(*order)

@@ -28,7 +28,7 @@ def suite_table(cells: Sequence[Cell]) -> Table:
     failed = {(cell.encoder, cell.set) for cell in cells if cell.failure}
     metrics = {name: score["metric"] for (_, _, name), score in scores.items()}
     table = Table(title="percent, and 95 % intervals")
-    table.add_column("evaluation")
+    table.add_column("evaluation", min_width=max([10, *(len(key[0]) for key in scores)]))
     table.add_column("encoder", overflow="fold", ratio=1)
     for name in sets:
         header = f"{printable(name)}\n{metrics[name]}" if name in metrics else printable(name)

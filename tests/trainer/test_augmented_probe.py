@@ -90,9 +90,10 @@ def test_each_head_learns_as_if_it_were_alone(
 
 def test_a_head_that_diverges_costs_no_other() -> None:
     recipe = AugmentedRecipe(epochs=8, batch_size=10, batch_norm=False)
-    beside = learned(recipe, (0.5, 1e39)).logits(epochs(1)[0])
-    assert not beside[:, 1].isfinite().all()
-    assert torch.equal(beside[:, 0], learned(recipe, (0.5,)).logits(epochs(1)[0])[:, 0])
+    beside = learned(recipe, (0.5, 1e30)).logits(epochs(1)[0])
+    assert beside[:, 1].abs().max() > 1e20
+    by_itself = learned(recipe, (0.5,)).logits(epochs(1)[0])
+    torch.testing.assert_close(beside[:, 0], by_itself[:, 0], rtol=1e-4, atol=1e-5)
 
 
 def test_no_batch_has_a_single_image() -> None:

@@ -360,8 +360,8 @@ def test_images_of_several_classes_are_measured_by_their_mean_average_precision(
     (tmp_path / "colours/dataset_type.txt").write_text("multilabel")
     (tmp_path / "colours/classnames.txt").write_text("red\ngreen\n")
     out = tmp_path / "scores.json"
-    on = ("--on", f"wds:{tmp_path}/colours", "--out", out, *QUICK[:2], "--device", "cpu")
-    result = run("pixels:8", *on, "--with", "knn,logistic")
+    on = ("--on", f"wds:{tmp_path}/colours", "--out", out, "--device", "cpu")
+    result = run("pixels:8", *on, "--with", "knn,logistic", *QUICK[:2])
     assert result.exit_code == 0, result.output
     assert "map-11 %" in result.output
     assert "per class" not in result.output

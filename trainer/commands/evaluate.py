@@ -242,7 +242,8 @@ def _table(documents: list[dict[str, Any]]) -> Any:
         ),
         caption=f"{test['num_images']:,} images of {test['num_groups']:,} groups",
     )
-    table.add_column("evaluation")
+    longest = max(len(score["name"]) for score in documents[0]["scores"])
+    table.add_column("evaluation", min_width=longest)
     table.add_column("encoder", overflow="fold", ratio=1)
     # A metric of its own is not shown twice, nor one that no score has.
     everything = [score for document in documents for score in document["scores"]]

@@ -134,7 +134,7 @@ def require_possible(
     if classes.task not in evaluation.tasks:
         raise DataError(
             f"{name}: is for sets of {' or '.join(evaluation.tasks)}, and this one is of "
-            f"{classes.task}; leave it out of --with"
+            f"{classes.task}; leave it out, or give another set"
         )
     evaluation.check(encoder, classes)
 
