@@ -79,7 +79,7 @@ def order_of(shards: int, lengths: Sequence[int], gap_bytes: float) -> dict[str,
     return row
 
 
-def views_of(taken: int, sizes: Sequence[Sequence[int]]) -> dict[str, float]:
+def views_of(taken: int, sizes: list[list[int]]) -> dict[str, float]:
     """Part of the bytes of a group that is taken, and that lies from the first view to the last.
 
     Args:
