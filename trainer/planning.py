@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from manifests.foundation.errors import ConfigError, PluginError
+from manifests.foundation.files import local_path
 from manifests.foundation.messages import redact
 from manifests.foundation.settings import check
 from trainer.config import DataTable, TrainConfig
