@@ -31,11 +31,12 @@ def normal(images: np.ndarray, config: dict) -> Tensor:
     return (torch.from_numpy(images).float() / 255 - mean) / std
 
 
-def timm_encoder(folder: Path, images: np.ndarray) -> Arrays:
+def timm_run(folder: Path, images: np.ndarray) -> Arrays:
     spec = json.loads((folder / "encoder.json").read_text())["spec"]
     model = timm.create_model(spec["model"], num_classes=0, **spec["args"])
     model.load_state_dict(load_file(folder / "encoder.safetensors"), strict=True)
-    return {"features": model.eval()(normal(images, spec)).numpy()}
+    by_hand = model.eval()(normal(images, spec)).numpy()
+    return {"by_hand": by_hand, **timm_hub(folder, images)}
 
 
 def text_half(folder: Path, images: np.ndarray) -> Arrays:
@@ -97,7 +98,7 @@ def onnx_graph(folder: Path, images: np.ndarray) -> Arrays:
 
 
 OPENERS: dict[str, Callable[[Path, np.ndarray], Arrays]] = {
-    "encoder.json": timm_encoder,
+    "encoder.json": timm_run,
     "text.json": text_half,
     "config.json": timm_hub,
     "open_clip_config.json": open_clip_pair,
@@ -115,7 +116,7 @@ def run_usage(card: str, folder: Path) -> None:
 
 def main() -> None:
     for folder in sorted(Path(sys.argv[1]).iterdir()):
-        (opener,) = [OPENERS[file] for file in OPENERS if (folder / file).exists()]
+        opener, *_ = [OPENERS[file] for file in OPENERS if (folder / file).exists()]
         with torch.no_grad():
             arrays = opener(folder, np.load(folder / "images.npy"))
         if (folder / "README.md").exists():

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import timm
 import torch
 from torch import Tensor, nn
 
@@ -53,8 +54,8 @@ def features(parts: Parts, spec: EncoderSpec) -> Tensor:
     return result
 
 
-def of_encoder(parts: Parts, spec: EncoderSpec) -> dict[str, Any]:
-    return {"features": features(parts, spec)}
+def of_run(parts: Parts, spec: EncoderSpec) -> dict[str, Any]:
+    return {**of_hub(parts, spec), "by_hand": features(parts, spec)}
 
 
 def of_text(parts: Parts, spec: EncoderSpec) -> dict[str, Any]:
@@ -99,7 +100,7 @@ class Case:
 
 
 CASES = {
-    "timm": Case("timm", VIT, of_encoder),
+    "timm": Case("timm", VIT, of_run),
     "text": Case("text", VIT, of_text),
     "timm-hub": Case("timm-hub", VIT, of_hub),
     "timm-hub, resnet": Case("timm-hub", RESNET, of_hub),
@@ -175,6 +176,18 @@ def test_no_file_names_a_path_of_this_machine(exports: Path) -> None:
     places = (str(Path(torch.__file__).parents[1]).encode(), str(exports).encode())
     for path in exports.glob("*/*"):
         assert not any(place in path.read_bytes() for place in places), path
+
+
+def test_a_run_with_a_tower_of_this_project_opens_in_timm_beside_our_code(tmp_path: Path) -> None:
+    parts = parts_of(OWN)
+    export_class("timm")().write(tmp_path, parts, OWN, ORIGIN)
+    model = timm.create_model(f"local-dir:{tmp_path}", pretrained=True, num_classes=0).eval()
+    with torch.no_grad():
+        assert torch.equal(model(normalize(images_of(OWN), OWN)), features(parts, OWN))
+    assert [*timm.data.resolve_model_data_config(model)["input_size"]] == [3, 16, 16]
+    card = (tmp_path / "README.md").read_text()
+    assert "import trainer.models.encoder" in card
+    assert "synth_small_conv is a tower of synth-rep" in card
 
 
 def test_every_export_of_the_table_is_tested() -> None:

@@ -10,6 +10,8 @@ from typing import Any
 from timm.models import register_model
 from torch import Tensor, nn
 
+from trainer.models.registration import build
+
 WIDTHS = (3, 96, 192, 384, 384, 192)
 POOLED = {96, 192}
 """Widths whose layers end with a pooling: the first, the second and the last."""
@@ -47,8 +49,9 @@ class SmallAlexNet(nn.Module):
 
 
 def synth_small_alexnet(pretrained: bool = False, **args: Any) -> SmallAlexNet:
-    """What `timm.create_model("synth_small_alexnet")` calls; it has no arguments and no weights."""
-    return SmallAlexNet()
+    """What `timm.create_model("synth_small_alexnet")` calls; it has no arguments of its own."""
+    tower: SmallAlexNet = build(SmallAlexNet, "synth_small_alexnet", pretrained, args)
+    return tower
 
 
 register_model(synth_small_alexnet)

@@ -12,6 +12,8 @@ import torch
 from timm.models import register_model
 from torch import Tensor, nn
 
+from trainer.models.registration import build
+
 
 class _Block(nn.Module):
     """A convolution whose input is added to its output."""
@@ -65,15 +67,12 @@ def _convolution(num_in: int, num_out: int, side: int, *, stride: int = 1) -> nn
     )
 
 
-_PASSED_BY_TIMM = {"num_classes", "pretrained_cfg", "pretrained_cfg_overlay", "cache_dir"}
-
-
 def synth_small_conv(pretrained: bool = False, **args: Any) -> SmallConv:
-    """What `timm.create_model("synth_small_conv")` calls; there are no pretrained weights."""
-    own_args = {name: value for name, value in args.items() if name not in _PASSED_BY_TIMM}
-    if "widths" in own_args:  # a list where they come from a recipe or from encoder.json
-        own_args["widths"] = tuple(own_args["widths"])
-    return SmallConv(**own_args)
+    """What `timm.create_model("synth_small_conv")` calls."""
+    if "widths" in args:  # a list where they come from a recipe or from a description
+        args["widths"] = tuple(args["widths"])
+    tower: SmallConv = build(SmallConv, "synth_small_conv", pretrained, args)
+    return tower
 
 
 register_model(synth_small_conv)
