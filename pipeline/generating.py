@@ -27,6 +27,7 @@ from pipeline.errors import ExecutorError, TooManyFailedError
 from pipeline.execution import Executor, executor_class
 from pipeline.ingredients import Trial, freeze, probe, resolve, try_out
 from pipeline.job import Job
+from pipeline.machine_paths import published, recall, remember
 from pipeline.retrying import ShardFailure
 from pipeline.shard_report import ShardReport
 from pipeline.share import Share
@@ -85,8 +86,9 @@ def begin(
     settings = ingredients.view_pipeline.settings()
     environment = _environment(config)
     shards = ShardSet.begin(
-        store, identity, ingredients.subjects, environment=environment, settings=settings
+        store, identity, ingredients.subjects, environment=environment, settings=published(settings)
     )
+    remember(shards.recipe_sha256, settings["renderer"])
     # The settings of this command win over those in the set: the model may lie in another folder
     # today. The user named renderer and audits in this very command, so they may run.
     named = {name for name in (identity.renderer, *identity.reasons) if ":" in name}
@@ -127,7 +129,8 @@ def rejoin(
             f"{store.url}: there is no set to resume, and no captions were given for a new one; "
             "give --prompts FILE or --recipe FILE"
         ) from exc
-    job = Job.from_recipe(shards.recipe, _absolute(url), trusted=trusted)
+    changes = recall(shards.recipe_sha256)
+    job = Job.from_recipe(shards.recipe, _absolute(url), changes=changes, trusted=trusted)
     return _generation(shards, job, executor, retry_failed=retry_failed, share=share)
 
 
@@ -260,21 +263,14 @@ def _versions() -> dict[str, str]:
 
 
 def _environment(config: GenerateConfig) -> dict[str, Any]:
-    """What the recipe records and a resume may change; secrets of URLs are cut out."""
+    """What the recipe records and a resume may change, without secrets of URLs and folders of this
+    machine: a set is given away."""
     typed = config.model_dump(mode="json")
     return {
         "versions": _versions(),
         "machine": platform.machine(),
-        "config": _redacted(typed),
+        "config": published(typed),
     }
-
-
-def _redacted(value: Any) -> Any:
-    if isinstance(value, str):
-        return redact(value)
-    if isinstance(value, Mapping):
-        return {key: _redacted(item) for key, item in value.items()}
-    return [_redacted(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _drift(recorded: Mapping[str, Any]) -> list[str]:

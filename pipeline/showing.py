@@ -16,6 +16,7 @@ from manifests.ids import parse_key
 from manifests.rows import ViewRow
 from manifests.shard_set import ShardSet
 from pipeline.job import Job
+from pipeline.machine_paths import recall
 from pipeline.renderers import renderer_class
 from pipeline.worker import ShardWorker
 
@@ -72,7 +73,7 @@ def render_again(
             promise to make the same pixels again.
         IdentityError: This machine would render other pixels than the recipe's.
     """
-    changes = {} if model is None else {"model": model}
+    changes = recall(shards.recipe_sha256) | ({} if model is None else {"model": model})
     job = Job.from_recipe(shards.recipe, shards.store.url, changes=changes, trusted=trusted)
     if not renderer_class(job.renderer).is_reproducible:
         raise ConfigError(

@@ -52,7 +52,7 @@ def read_prompts(
             not UTF-8, beyond one of the bounds of `prompts.rows`, or without the caption column.
         BadPromptError: A row has no caption, too long a text, or one that cannot be rendered.
     """
-    # A URL may carry credentials, and `where` goes into messages and, as `source`, into the set.
+    # A URL may carry credentials, and `where` goes into messages.
     where = redact(url)
     suffix = PurePosixPath(where).suffix.lower()
     if suffix not in _READERS:
@@ -63,11 +63,10 @@ def read_prompts(
         raise UnreadablePromptsError(
             f"{where}: a text file has no columns; drop --caption-column {caption_column}"
         )
-    name = PurePosixPath(where).name
     count = num_chars = 0
     columns = (caption_column, *OPTIONAL_COLUMNS, *value_columns)
     for number, row in _READERS[suffix](_read_bytes(url, where), where, columns):
-        prompt = _to_prompt(row, value_columns, f"{where}, row {number}", name)
+        prompt = _to_prompt(row, value_columns, f"{where}, row {number}")
         count += 1
         num_chars += len(prompt.caption) + sum(map(len, prompt.values.values()))
         num_chars += sum(len(getattr(prompt, column)) for column in OPTIONAL_COLUMNS)
@@ -242,8 +241,8 @@ _READERS: dict[str, Reader] = {
 }
 
 
-def _to_prompt(row: Row, value_columns: Sequence[str], where: str, file_name: str) -> Prompt:
-    """Check the cells of a row. The file's name is the source of a row that gives none itself."""
+def _to_prompt(row: Row, value_columns: Sequence[str], where: str) -> Prompt:
+    """Check the cells of a row. Nothing in it depends on the name of the file but `where`."""
     caption = row["caption"]
     if not isinstance(caption, str) or not caption.strip():
         raise BadPromptError(
@@ -266,7 +265,7 @@ def _to_prompt(row: Row, value_columns: Sequence[str], where: str, file_name: st
         caption=caption,
         label=cells["label"],
         licence=cells["licence"],
-        source=cells["source"] or file_name,
+        source=cells["source"],
         values={name: cells[name] for name in value_columns},
         where=where,
     )

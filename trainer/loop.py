@@ -11,6 +11,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from manifests.foundation.errors import SynthError
+from manifests.foundation.messages import without_folders
 from trainer.control import ControlChannel, collective_errors
 from trainer.data.batches import Batches, LoadedBatch, load, require_shared_memory
 from trainer.distributed import rank, ranks_here, world_size
@@ -336,7 +337,7 @@ def _export(plan: Plan, run: Path, learner: Learner) -> None:
     origin = Origin(
         objective=plan.config.objective["name"],
         steps=plan.num_steps,
-        url=plan.source.url,
+        url=without_folders(plan.source.url),
         root_sha256=plan.source.root,
     )
     export_run(run, plan.config.run.exports, learner.exports(), plan.spec, origin)

@@ -1,10 +1,9 @@
 """The card of an exported model, whose YAML header tells hubs which library opens it."""
 
-import html
 import json
 from collections.abc import Sequence
 
-from manifests.foundation.messages import printable, shortened
+from manifests.foundation.markup import as_text
 from trainer.models.encoder import EncoderSpec
 from trainer.origin import Origin, SetFacts
 
@@ -38,7 +37,7 @@ def model_card(
         ("root of that set", origin.root_sha256),
         *_rows_of(origin.facts),
     ]
-    table = "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows)
+    table = "\n".join(f"| {name} | {as_text(value)} |" for name, value in rows)
     remarks = "".join(f"\n{note}\n" for note in notes)
     return f"""---
 library_name: {library}
@@ -86,7 +85,7 @@ def _licences(facts: SetFacts | None) -> str:
             "`synth export --learned-from URL` reads them from the set."
         )
     listed, others = facts.licences[:MAX_LICENCES], facts.licences[MAX_LICENCES:]
-    rows = [f"| {_cell(name or 'not stated')} | {count:,} |" for name, count in listed]
+    rows = [f"| {as_text(name or 'not stated')} | {count:,} |" for name, count in listed]
     if others:
         count = sum(count for _, count in others)
         rows.append(f"| {len(others):,} other licences | {count:,} |")
@@ -102,11 +101,3 @@ def _licences(facts: SetFacts | None) -> str:
             "this folder states the licence of the weights, in place of `other` in the header.",
         ]
     )
-
-
-def _cell(value: object) -> str:
-    """A value in a cell of a table: what a set or a recipe says can be no markup."""
-    text = html.escape(printable(shortened(str(value))), quote=False)
-    for mark in "\\`*[]|":
-        text = text.replace(mark, f"\\{mark}")
-    return text

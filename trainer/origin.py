@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from manifests.foundation.messages import without_folders
 from manifests.shard_set import ShardSet
 from trainer.errors import CheckpointError, DataError
 
@@ -33,7 +34,7 @@ class Origin:
     objective: str
     steps: int
     url: str
-    """Of the set that was learned from, without secrets."""
+    """Of the set that was learned from, without secrets and folders of this machine."""
     root_sha256: str
     """Hash of that set."""
     facts: SetFacts | None = None
@@ -54,7 +55,7 @@ def parse_origin(made: Mapping[str, Any], *, where: str) -> Origin:
         return Origin(
             objective=str(made["objective"]),
             steps=int(made["steps"]),
-            url=str(made["set"]["url"]),
+            url=without_folders(str(made["set"]["url"])),
             root_sha256=str(made["set"]["root_sha256"]),
         )
     except (KeyError, TypeError, ValueError) as exc:

@@ -5,6 +5,7 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from pathlib import PurePosixPath
 from urllib.parse import quote, unquote
 
 MAX_CHARS = 300
@@ -109,6 +110,23 @@ def _secrets(text: str) -> set[str]:
         json.dumps(piece)[1:-1] for piece in pieces
     }
     return {piece for piece in pieces if len(piece) >= _MIN_SECRET_CHARS}
+
+
+def without_folders(text: str) -> str:
+    """A place for documents that are given away: of a path on this machine its last part alone.
+
+    Example: without_folders("/home/me/sets/one") == "one", without_folders("wds:/data/b") ==
+    "wds:b", without_folders("s3://bucket/set") == "s3://bucket/set".
+    """
+    text = redact(text)
+    kind, colon, place = text.partition(":")
+    if not colon or "/" in kind:
+        kind, place = "", text
+    if kind in ("file", "local"):
+        kind, place = "", place.removeprefix("//")
+    if not place.startswith(("/", "~")) or place.startswith("//"):
+        return text
+    return f"{kind}:{PurePosixPath(place).name}" if kind else PurePosixPath(place).name
 
 
 def has_secrets(url: str) -> bool:

@@ -28,7 +28,7 @@ def test_declared_columns_are_read_in_their_types(tmp_path: Path) -> None:
         "a blue door,,,,,,\n"
     )
     fox, door = subjects(path)
-    assert (fox.text, fox.label, fox.source) == ("a red fox", "fox", "captions.csv")
+    assert (fox.text, fox.label, fox.source) == ("a red fox", "fox", "")
     assert fox.values == {
         "negative_prompt": "too dark",
         "weight": 0.5,

@@ -77,15 +77,15 @@ def test_every_table_gives_the_same_prompts(tmp_path: Path, name: str) -> None:
     assert fox == Prompt(**columns, values=values, where=f"{path}, row 1")
     values = {"negative_prompt": "", "mood": ""}
     where = f"{path}, row 2"
-    assert door == Prompt(caption='a "blue" café', source=name, values=values, where=where)
+    assert door == Prompt(caption='a "blue" café', values=values, where=where)
     assert [prompt.values for prompt in read_prompts(path)] == [{}, {}]
 
 
 def test_a_text_file_has_a_caption_a_line(tmp_path: Path) -> None:
     path = put(tmp_path, "list.txt", "a red fox\n\n  a blue door \n")
     assert read_prompts(path) == [
-        Prompt(caption="a red fox", source="list.txt", where=f"{path}, row 1"),
-        Prompt(caption="  a blue door ", source="list.txt", where=f"{path}, row 3"),
+        Prompt(caption="a red fox", where=f"{path}, row 1"),
+        Prompt(caption="  a blue door ", where=f"{path}, row 3"),
     ]
 
 
@@ -135,7 +135,7 @@ def test_captions_of_another_column(tmp_path: Path) -> None:
         "a.parquet": parquet(rows),
     }.items():
         path = put(tmp_path, name, data)
-        expected = {"source": name, "where": f"{path}, row 1"}
+        expected = {"where": f"{path}, row 1"}
         assert read_prompts(path, caption_column="text") == [
             Prompt(caption="a red fox", label="fox", **expected)
         ]
@@ -363,9 +363,7 @@ def test_a_file_of_another_scheme_is_read() -> None:
         (prompt,) = read_prompts("memory://lists/a.txt")
     finally:
         files.rm("/lists", recursive=True)
-    assert prompt == Prompt(
-        caption="a red fox", source="a.txt", where="memory://lists/a.txt, row 1"
-    )
+    assert prompt == Prompt(caption="a red fox", where="memory://lists/a.txt, row 1")
 
 
 @pytest.fixture
@@ -394,6 +392,6 @@ def server() -> Iterator[str]:
 def test_a_signed_url_is_read_and_its_signature_is_not_shown(server: str) -> None:
     pytest.importorskip("aiohttp")
     (prompt,) = read_prompts(f"{server}/a.txt?sig=SECRET")
-    assert prompt == Prompt(caption="a red fox", source="a.txt", where=f"{server}/a.txt, row 1")
+    assert prompt == Prompt(caption="a red fox", where=f"{server}/a.txt, row 1")
     with refused(UnreadablePromptsError, f"{server}/b.txt: ", "give --prompts FILE or URL"):
         read_prompts(f"{server}/b.txt")

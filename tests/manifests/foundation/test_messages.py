@@ -3,7 +3,15 @@ import pickle
 import pytest
 
 from manifests.foundation.errors import SynthError
-from manifests.foundation.messages import has_secrets, hiding, one_line, printable, redact
+from manifests.foundation.markup import as_text
+from manifests.foundation.messages import (
+    has_secrets,
+    hiding,
+    one_line,
+    printable,
+    redact,
+    without_folders,
+)
 
 
 @pytest.mark.parametrize(
@@ -83,3 +91,28 @@ def test_secrets_outside_of_a_url_are_hidden_only_inside_the_block() -> None:
 )
 def test_control_characters_become_escapes(text: str, expected: str) -> None:
     assert printable(text) == expected
+
+
+@pytest.mark.parametrize(
+    ("place", "shown"),
+    [
+        ("/home/me/sets/one", "one"),
+        ("~/sets/one/", "one"),
+        ("file:///home/me/one", "one"),
+        ("wds:/home/me/one", "wds:one"),
+        ("/home/me/style.safetensors:0.8", "style.safetensors:0.8"),
+        ("s3://key:secret@bucket/set", "s3://bucket/set"),
+        ("wds:s3://bucket/set", "wds:s3://bucket/set"),
+        ("sets/one", "sets/one"),
+        ("owner/name@revision", "owner/name@revision"),
+        ("a fox: red", "a fox: red"),
+        ("", ""),
+    ],
+)
+def test_of_a_path_on_this_machine_its_last_part_is_given_away(place: str, shown: str) -> None:
+    assert without_folders(place) == shown
+
+
+def test_text_in_markdown_marks_nothing_up() -> None:
+    text = as_text("<b>|[a](b) *c* `d` \\ \x1b[1m")
+    assert text == r"&lt;b&gt;\|\[a\](b) \*c\* \`d\` \\ \\x1b\[1m"
