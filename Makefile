@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := --extra pipeline --extra cluster --extra trainer --extra dev --extra s3 --extra gcs --extra azure
 
-.PHONY: help setup demo docs check test test-servers test-trainer lint lock
+.PHONY: help setup demo docs check test test-servers test-trainer lint resolve lock
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
@@ -60,6 +60,11 @@ lint: setup ## Format and check without running anything
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 	$(BIN)/mypy
+
+PYTHON_VERSION := 3.14
+resolve: ## Whether wheels of all packages are there for PYTHON_VERSION; needs uv alone
+	uv pip compile --quiet --only-binary :all: --no-header --no-annotate --python-version $(PYTHON_VERSION) \
+		$(EXTRAS) --extra shaders pyproject.toml --output-file /dev/null
 
 lock: setup ## Names and versions of everything, no address in it
 	$(BIN)/uv pip compile --quiet --upgrade --no-emit-index-url --no-header --no-annotate \
