@@ -1,7 +1,15 @@
 """The data-set card, whose YAML header tells hubs and `datasets` to read the tars alone."""
 
+import json
+
+from manifests.about import About
+from manifests.foundation.markup import as_text
+from manifests.foundation.messages import printable, shortened
 from manifests.recipe import Identity
 from manifests.seal import Seal
+
+MAX_LISTED = 20
+"""Most licences that a card lists; the others are counted."""
 
 _SIZE_CATEGORIES = (
     (10**3, "n<1K"),
@@ -12,6 +20,25 @@ _SIZE_CATEGORIES = (
     (10**8, "10M<n<100M"),
 )
 
+_TASKS = {"caption": "text-to-image"}
+"""The hub's name of a task that subjects of some kind serve."""
+
+_LOADING = """
+## Load it
+
+FOLDER is where the set lies; on the Hub it is `hf://datasets/OWNER/NAME`.
+
+```python
+from datasets import load_dataset
+
+views = load_dataset("webdataset", data_files="FOLDER/data/*.tar", split="train", streaming=True)
+rows = load_dataset("parquet", data_files="FOLDER/manifests/*.parquet", split="train")
+```
+
+The first gives images with their rows and texts; the second the rows alone, also of views that
+failed. `croissant.json` describes them for search engines.
+"""
+
 
 def size_category(num_images: int) -> str:
     """The hub's name for a count. Example: size_category(864) == "n<1K"."""
@@ -21,34 +48,90 @@ def size_category(num_images: int) -> str:
     return "n>100M"
 
 
+def set_name(identity: Identity, about: About) -> str:
+    """What people call the set. Example: "249 captions x 6 views by embedded"."""
+    kinds = [f"{count:,} {kind}{'' if count == 1 else 's'}" for kind, count in about.kinds.items()]
+    return f"{', '.join(kinds)} x {identity.views_per_subject} views by {_maker(identity)}"
+
+
+def _maker(identity: Identity) -> str:
+    return identity.model or identity.renderer
+
+
 def dataset_card(identity: Identity, seal: Seal) -> str:
-    """Content of README.md. It depends on the recipe's identity and the seal alone."""
+    """Content of README.md. It depends on the recipe's identity and the seal alone.
+
+    A set whose seal does not say what it is about, as before version 2.4, has the card of then.
+    """
+    about = seal.about
+    if about is None:
+        return f"---\n{_header(seal)}---\n\n# A synthetic image set\n\n{_facts(identity, seal)}"
+    tasks = ["image-feature-extraction", *(_TASKS[kind] for kind in about.kinds if kind in _TASKS)]
+    tasks += [] if about.labels == "none" else ["image-classification"]
+    name = set_name(identity, about)
+    header = [
+        f"pretty_name: {json.dumps(printable(shortened(name)), ensure_ascii=False)}",
+        "license: other",
+        "task_categories:",
+        *(f"- {task}" for task in tasks),
+    ]
+    return "\n".join(
+        [
+            "---",
+            *header,
+            f"{_header(seal)}---",
+            "",
+            f"# {as_text(name)}",
+            "",
+            *_pictures(identity, about),
+            _facts(identity, seal),
+            _LOADING.strip(),
+            "",
+            "## Licences",
+            "",
+            "Of the subjects, as their rows state them:",
+            "",
+            "| licence | subjects |",
+            "|---|---|",
+            *_licences(about),
+            "",
+            "Whoever publishes the set states the licence of its images, which is that of the "
+            f"output of {as_text(_maker(identity))}, in place of `other` in the header.",
+            "",
+        ]
+    )
+
+
+def _header(seal: Seal) -> str:
+    return f"""configs:
+- config_name: default
+  data_files:
+  - split: train
+    path: data/*.tar
+size_categories:
+- {size_category(seal.counts["num_ok"])}
+tags:
+- synthetic
+- webdataset
+- synth
+"""
+
+
+def _facts(identity: Identity, seal: Seal) -> str:
+    # Cards of sets from before version 2.4 were written without this.
+    shown = str if seal.about is None else as_text
     counts = seal.counts
     # Each value once, in the order of the recipe; a dict keeps the order, a set would not.
     varied = {
         name: list(dict.fromkeys(v[name] for v in identity.variations))
         for name in identity.variations[0]
     }
-    rows = [f"| {name} | {', '.join(map(str, values))} |" for name, values in varied.items()]
-    rows += [f"| {name} | {value} |" for name, value in identity.constants.items() if value != ""]
+    rows = [f"| {name} | {shown(', '.join(map(str, values)))} |" for name, values in varied.items()]
+    rows += [
+        f"| {name} | {shown(value)} |" for name, value in identity.constants.items() if value != ""
+    ]
     details = "\n".join(rows) or "| variations | none |"
-    return f"""---
-configs:
-- config_name: default
-  data_files:
-  - split: train
-    path: data/*.tar
-size_categories:
-- {size_category(counts["num_ok"])}
-tags:
-- synthetic
-- webdataset
-- synth
----
-
-# A synthetic image set
-
-| what | value |
+    return f"""| what | value |
 |---|---|
 | subjects | {identity.num_subjects:,} |
 | views of each subject | {identity.views_per_subject} |
@@ -56,8 +139,8 @@ tags:
 | images | {counts["num_ok"]:,} in {counts["num_shards"]:,} tars, {counts["tar_bytes"]:,} bytes |
 | views that failed | {counts["num_failed"]:,} |
 | missing shards | {len(seal.missing)} |
-| renderer | {identity.renderer} |
-| model | {identity.model} |
+| renderer | {shown(identity.renderer)} |
+| model | {shown(identity.model)} |
 | recipe | `{seal.recipe_sha256}` |
 | root | `{seal.root_sha256}` |
 
@@ -67,3 +150,18 @@ columns of `manifests/*.parquet` and the rules that hold are those of format ver
 `recipe.json`. Licence and source of each subject are in its rows; the licence of the images is
 that of the generator's output.
 """
+
+
+def _pictures(identity: Identity, about: About) -> list[str]:
+    """Views of the first subject side by side, and its text below them."""
+    if not about.examples:
+        return []
+    files = [f"![](examples/{example.key}.{identity.format})" for example in about.examples]
+    return [*files, "", f"Views of: {as_text(about.examples[0].text)}", ""]
+
+
+def _licences(about: About) -> list[str]:
+    listed, others = about.licences[:MAX_LISTED], about.licences[MAX_LISTED:]
+    rows = [f"| {as_text(name or 'not stated')} | {count:,} |" for name, count in listed]
+    num_others = about.num_other_licences + sum(count for _, count in others)
+    return [*rows, *([f"| others | {num_others:,} |"] if num_others else [])]

@@ -7,6 +7,9 @@ RECIPE = "recipe.json"
 SEAL = "dataset.json"
 CARD = "README.md"
 SIZES = "data/sizes.json"
+CROISSANT = "croissant.json"
+TIMM_INFO = "_info.json"
+EXAMPLES = "examples"
 INDEX = "index"
 
 SUFFIX_OF = {
@@ -19,7 +22,7 @@ SUFFIX_OF = {
 """Folders of numbered files, and the suffix that a reader's glob looks for in each."""
 
 NUMBERED_FOLDERS = tuple(SUFFIX_OF)
-ALL_FOLDERS = ("", *NUMBERED_FOLDERS, INDEX)
+ALL_FOLDERS = ("", *NUMBERED_FOLDERS, INDEX, EXAMPLES)
 """Where files of a set lie, and beside them temporary ones of killed writers."""
 
 SHARDS_PER_FILE = 1000

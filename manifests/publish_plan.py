@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from manifests.canonical import sha256_hex
-from manifests.derived import derived_files
+from manifests.derived import derived_hashes
 from manifests.errors import ContractError, CorruptError, ForeignSetError
 from manifests.foundation.files import TEMPORARY_PREFIX
 from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL, is_read_by_glob
@@ -113,8 +113,8 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
         raise CorruptError(
             f"{store.at(SEAL)}: does not seal this recipe and its plan; {SOURCE_ADVICE}"
         )
-    derived = derived_files(source.recipe.identity, seal)
-    hashes = dict(seal.files) | {path: sha256_hex(content) for path, content in derived.items()}
+    derived = derived_hashes(source.recipe.identity, seal)
+    hashes = dict(seal.files) | derived
     shards = []
     for summary in seal.shards:
         tar, manifest = layout.tar(summary.shard), layout.manifest(summary.shard)

@@ -17,6 +17,9 @@ SIZES_VERSION = f"{MAJOR}.1"
 INDEX_VERSION = f"{MAJOR}.2"
 """Of a seal that names an index."""
 
+ABOUT_VERSION = f"{MAJOR}.4"
+"""Of a seal that says what its set is about."""
+
 Status = Literal["ok", "failed"]
 """ok: the view is in the tar. failed: it is not, and `reason` says why."""
 

@@ -5,11 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from manifests.about import About, parse_about
 from manifests.canonical import document_bytes, hash_json
 from manifests.errors import CorruptError
 from manifests.layout import INDEX
 from manifests.recipe import read_versioned
-from manifests.schema import FORMAT, FORMAT_VERSION, INDEX_VERSION
+from manifests.schema import ABOUT_VERSION, FORMAT, FORMAT_VERSION, INDEX_VERSION
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,8 @@ class Seal:
     files: Mapping[str, str]
     """SHA-256 of recipe, plan, index, statistics and notes, by path; not of files that are derived
     from the seal."""
+    about: About | None = None
+    """What its subjects and views are; None in a set that was sealed before this was stated."""
 
     @property
     def root_sha256(self) -> str:
@@ -71,15 +74,21 @@ class Seal:
         """The document as it is stored."""
         document: dict[str, Any] = {
             "format": FORMAT,
-            "format_version": INDEX_VERSION if self.index else FORMAT_VERSION,
+            "format_version": self._version(),
             "recipe_sha256": self.recipe_sha256,
             "root_sha256": self.root_sha256,
             "counts": self.counts,
+            **({} if self.about is None else {"about": self.about.to_json()}),
             "missing": list(self.missing),
             "shards": [asdict(summary) for summary in self.shards],
             "files": dict(self.files),
         }
         return document_bytes(document | {"seal_sha256": hash_json(document)})
+
+    def _version(self) -> str:
+        if self.about is not None:
+            return ABOUT_VERSION
+        return INDEX_VERSION if self.index else FORMAT_VERSION
 
 
 def parse_seal(data: bytes, *, where: str) -> Seal:
@@ -101,6 +110,7 @@ def parse_seal(data: bytes, *, where: str) -> Seal:
             ],
             missing=list(document["missing"]),
             files=dict(document["files"]),
+            about=parse_about(document["about"]) if "about" in document else None,
         )
         root = document["root_sha256"]
         counts = document["counts"]

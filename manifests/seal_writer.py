@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from manifests.about import AboutCounter, Example, ShardFacts, facts_of
 from manifests.canonical import sha256_hex
 from manifests.commit import Expected, commit_tar_in_place
-from manifests.derived import derived_files
+from manifests.derived import derived_files, example_files
 from manifests.errors import ContractError, CorruptError
 from manifests.index import INDEX_SCHEMA, index_files, index_of
 from manifests.layout import ALL_FOLDERS, RECIPE, SEAL
@@ -47,13 +48,32 @@ def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
                 "a dead link; remove it and run the same command again"
             )
     # Also for a set that was sealed before, whose writer may have been killed right after the seal.
-    for path, content in derived_files(shards.recipe.identity, seal).items():
+    identity = shards.recipe.identity
+    for path, content in derived_files(identity, seal).items():
         if not shards.store.exists(path):
             shards.store.create(path, content)
+    for path, example in example_files(identity, seal).items():
+        if not shards.store.exists(path):
+            shards.store.create(path, _image_of(shards, example))
     for folder in ALL_FOLDERS:
         # A writer who loses a temporary file by this, because it is not done yet, repeats it.
         shards.store.sweep(folder)
     return seal
+
+
+def _image_of(shards: ShardSet, example: Example) -> bytes:
+    path = shards.layout.tar(example.shard)
+
+    def read() -> bytes:
+        image = shards.store.read_range(path, example.offset, example.length)
+        if sha256_hex(image) != example.sha256:
+            raise CorruptError(
+                f"{shards.store.at(path)}: the image of {example.key} is not what the seal says; "
+                "run `synth verify`"
+            )
+        return image
+
+    return reread(read)
 
 
 def _write_seal(shards: ShardSet, incomplete: bool) -> None:
@@ -73,10 +93,14 @@ def _write_seal(shards: ShardSet, incomplete: bool) -> None:
     files += [path for path in store.list("stats") if layout.number(path) is not None]
     files += [path for path in store.list("failed") if layout.number(path) is not None]
     summaries: list[ShardSummary] = []
+    counter = AboutCounter()
 
     def indexed() -> Iterator[tuple[int, pa.Table]]:
-        for summary, index in pool.map(lambda shard: _summarize(shards, shard, sizes), committed):
+        for summary, index, facts in pool.map(
+            lambda shard: _summarize(shards, shard, sizes), committed
+        ):
             summaries.append(summary)
+            counter.add(facts)
             yield summary.shard, index
 
     with ThreadPoolExecutor(READERS, thread_name_prefix="seal") as pool:
@@ -87,6 +111,7 @@ def _write_seal(shards: ShardSet, incomplete: bool) -> None:
         shards=summaries,
         missing=missing,
         files=dict(zip(files, hashes, strict=True)),
+        about=counter.result(),
     )
     paths = {layout.index(seal.root_sha256, number): content for number, content in index}
     index_hashes = {path: _store_index(store, path, content) for path, content in paths.items()}
@@ -122,8 +147,8 @@ def _commit_tars_in_place(shards: ShardSet) -> None:
 
 def _summarize(
     shards: ShardSet, shard: int, sizes: dict[str, int]
-) -> tuple[ShardSummary, pa.Table]:
-    """The line of the seal for a shard, and the index of its groups."""
+) -> tuple[ShardSummary, pa.Table, ShardFacts]:
+    """The line of the seal for a shard, the index of its groups, and what they are about."""
     path = shards.layout.manifest(shard)
     columns, where = shards.recipe.identity.columns, shards.store.at(path)
 
@@ -146,4 +171,4 @@ def _summarize(
         num_views=len(manifest.rows),
         num_ok=manifest.num_ok,
     )
-    return summary, index_of(manifest)
+    return summary, index_of(manifest), facts_of(manifest)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
+from manifests.about import AboutCounter, facts_of
 from manifests.canonical import document_bytes, hash_stream, sha256_hex
 from manifests.columns import Value, of_scope
-from manifests.derived import derived_files
+from manifests.derived import derived_hashes
 from manifests.foundation.errors import SynthError
 from manifests.ids import canonical_text, group_id
 from manifests.index import INDEX_SCHEMA, index_of
@@ -261,9 +262,10 @@ def _check_seal(shards: ShardSet, seal: Seal, committed: Sequence[int]) -> Itera
         yield from _check_summary(shards, summary)
     if seal.index:
         yield from _check_index(shards, seal)
+    if seal.about is not None:
+        yield from _check_about(shards, seal)
     hashes = {layout.manifest(summary.shard): summary.manifest_sha256 for summary in seal.shards}
-    for path, content in derived_files(shards.recipe.identity, seal).items():
-        hashes[path] = sha256_hex(content)
+    hashes |= derived_hashes(shards.recipe.identity, seal)
     for path, expected in {**hashes, **seal.files}.items():
         yield from _check_hash(shards, path, expected)
 
@@ -297,6 +299,18 @@ def _check_index(shards: ShardSet, seal: Seal) -> Iterator[Problem]:
         if not stored.equals(expected):
             message = "does not say what the manifests say"
             yield Problem(where=path, kind="index", message=message)
+
+
+def _check_about(shards: ShardSet, seal: Seal) -> Iterator[Problem]:
+    counter = AboutCounter()
+    try:
+        for summary in seal.shards:
+            counter.add(facts_of(shards.manifest(summary.shard)))
+    except (SynthError, FileNotFoundError):
+        return  # the manifest has its own problem already
+    if counter.result() != seal.about:
+        message = "does not say of its subjects and views what the manifests say"
+        yield Problem(where=SEAL, kind="about", message=message)
 
 
 def _check_names(shards: ShardSet, seal: Seal | None) -> Iterator[Problem]:

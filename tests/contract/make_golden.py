@@ -5,7 +5,8 @@
 
 Three captions of two views at a scale of 1 and of 3, two captions in a shard, one failed view, and
 pictures of 8 x 8 pixels in one colour. The renderer declares a column of every scope. The first is
-of format version 2.2, and without its index it was `golden/`, of version 2.0; in the second one,
+`golden_about/`, of format version 2.4; it was `golden_index/`, of version 2.2, without what the
+seal says of its subjects, and without its index it was `golden/`, of version 2.0; in the second,
 once `golden_sizes/` of version 2.1, the views at a scale of 3 have 12 x 8.
 
 Later versions must be able to read the set as it is. So it is made once for each version of the

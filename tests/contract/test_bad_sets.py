@@ -59,8 +59,8 @@ def kinds(shards: ShardSet) -> list[tuple[str, str]]:
     return [(problem.where, problem.kind) for problem in problems_of(shards)]
 
 
-DERIVED = {("README.md", "hash"), ("data/sizes.json", "hash")}
-"""Problems that a changed seal may bring with it: card and sizes are written from the seal."""
+DERIVED = {(path, "hash") for path in ("README.md", "croissant.json", "data/sizes.json")}
+"""Problems that a changed seal may bring with it: these files are written from the seal."""
 
 
 def changed_views(shards: ShardSet, shard: int, **changes: Any) -> list[View]:
@@ -476,7 +476,7 @@ def test_a_seal_of_another_recipe_is_reported(sealed: ShardSet) -> None:
     reseal(sealed, lambda seal: replace(seal, recipe_sha256="0" * 64))
     first, *others = kinds(sealed)
     assert first == (SEAL, "recipe")
-    assert {*others} <= DERIVED | {(SEAL, "index")}  # in whose name is the root
+    assert {*others} <= DERIVED | {(SEAL, "index"), (SEAL, "about")}  # in whose name is the root
 
 
 @pytest.mark.parametrize(
@@ -492,7 +492,7 @@ def test_a_seal_that_contradicts_the_manifests_is_reported(
     reseal(sealed, change)
     first, *others = kinds(sealed)
     assert first == (SEAL, "shards")
-    assert {*others} <= DERIVED | {(SEAL, "index")}
+    assert {*others} <= DERIVED | {(SEAL, "index"), (SEAL, "about")}
 
 
 def test_an_index_that_contradicts_the_manifests_is_reported(sealed: ShardSet) -> None:
@@ -559,7 +559,13 @@ def test_what_is_no_file_but_has_the_name_of_one_is_reported(
     assert sorted(kinds(sealed)) == sorted([(path, "foreign"), ("stats/000002.json", "foreign")])
 
 
-@pytest.mark.parametrize("path", ["README.md", "data/sizes.json", "stats/000000.json"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("README.md", "croissant.json", "data/sizes.json", "examples/000000000_001.png"),
+        "stats/000000.json",
+    ],
+)
 def test_an_advisory_file_that_was_changed_or_is_gone_is_reported(
     sealed: ShardSet, path: str
 ) -> None:
@@ -567,3 +573,13 @@ def test_an_advisory_file_that_was_changed_or_is_gone_is_reported(
     assert kinds(sealed) == [(path, "hash")]
     sealed.store.delete(path)
     assert kinds(sealed) == [(path, "hash")]
+
+
+def test_a_seal_that_tells_of_other_subjects_is_reported(sealed: ShardSet) -> None:
+    seal = sealed.seal()
+    assert seal is not None
+    assert seal.about is not None
+    other = replace(seal, about=replace(seal.about, licences=[("MIT", 3)]))
+    sealed.store.delete(SEAL)
+    sealed.store.create(SEAL, other.to_bytes())
+    assert (SEAL, "about") in kinds(sealed)

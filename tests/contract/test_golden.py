@@ -1,4 +1,4 @@
-"""Frozen sets of format versions 2.0, 2.1 and 2.2 that every later version must read.
+"""Frozen sets of format versions 2.0, 2.1, 2.2 and 2.4 that every later version must read.
 
 `make_golden.py` made them.
 """
@@ -12,9 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from manifests.canonical import sha256_hex
+from manifests.derived import derived_files, derived_hashes
 from manifests.manifest import parse_manifest
 from manifests.rows import ViewRow
 from manifests.schema import schema_of, subject_columns
+from manifests.seal import Seal
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet, write_plan
 from manifests.storage import open_store
@@ -27,6 +29,7 @@ PLAN_SCHEMA = schema_of(subject_columns(COLUMNS))
 GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_SIZES = Path(__file__).parent / "golden_sizes"
 GOLDEN_INDEX = Path(__file__).parent / "golden_index"
+GOLDEN_ABOUT = Path(__file__).parent / "golden_about"
 ROOT_SHA256 = "8fd18de0d2847180429467af62b290e985145825eb5fac0cbb6873688992f7d0"
 SIZES_ROOT_SHA256 = "e52e4c7f2bf06c25fd175b27741808d537fec2b94f0c9c1f1c2e7ba4aa64bf42"
 TARS_SHA256 = (
@@ -198,10 +201,10 @@ def test_golden_set_is_made_again_to_the_byte(golden: ShardSet, tmp_path: Path) 
         commit(again, shard, views=views_in(golden, shard))
         again.store.create(again.layout.stats(shard), golden.store.read(golden.layout.stats(shard)))
     seal = seal_set(again)
-    files = tree(tmp_path)
+    files = files_before_2_4(again, seal)
     # It was sealed before there was an index.
     old_names = {path: digest for path, digest in seal.files.items() if path not in seal.index}
-    files["dataset.json"] = replace(seal, files=old_names).to_bytes()
+    files["dataset.json"] = replace(seal, files=old_names, about=None).to_bytes()
     for path in seal.index:
         del files[path]
     assert files == tree(GOLDEN)
@@ -221,12 +224,40 @@ def test_golden_set_with_an_index(tmp_path: Path) -> None:
     for shard in (0, 1):
         commit(again, shard, views=views_in(shards, shard))
         again.store.create(again.layout.stats(shard), shards.store.read(shards.layout.stats(shard)))
-    seal_set(again)
+    files = files_before_2_4(again, seal_set(again))
     assert pq.read_table(tmp_path / seal.index[0]).equals(
         pq.read_table(GOLDEN_INDEX / seal.index[0])
     )
     if shards.recipe.environment["pyarrow"] == pa.__version__:
-        assert tree(tmp_path) == tree(GOLDEN_INDEX)
+        assert files == tree(GOLDEN_INDEX)
+
+
+def files_before_2_4(shards: ShardSet, seal: Seal) -> dict[str, bytes]:
+    """The files of a set as they were before a seal said what its set is about."""
+    identity, old = shards.recipe.identity, replace(seal, about=None)
+    new = derived_hashes(identity, seal)
+    files = {path: data for path, data in tree(shards.store.url).items() if path not in new}
+    return {**files, **derived_files(identity, old), "dataset.json": old.to_bytes()}
+
+
+def test_golden_set_whose_seal_says_what_it_is_about(tmp_path: Path) -> None:
+    shards = ShardSet.open(str(GOLDEN_ABOUT))
+    assert list(validate_shard_set(shards)) == []
+    seal = shards.seal()
+    assert seal is not None
+    assert seal.root_sha256 == ROOT_SHA256
+    assert b'"format_version": "2.4"' in shards.store.read("dataset.json")
+    assert seal.about is not None
+    assert (seal.about.kinds, seal.about.licences) == ({"caption": 3}, [("CC0-1.0", 3)])
+    again = begun_again(shards, tmp_path)
+    for shard in (0, 1):
+        commit(again, shard, views=views_in(shards, shard))
+        again.store.create(again.layout.stats(shard), shards.store.read(shards.layout.stats(shard)))
+    seal_set(again)
+    derived = derived_hashes(shards.recipe.identity, seal)
+    assert {path: sha256_hex(shards.store.read(path)) for path in derived} == derived
+    if shards.recipe.environment["pyarrow"] == pa.__version__:
+        assert tree(tmp_path) == tree(GOLDEN_ABOUT)
 
 
 def test_a_copy_of_the_golden_set_in_another_folder_is_the_same_set(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ pytestmark = pytest.mark.slow
 TRIES = 40
 """How often each mutation is tried, with other files chosen at random."""
 GLOBS = (
-    *("recipe.json", "dataset.json", "README.md", "data/sizes.json"),
+    *("recipe.json", "dataset.json", "README.md", "croissant.json", "data/sizes.json"),
+    "examples/*.png",
     *("data/*.tar", "manifests/*.parquet", "subjects/*.parquet", "stats/*.json", "failed/*.json"),
 )
 """Files that readers look at: our readers by the names of the contract, others by their globs."""

@@ -3,15 +3,23 @@
 import gc
 import io
 import json
+import re
 import subprocess
 import tarfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+from manifests.plan import hash_subjects
+from manifests.seal_writer import seal_set
+from manifests.shard_set import ShardSet
+from manifests.storage import open_store
+from tests.sets import COLUMNS, commit, identity_of, subject_rows
 
 # These libraries warn, for example of files that they leave open; that is no fault of ours.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -149,3 +157,37 @@ def test_datasets_reads_the_manifests_as_a_table(tmp_path: Path) -> None:
     )
     assert [row["key"] for row in table if row["status"] == "ok"] == KEYS
     assert {row["guidance_scale"] for row in table} == {1.0, 3.0}
+
+
+def test_the_code_in_the_card_reads_the_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datasets")
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path)
+    folder = GOLDEN.with_name("golden_about")
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    exec(code.replace("FOLDER", str(folder)), names)
+    check_datasets_rows(list(names["views"]))
+    assert [row["key"] for row in names["rows"] if row["status"] == "ok"] == KEYS
+
+
+def test_timm_reads_a_set_whose_labels_are_numbers(tmp_path: Path) -> None:
+    timm = pytest.importorskip("timm")
+    subjects = [
+        replace(subject, label=label)
+        for subject, label in zip(
+            subject_rows("a red fox", "a blue door", "two pears"), ("1", "0", "12"), strict=True
+        )
+    ]
+    identity = identity_of(subjects, subjects_sha256=hash_subjects(subjects, COLUMNS))
+    shards = ShardSet.begin(open_store(str(tmp_path)), identity, subjects, environment={})
+    for shard in range(2):
+        commit(shards, shard)
+    seal_set(shards)
+    options = {"root": str(tmp_path), "split": "train", "is_training": False, "batch_size": 1}
+    data = timm.data.create_dataset("wds/set", **options)
+    views = list(data)
+    assert [label for _, label in views] == [1, 1, 0, 12, 12]
+    assert {picture.size for picture, _ in views} == {(8, 8)}
+    assert len(data) == 5

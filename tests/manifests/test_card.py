@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+import yaml
 
 from manifests.card import size_category
 from tests.sets import make_set
@@ -42,3 +43,35 @@ def test_card_names_the_tars_and_the_counts(tmp_path: Path) -> None:
         f"| root | `{seal.root_sha256}` |",
     ):
         assert line in body
+
+
+HOSTILE = "a <script>x</script> | [y](z) \x1b[31m \u202ered`"
+
+
+def test_what_a_set_says_is_no_markup_in_its_card(tmp_path: Path) -> None:
+    make_set(tmp_path, captions=(HOSTILE, "a door"), model=HOSTILE)
+    card = (tmp_path / "README.md").read_text()
+    header, body = card.removeprefix("---\n").split("---\n", 1)
+    assert HOSTILE not in card
+    assert "<script>" not in body
+    assert "[y](z)" not in body
+    assert not {"\x1b", "\u202e"} & {*card}
+    assert "x" in yaml.safe_load(header)["pretty_name"]
+
+
+def test_header_has_what_hubs_ask_for(tmp_path: Path) -> None:
+    make_set(tmp_path)
+    header = yaml.safe_load((tmp_path / "README.md").read_text().split("---\n")[1])
+    assert header["pretty_name"] == "3 captions x 2 views by easel"
+    assert header["license"] == "other"
+    assert header["task_categories"] == ["image-feature-extraction", "text-to-image"]
+
+
+def test_card_shows_views_that_lie_beside_it(tmp_path: Path) -> None:
+    make_set(tmp_path)
+    card = (tmp_path / "README.md").read_text()
+    for key in ("000000000_000", "000000000_001"):
+        assert f"![](examples/{key}.png)" in card
+        assert (tmp_path / f"examples/{key}.png").read_bytes().startswith(b"\x89PNG")
+    assert "Views of: a red fox" in card
+    assert "| not stated | 3 |" in card

@@ -28,10 +28,13 @@ from tests.sets import begin, commit, make_set, refused, tree
 
 PATHS = [
     "README.md",
+    "croissant.json",
     "data/000000.tar",
     "data/000001.tar",
     "data/sizes.json",
     "dataset.json",
+    "examples/000000000_000.png",
+    "examples/000000000_001.png",
     "index/R-000000.parquet",
     "manifests/000000.parquet",
     "manifests/000001.parquet",
@@ -492,11 +495,11 @@ def test_the_command_reports_what_it_copied(source: Path, target: Path) -> None:
     seal = ShardSet.open(str(source)).seal()
     assert seal is not None
     assert (
-        f"{target}: 12 files copied ({num_bytes:,} bytes), 0 were there (0 bytes), "
+        f"{target}: 15 files copied ({num_bytes:,} bytes), 0 were there (0 bytes), "
         f"root {seal.root_sha256[:16]}\n"
     ) in synth("publish", source, target)
     assert tree(target) == tree(source)
-    assert f"{target}: complete already, nothing written: 12 files ({num_bytes:,} bytes)" in synth(
+    assert f"{target}: complete already, nothing written: 15 files ({num_bytes:,} bytes)" in synth(
         "publish", source, target
     )
     (target / SEAL).unlink()

@@ -26,6 +26,22 @@ SEAL = Seal(
 )
 
 
+EXAMPLE = {
+    **{"key": "000000000_000", "text": "a", "shard": 0, "offset": 512, "length": 9},
+    "sha256": "ab" * 32,
+}
+ABOUT = {
+    **{"kinds": {"caption": 3}, "licences": [["", 3]], "num_other_licences": 0, "labels": "none"},
+    "examples": [EXAMPLE],
+}
+
+
+def test_a_seal_says_what_its_set_is_about() -> None:
+    seal = parse_seal(signed(about=ABOUT), where=WHERE)
+    assert seal.about is not None
+    assert seal.about.to_json() == ABOUT
+
+
 def signed(**changes: Any) -> bytes:
     """The document with other values and a hash that fits them."""
     document = json.loads(SEAL.to_bytes()) | changes
@@ -100,6 +116,13 @@ def test_newer_minor_version_with_unknown_keys_is_read() -> None:
         {"shards": [asdict(SUMMARY) | {"tar_sha256": 3}]},
         {"missing": ["1"]},
         {"files": {"README.md": 3}},
+        {"about": {}},
+        {"about": None},
+        {"about": {**ABOUT, "labels": "many"}},
+        {"about": {**ABOUT, "kinds": {"caption": "3"}}},
+        {"about": {**ABOUT, "examples": [EXAMPLE | {"key": "../../x"}]}},
+        {"about": {**ABOUT, "examples": [EXAMPLE | {"length": 2**40}]}},
+        {"about": {**ABOUT, "examples": [EXAMPLE] * 5}},
         {"missing": 3},
         {"files": "ab"},
         {"counts": {}},
