@@ -13,6 +13,7 @@ import click
 
 COMMANDS = {
     "plan": "pipeline.commands.plan:plan",
+    "preview": "pipeline.commands.preview:preview",
     "generate": "pipeline.commands.generate:generate",
     "status": "pipeline.commands.status:status",
     "verify": "pipeline.commands.verify:verify",

@@ -161,7 +161,6 @@ def generate(
     again.
     """
     from manifests.foundation.messages import redact
-    from pipeline.config import load_config
     from pipeline.generating import begin, rejoin
     from pipeline.share import Share
     from pipeline.stopping import STATUS, JobStopped, stopping_on_signals
@@ -173,7 +172,7 @@ def generate(
             "out"
         )
     keys = {_KEYS[flag]: value for flag, value in flags.items()}
-    config = load_config(recipe=recipe, overrides=overrides, flags=keys)
+    config = config_of(recipe, overrides, flags)
     if time_batches:
         _print_rates(config, out, str(recipe or "recipe"))
         return
@@ -202,6 +201,25 @@ def generate(
     except JobStopped as exc:
         click.echo(f"{redact(out)}: stopped by {exc}; the same command continues", err=True)
         raise SystemExit(STATUS) from exc
+
+
+def config_of(
+    recipe: Path | None, overrides: tuple[str, ...], flags: dict[str, Any]
+) -> "GenerateConfig":
+    """The recipe that file, `--set` and flags make together; flags by the names of `pixel_options`
+    and `generate`."""
+    from pipeline.config import load_config
+
+    keys = {_KEYS[flag]: value for flag, value in flags.items()}
+    return load_config(recipe=recipe, overrides=overrides, flags=keys)
+
+
+def pixel_options() -> list[click.Parameter]:
+    """The options of `generate` that decide pixels, for other commands that render: the recipe, and
+    every flag but those that say how many views there are and who makes them."""
+    left_out = ("execution.", "shards.", "views.per_subject", "views.paired")
+    names = {flag for flag, key in _KEYS.items() if not key.startswith(left_out)}
+    return [option for option in generate.params if option.name in {*names, "recipe", "overrides"}]
 
 
 def _make(
