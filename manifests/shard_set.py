@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from manifests.canonical import sha256_hex
 from manifests.errors import (
@@ -198,15 +199,42 @@ class ShardSet:
         for path in self.layout.subject_files():
             yield from self._read_subjects(path, None)
 
-    def _read_subjects(self, path: str, row_group: int | None) -> list[SubjectRow]:
+    def find_subjects(self, text: str, *, limit: int) -> tuple[list[SubjectRow], int]:
+        """Subjects with a text: those that are the text, or if none is, those that contain it.
+
+        Letters compare without their case where the text is a part. One file of the plan is in
+        memory at a time.
+
+        Returns:
+            The first `limit` of them in the order of the plan, and how many there are.
+        """
         columns = self.recipe.identity.columns
+        exact: list[SubjectRow] = []
+        containing: list[SubjectRow] = []
+        num_exact = num_containing = 0
+        for path in self.layout.subject_files():
+            table = self._plan_file(path).read(None)
+            equal = table.filter(pc.equal(table["text"], text))
+            part = table.filter(pc.match_substring(table["text"], text, ignore_case=True))
+            num_exact += equal.num_rows
+            num_containing += part.num_rows
+            exact += table_to_subjects(equal.slice(0, limit - len(exact)), columns)
+            containing += table_to_subjects(part.slice(0, limit - len(containing)), columns)
+        return (exact, num_exact) if num_exact else (containing, num_containing)
+
+    def _read_subjects(self, path: str, row_group: int | None) -> list[SubjectRow]:
+        return table_to_subjects(
+            self._plan_file(path).read(row_group), self.recipe.identity.columns
+        )
+
+    def _plan_file(self, path: str) -> TableFile:
         # A file holds the subjects of many shards, and a worker makes one after the other.
         last = self._last_plan_file  # read and set at once, because threads share it
         if last is None or last[0] != path:
             data = reread(lambda: self._read_plan_file(path))
-            schema = schema_of(subject_columns(columns))
+            schema = schema_of(subject_columns(self.recipe.identity.columns))
             last = self._last_plan_file = path, TableFile(data, schema, where=self.store.at(path))
-        return table_to_subjects(last[1].read(row_group), columns)
+        return last[1]
 
     def _read_plan_file(self, path: str) -> bytes:
         where = self.store.at(path)

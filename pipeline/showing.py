@@ -1,6 +1,6 @@
-"""One view of a set: find its row, draw it in a terminal, render it again."""
+"""Views and groups of a set: find them, draw them, render a view again."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,13 +12,24 @@ from rich.text import Text
 
 from manifests.errors import ContractError, CorruptError, ForeignSetError
 from manifests.foundation.errors import ConfigError
-from manifests.ids import parse_key
+from manifests.foundation.messages import shortened
+from manifests.ids import canonical_text, parse_key, view_key
+from manifests.recipe import Identity
 from manifests.rows import ViewRow
 from manifests.shard_set import ShardSet
+from pipeline.contact_sheet import SheetRow, contact_sheet
+from pipeline.encoding import decode
 from pipeline.job import Job
 from pipeline.machine_paths import recall
 from pipeline.renderers import renderer_class
+from pipeline.wording import title_of, variation_name
 from pipeline.worker import ShardWorker
+
+MAX_FOUND = 10
+"""Groups that a message names if a text is in several."""
+ONE_VARIATION_COLUMNS = 8
+VIEW_WIDTH = 24
+"""Columns of the terminal for one of several views."""
 
 
 def find_view(shards: ShardSet, key: str) -> tuple[int, ViewRow]:
@@ -53,6 +64,112 @@ def find_view(shards: ShardSet, key: str) -> tuple[int, ViewRow]:
     raise CorruptError(
         f"{shards.store.at(shards.layout.manifest(shard))}: has no row {key}; run `synth verify`"
     )
+
+
+def find_group(shards: ShardSet, name: str) -> int:
+    """Index of the group that a user names: by its index, its text, or a part of its text.
+
+    Raises:
+        ContractError: No group has the text, several have it, or no group has the index.
+    """
+    num_groups = shards.recipe.identity.num_subjects
+    if name.isascii() and name.isdigit() and len(name) < 10:
+        if int(name) >= num_groups:
+            raise ContractError(
+                f"{shards.store.url}: no group {name}; it has groups 0 to {num_groups - 1}"
+            )
+        return int(name)
+    subjects, count = shards.find_subjects(canonical_text(name), limit=MAX_FOUND)
+    if not subjects:
+        raise ContractError(
+            f"{shards.store.url}: no group has {shortened(name)!r} in its text; give a part of it, "
+            f"a group from 0 to {num_groups - 1}, or a key such as 000000012_003"
+        )
+    if count > 1:
+        lines = ", ".join(f"{row.group_index} ({shortened(row.text, 60)})" for row in subjects)
+        more = f" and {count - len(subjects):,} others" if count > len(subjects) else ""
+        raise ContractError(
+            f"{shards.store.url}: {count:,} groups have {shortened(name)!r} in their text; give "
+            f"one of them by its number: {lines}{more}"
+        )
+    return subjects[0].group_index
+
+
+def group_rows(shards: ShardSet, group: int) -> tuple[int, list[ViewRow]]:
+    """Shard and rows of all views of a committed group.
+
+    Raises:
+        ForeignSetError: Its shard is not committed yet.
+        CorruptError: The manifest is damaged or lacks a row.
+    """
+    shard, _ = find_view(shards, view_key(group, 0))
+    rows = shards.manifest(shard).rows
+    return shard, [row for row in rows if parse_key(row.key)[0] == group]
+
+
+def group_tiles(
+    shards: ShardSet, shard: int, rows: Sequence[ViewRow]
+) -> list[NDArray[np.uint8] | str]:
+    """Pixels of each view, or why there are none."""
+    tiles: list[NDArray[np.uint8] | str] = []
+    for row in rows:
+        try:
+            tiles.append(
+                decode(shards.image(shard, row), where=row.key) if row.is_ok else row.reason
+            )
+        except CorruptError:  # `synth verify` says more
+            tiles.append("damaged")
+    return tiles
+
+
+def group_sheet(
+    identity: Identity, rows: Sequence[ViewRow], tiles: Sequence[NDArray[np.uint8] | str]
+) -> bytes:
+    """All views of a group as a PNG: variations in columns, or eight views in each row."""
+    names = [variation_name(variation) for variation in identity.variations]
+    headings = names if len(names) > 1 else [""] * min(len(rows), ONE_VARIATION_COLUMNS)
+    lines = [
+        SheetRow(
+            label="" if start else title_of(rows[0]),
+            note=f"{rows[start].key[-3:]} to {rows[start : start + len(headings)][-1].key[-3:]}",
+            tiles=tiles[start : start + len(headings)],
+        )
+        for start in range(0, len(rows), len(headings))
+    ]
+    shared = ". The views of a row share their noise" if identity.paired and names[1:] else ""
+    return contact_sheet(headings, lines, footer=f"{identity.model}{shared}.")
+
+
+def side_by_side(
+    tiles: Sequence[NDArray[np.uint8] | str], headings: Sequence[str], *, width: int
+) -> Text:
+    """Views as half blocks, several in a line, each below its heading.
+
+    Args:
+        width: Columns of the terminal.
+    """
+    per_line = max(1, min(len(tiles), width // (VIEW_WIDTH + 1)))
+    view_width = min(VIEW_WIDTH, width)
+    text = Text()
+    for start in range(0, len(tiles), per_line):
+        blocks = [_block(tile, view_width) for tile in tiles[start : start + per_line]]
+        for heading in headings[start : start + per_line]:
+            text.append(f"{heading[:view_width]:<{view_width}} ", "dim")
+        text.append("\n")
+        for number in range(max(map(len, blocks))):
+            for block in blocks:
+                line = block[number] if number < len(block) else Text()
+                text.append_text(line)
+                text.append(" " * (view_width + 1 - line.cell_len))
+            text.append("\n")
+    return text
+
+
+def _block(tile: NDArray[np.uint8] | str, width: int) -> list[Text]:
+    """The lines of text that show one view."""
+    if isinstance(tile, str):
+        return [Text(tile[:width], "red")]
+    return [*half_blocks(tile, width=width).split()]
 
 
 def render_again(

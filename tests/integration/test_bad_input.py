@@ -261,9 +261,9 @@ def test_readers_refuse_what_is_no_set(tmp_path: Path) -> None:
     refused(run("show", tmp_path, "000000000_000"), "no shard set here")
 
 
-def test_show_refuses_a_key_that_is_none(captions: Path, out: Path) -> None:
+def test_show_refuses_a_group_that_is_none(captions: Path, out: Path) -> None:
     assert generate(captions, out).exit_code == 0
-    refused(run("show", out, "12"), "'12' is not a key")
+    refused(run("show", out, "12"), "no group 12; it has groups 0 to 1")
     refused(run("show", out, "000000009_000"), "no view 000000009_000")
 
 
