@@ -81,7 +81,7 @@ def overview(shards: ShardSet) -> Overview:
     committed = shards.committed()
     notes = shards.given_up(committed)
     seal = shards.seal()
-    sample = _spread(committed, MAX_SAMPLE)
+    sample = spread(committed, MAX_SAMPLE)
     with ThreadPoolExecutor(READERS, thread_name_prefix="overview") as pool:
         stats_of = pool.map(lambda shard: _stats(shards, shard), sample)
         manifests = [] if seal is not None else [*pool.map(shards.manifest, sample)]
@@ -134,7 +134,7 @@ def overview(shards: ShardSet) -> Overview:
     )
 
 
-def _spread(numbers: Sequence[int], count: int) -> list[int]:
+def spread(numbers: Sequence[int], count: int) -> list[int]:
     """At most so many of the numbers, at equal distances, the first and the last among them."""
     if len(numbers) <= count:
         return [*numbers]
@@ -182,6 +182,13 @@ _ABSENT: Mapping[str, Any] = {
 """What other programs may leave out of their statistics."""
 _MAX_STATISTIC = 1e12
 """Greater than any count of views and any time in seconds: a larger number is not believed."""
+
+
+def statistics_of(shards: ShardSet, numbers: Sequence[int]) -> list[dict[str, Any]]:
+    """The statistics of some shards; those that are missing or damaged are left out."""
+    with ThreadPoolExecutor(READERS, thread_name_prefix="statistics") as pool:
+        stats = pool.map(lambda shard: _stats(shards, shard), numbers)
+        return [line for line in stats if line is not None]
 
 
 def _stats(shards: ShardSet, shard: int) -> dict[str, Any] | None:

@@ -1,178 +1,197 @@
-"""One self-contained HTML file about a set: pictures first, then counts, failures and recipe."""
+"""One self-contained HTML file about a set and what was learned from it."""
 
-import base64
-import io
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from importlib import resources
+from pathlib import Path
+from typing import Any
 
 import jinja2
-from PIL import Image
+from rich.filesize import decimal
 
 from manifests.canonical import document_bytes
 from manifests.columns import Value, of_scope
-from manifests.errors import CorruptError
+from manifests.foundation.messages import printable
 from manifests.recipe import Identity
-from manifests.rows import ViewRow
 from manifests.shard_set import ShardSet
-from pipeline.encoding import decode
-from pipeline.overview import overview
+from pipeline.charts import Chart, chart
+from pipeline.diversity import MEASURE, between_groups, within_groups
+from pipeline.group_cards import Card, cards, headings, num_across
+from pipeline.learned import Run, Score, runs_of, scores_in
+from pipeline.overview import overview, spread, statistics_of
+from pipeline.sampling import take_sample
+from pipeline.throughput import by_host, by_time
+from pipeline.wording import variation_name
 
-THUMBNAIL_PX = 128
-MAX_VIEWS_PER_VARIATION = 6
-MAX_FAILURES = 50
-MAX_VARIATIONS = 12
-"""Columns of the contact sheet; more would not fit on a screen."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cell:
-    """One view in the contact sheet."""
-
-    row: ViewRow
-    picture: str
-    """The image as a data URL, or empty."""
-    fault: str
-    """Why there is no picture, or empty."""
+MAX_MEASURED = 48
+"""Groups whose distances are measured; their pictures are read even if fewer are shown."""
+MAX_STATISTICS = 400
+"""Shards whose statistics are read for the rate by time."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """One row of the contact sheet: a group, or in a paired set one draw of a group."""
-
-    text: str
-    note: str
-    """Label of the group; in a paired set the seed that the views of this row share."""
-    cells: Sequence[Sequence[Cell]]
-    """The cells of each variation, in the order of the recipe."""
-
-
-def write_report(shards: ShardSet, *, num_groups: int) -> str:
+def write_report(
+    shards: ShardSet,
+    *,
+    num_groups: int,
+    runs: Sequence[Path] = (),
+    scores: Sequence[Path] = (),
+) -> str:
     """The report as HTML.
 
     Args:
-        num_groups: Groups to show at most: a fair draw of the committed ones, the same every time.
+        num_groups: Groups to show at most: a fair draw of those that are read, the same every time.
+        runs: Folders of runs that learned from the set, or folders of such folders.
+        scores: Files of scores, or folders of them, beside those in the runs.
 
     Raises:
-        CorruptError: A manifest or the seal is damaged.
+        CorruptError: A manifest, the seal or a file of a run is damaged.
+        ForeignSetError: A run learned from another set.
     """
-    identity = shards.recipe.identity
+    identity, seal = shards.recipe.identity, shards.seal()
+    learned = runs_of(runs, root_sha256=seal.root_sha256 if seal else None)
+    of_runs = [run / "scores" for run, _ in learned if (run / "scores").is_dir()]
+    summary = overview(shards)
+    sample = take_sample(shards, seal, num_groups=max(num_groups, MAX_MEASURED))
+    measured = cards(shards, sample.groups)
+    committed = shards.committed()
+    timed = spread(committed, MAX_STATISTICS)
+    stats = statistics_of(shards, timed)
     names = [variation_name(variation) for variation in identity.variations]
-    counts: Counter[tuple[int, str]] = Counter()
-    reasons: Counter[str] = Counter()
-    totals: Counter[str] = Counter()
-    failures: list[ViewRow] = []
-    drawn: dict[int, tuple[int, list[ViewRow]]] = {}
-    # Such as the number of tokens that were cut: views with a count other than 0 are totalled.
+    what_varies, columns = headings(identity.variations)
     counted = [column for column in of_scope(identity.columns, "view") if column.type == "int64"]
-    for shard, group in _groups(shards):
-        for row in group:
-            # Variations are dealt to views in turn, so the index of a view says which one it has.
-            counts[row.view_index % len(names), row.status] += 1
-            for column in counted:
-                totals[column.name] += row.values[column.name] != 0
-            if not row.is_ok:
-                reasons[row.reason] += 1
-                failures = [*failures, row][:MAX_FAILURES]
-        # Ids are hashes of the subjects, so the groups with the smallest ids are a fair draw, and
-        # no more than these have to be held in memory.
-        drawn[group[0].group_id] = shard, group
-        if len(drawn) > num_groups:
-            del drawn[max(drawn)]
-    seal = shards.seal()
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined).from_string(
-        resources.files("pipeline.templates").joinpath("report.html.j2").read_text("utf-8")
-    )
-    groups = sorted(drawn.values(), key=lambda group: group[1][0].key)
-    return template.render(
+    num_failed = summary.num_views - summary.num_ok
+    return _template().render(
         url=shards.store.url,
         identity=identity,
-        summary=overview(shards),
+        summary=summary,
         root=seal.root_sha256 if seal else None,
-        variations=names[:MAX_VARIATIONS],
+        sample=sample,
+        is_sampled=len(sample.shards) < len(committed),
+        num_timed=len(stats),
+        what_varies=what_varies,
+        columns=columns,
+        settings=_settings(identity),
+        cards=_drawn(measured, num_groups),
+        num_across=num_across(identity.views_per_subject),
+        num_groups_made=summary.num_views // identity.views_per_subject,
+        diversity=_diversity(measured, names, columns, what_varies),
+        measure=MEASURE,
         by_variation=[
-            (name, counts[number, "ok"], counts[number, "failed"])
+            (name, sample.counts.get((number, "ok"), 0), sample.counts.get((number, "failed"), 0))
             for number, name in enumerate(names)
         ],
-        lines=[line for shard, group in groups for line in _lines(shards, identity, shard, group)],
-        failures=[(row, names[row.view_index % len(names)]) for row in failures],
-        reasons=sorted(reasons.items()),
-        num_ok=sum(count for (_, status), count in counts.items() if status == "ok"),
-        num_failed=sum(reasons.values()),
-        totals=[(column, totals[column.name]) for column in counted],
-        constants={name: value for name, value in identity.constants.items() if value != ""},
+        failures=[(row, names[row.view_index % len(names)]) for row in sample.failures],
+        num_failed=num_failed,
+        num_failed_read=sum(sample.reasons.values()),
+        totals=[(column, sample.totals[column.name]) for column in counted],
+        speed=_speed(stats, len(stats) / max(len(committed), 1)) if stats else None,
+        hosts=by_host(stats),
+        runs=[(run, _curve(run)) for _, run in learned],
+        scores=_by_test(scores_in([*of_runs, *scores])),
+        own={run.name for _, run in learned},
         recipe=document_bytes(identity.to_json()).decode(),
         environment=document_bytes(dict(shards.recipe.environment)).decode(),
     )
 
 
-def variation_name(variation: Mapping[str, Value]) -> str:
-    """A variation as a heading.
+def _drawn(groups: Sequence[Card], count: int) -> list[Card]:
+    """A fair draw of some groups, in their order: ids are hashes of the subjects."""
+    ids = sorted(card.tiles[0].row.group_id for card in groups)[:count]
+    return [card for card in groups if card.tiles[0].row.group_id in ids]
 
-    Examples: "guidance_scale 2"; "seed" for a set whose views differ in their seeds alone.
-    """
-    parts = [
-        f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
-        for name, value in variation.items()
+
+def _template() -> jinja2.Template:
+    folder = resources.files("pipeline.templates")
+    loader = jinja2.FunctionLoader(lambda name: folder.joinpath(name).read_text("utf-8"))
+    environment = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    # Captions may hold marks that turn the direction of writing, also that of what is beside them.
+    environment.filters["plain"] = lambda text: printable(str(text))
+    environment.filters["size"] = decimal
+    return environment.get_template("report.html.j2")
+
+
+def _settings(identity: Identity) -> list[tuple[str, Value]]:
+    """What is the same for all views, as the renderer declares it."""
+    return [
+        (name.replace("_", " "), value)
+        for name, value in identity.constants.items()
+        if value != "" and value is not None
     ]
-    return ", ".join(parts) or "seed"
 
 
-def _groups(shards: ShardSet) -> Iterator[tuple[int, list[ViewRow]]]:
-    """Shard and rows of each committed group. The rows of a group are adjacent in a manifest."""
-    for shard in shards.committed():
-        group: list[ViewRow] = []
-        for row in shards.manifest(shard).rows:
-            if group and row.group_id != group[0].group_id:
-                yield shard, group
-                group = []
-            group.append(row)
-        if group:
-            yield shard, group
-
-
-def _lines(
-    shards: ShardSet, identity: Identity, shard: int, group: Sequence[ViewRow]
-) -> Iterator[Line]:
-    """The rows that show one group: one, or in a paired set one for each draw."""
-    num_variations = len(identity.variations)
-    by_variation = [
-        [row for row in group if row.view_index % num_variations == number]
-        for number in range(min(num_variations, MAX_VARIATIONS))
+def _diversity(
+    groups: Sequence[Card], names: Sequence[str], columns: Sequence[str], what_varies: str
+) -> dict[str, Any] | None:
+    """Distances by variation, and their chart if several have them; None if none has."""
+    views = [
+        (card.index, tile.row.view_index % len(names), tile.thumbnail)
+        for card in groups
+        for tile in card.tiles
+        if tile.thumbnail is not None
     ]
-    columns = [
-        [_cell(shards, shard, row) for row in rows[:MAX_VIEWS_PER_VARIATION]]
-        for rows in by_variation
+    within, between = within_groups(views), between_groups(views)
+    if not within:
+        return None
+    lines = [("within a group", within), ("between groups", between)]
+    plotted: Chart | None = None
+    if len(within) > 1:
+        plotted = chart(
+            [
+                (
+                    name,
+                    [
+                        (float(number), one.mean, one.error, f"{columns[number]}: {one.mean:.1f} %")
+                        for number, one in sorted(distances.items())
+                    ],
+                )
+                for name, distances in lines
+                if distances
+            ],
+            x_name=what_varies,
+            y_name="distance, %",
+            x_ticks=[(float(number), columns[number]) for number in sorted(within)],
+        )
+    return {
+        "chart": plotted,
+        "rows": [(names[n], within[n], between.get(n)) for n in sorted(within)],
+        "num_groups": max(one.num_groups for one in within.values()),
+    }
+
+
+def _speed(stats: Sequence[Mapping[str, Any]], share: float) -> Chart:
+    width, rates = by_time(stats, share=share)
+    size, unit = next(
+        (size, unit)
+        for size, unit in ((3600.0, "hours"), (60.0, "minutes"), (1.0, "seconds"))
+        if width * len(rates) >= 2 * size or size == 1.0
+    )
+    values = [(middle / size, rate, 0.0, f"{rate:,.1f} views/s") for middle, rate in rates]
+    return chart(
+        [("views/s", values)],
+        x_name=f"{unit} since the start",
+        y_name="views/s",
+        are_bars=True,
+    )
+
+
+def _curve(run: Run) -> Chart | None:
+    if len(run.curve) < 2:
+        return None
+    points = [(step, loss, 0.0, f"step {step:,.0f}: {loss:.3f}") for step, loss in run.curve]
+    return chart([("loss", points)], x_name="step", y_name="loss", from_zero=False)
+
+
+def _by_test(scores: Sequence[Score]) -> list[tuple[str, float, list[Score]]]:
+    """Scores of each test, the best first, and where the axis of the test ends."""
+    tests: dict[str, list[Score]] = {}
+    for score in scores:
+        tests.setdefault(score.test, []).append(score)
+    return [
+        (
+            test,
+            max(0.01, min(1.0, 1.08 * max(score.high for score in of_test))),
+            sorted(of_test, key=lambda score: -score.accuracy),
+        )
+        for test, of_test in tests.items()
     ]
-    text, label = group[0].text, group[0].label
-    if not identity.paired:
-        yield Line(text=text, note=label, cells=columns)
-        return
-    for draw, cells in enumerate(zip(*columns, strict=False)):
-        note = f"seed {cells[0].row.seed}"
-        yield Line(text="" if draw else text, note=note, cells=[[cell] for cell in cells])
-
-
-def _cell(shards: ShardSet, shard: int, row: ViewRow) -> Cell:
-    if not row.is_ok:
-        return Cell(row=row, picture="", fault=row.reason)
-    try:
-        return Cell(row=row, picture=_picture(shards, shard, row), fault="")
-    except CorruptError:  # `synth verify` says more
-        return Cell(row=row, picture="", fault="damaged")
-
-
-def _picture(shards: ShardSet, shard: int, row: ViewRow) -> str:
-    """A view as a data URL: the stored bytes, or a thumbnail of a large picture."""
-    data, kind = shards.image(shard, row), row.format.replace("jpg", "jpeg")
-    # Decoded also where the stored bytes are shown, so that a damaged picture is told here and is
-    # not a broken image in the browser.
-    pixels = decode(data, where=row.key)
-    if max(pixels.shape) > THUMBNAIL_PX:
-        image = Image.fromarray(pixels)
-        image.thumbnail((THUMBNAIL_PX, THUMBNAIL_PX))
-        buffer = io.BytesIO()
-        image.save(buffer, "jpeg", quality=85)
-        data, kind = buffer.getvalue(), "jpeg"
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -133,8 +133,9 @@ class _Commands:
         return url
 
     def report(self, url: str) -> None:
-        """A page with views of the set."""
-        self.run(f"report {url} --out {self.quoted('report.html')}")
+        """A page with views of the set, and with what was learned from it."""
+        learned = f"--run {shlex.quote(str(self.folder))} --scores {self.quoted('scores')}"
+        self.run(f"report {url} {learned} --out {self.quoted('report.html')}")
 
     def train(self, runs: Mapping[str, tuple[str, str]]) -> None:
         """Train runs side by side: by name the recipe and the URL of the set."""
@@ -171,7 +172,6 @@ def _stablerep(commands: _Commands) -> None:
         f"--prompts {shlex.quote(str(EMBEDDED_LIST))} --views-per-subject 6 --guidance 3 --steps 5 "
         "--subjects-per-shard 32 --batch-size 64",
     )
-    commands.report(views)
     recipes = {"stablerep-plus": "demo-plus", "stablerep": "demo", "clip": "demo-clip"}
     recipes["simclr"] = "demo-simclr"
     commands.train({name: (recipe, views) for name, recipe in recipes.items()})
@@ -181,6 +181,7 @@ def _stablerep(commands: _Commands) -> None:
     commands.run(
         f"evaluate {both} {on} --with zero-shot --out {commands.quoted('scores/zero-shot')}"
     )
+    commands.report(views)
 
 
 def _genrep(commands: _Commands) -> None:
@@ -190,7 +191,6 @@ def _genrep(commands: _Commands) -> None:
     )
     near = commands.generate("set", f"{shared} --set renderer.sigma=0.3")
     far = commands.generate("independent-set", f"{shared} --set renderer.neighbourhood=independent")
-    commands.report(near)
     commands.train(
         {
             "genrep": ("demo-latents", near),
@@ -199,6 +199,7 @@ def _genrep(commands: _Commands) -> None:
         }
     )
     commands.evaluate(["genrep", "independent", "simclr"])
+    commands.report(near)
 
 
 def _shaders21k(commands: _Commands) -> None:
@@ -207,11 +208,11 @@ def _shaders21k(commands: _Commands) -> None:
         "--renderer image-programs --set prompts.source=programs --set prompts.count=1000 "
         "--views-per-subject 6 --size 48 --subjects-per-shard 100",
     )
-    commands.report(views)
     recipes = {"programs": "demo-programs", "cross-entropy": "demo-programs-ce"}
     recipes["simclr"] = "demo-simclr"
     commands.train({name: (recipe, views) for name, recipe in recipes.items()})
     commands.evaluate(list(recipes))
+    commands.report(views)
 
 
 def _start(command: str, *, threads: int | None = None) -> "subprocess.Popen[str]":

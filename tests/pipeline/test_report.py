@@ -5,12 +5,15 @@ from pathlib import Path
 
 import pytest
 
+from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage.local import LocalStore
 from pipeline.config import load_config
 from pipeline.generating import begin, finish, run
-from pipeline.overview import MAX_SAMPLE, _spread, duration, overview
-from pipeline.report import write_report
+from pipeline.group_cards import MAX_DRAWS
+from pipeline.overview import MAX_SAMPLE, duration, overview, spread
+from pipeline.report import MAX_STATISTICS, write_report
+from pipeline.sampling import MAX_SHARDS
 from pipeline.showing import half_blocks
 from tests.running import write_captions
 from tests.sets import begin as begin_set
@@ -37,23 +40,89 @@ def make_set(folder: Path, *, paired: bool = False, **trouble: str) -> ShardSet:
     return generation.shards
 
 
-def test_report_is_self_contained_and_shows_every_group(tmp_path: Path) -> None:
+def pictures(html: str) -> list[str]:
+    """Keys of the views whose pictures are in the page, in their order."""
+    return re.findall('<img src="data:image/png;base64,[^"]+" alt="view ([0-9_]+)">', html)
+
+
+def test_report_is_self_contained_and_shows_every_view(tmp_path: Path) -> None:
     html = write_report(make_set(tmp_path), num_groups=10)
-    assert html.count("<img ") == 12
-    assert len(re.findall('src="data:image/png;base64,', html)) == 12
+    assert sorted(pictures(html)) == [f"{n:09d}_{view:03d}" for n in range(3) for view in range(4)]
     assert "ant &amp; bee" in html
-    assert "guidance_scale 1<" in html
-    assert "guidance_scale 3<" in html
-    assert not re.search(r'(src|href)="(?!data:)', html)
+    assert "guidance scale 1, 3" in html
+    assert not re.search(r'(src|href)="(?!data:|#)', html)
+    assert "<script" not in html
+    assert "default-src 'none'; img-src data:" in html
 
 
-def test_report_names_failed_views_and_shards(tmp_path: Path) -> None:
-    shards = make_set(tmp_path, blank="cat", nan="ant & bee", memory="dog")
+def test_report_says_how_to_see_a_view_again(tmp_path: Path) -> None:
+    html = write_report(make_set(tmp_path), num_groups=10)
+    show = f"synth show {tmp_path / 'set'} 000000002_003"
+    assert f">{show}</code>" in html
+    assert f">{show} --render --trust tests.renderers:Faulty</code>" in html
+
+
+def test_report_has_failures_only_where_there_are_some(tmp_path: Path) -> None:
+    (tmp_path / "good").mkdir()
+    (tmp_path / "bad").mkdir()
+    assert "Failures" not in write_report(make_set(tmp_path / "good"), num_groups=10)
+    shards = make_set(tmp_path / "bad", blank="cat", nan="ant & bee", memory="dog")
     html = write_report(shards, num_groups=10)
-    assert "4 blank" in html
-    assert "4 non-finite" in html
-    assert "1 shards were given up" in html
+    assert "8 views failed; 4 non-finite, 4 blank" in html
+    assert "1 part of the set was given up" in html
     assert "smaller --batch-size" in html
+    assert pictures(html) == []
+    assert html.count('class="fault"') == 8
+    assert "How much views differ" not in html
+
+
+def test_report_of_a_set_without_a_view_is_whole(tmp_path: Path) -> None:
+    html = write_report(begin_set(tmp_path), num_groups=3)
+    assert "No views are made yet" in html
+    assert html.rstrip().endswith("</html>")
+
+
+def test_report_of_one_view_is_whole(tmp_path: Path) -> None:
+    shards = begin_set(
+        tmp_path, ["a red fox"], views_per_subject=1, variations=[{"guidance_scale": 1.0}]
+    )
+    commit(shards, 0)
+    seal_set(shards)
+    html = write_report(shards, num_groups=24)
+    assert "<h1>1 caption × 1 view, drawn by <em>easel</em></h1>" in html
+    assert pictures(html) == ["000000000_000"]
+
+
+def test_report_says_how_many_views_of_a_group_it_shows(tmp_path: Path) -> None:
+    shards = begin_set(tmp_path, views_per_subject=20)
+    commit(shards, 0)
+    html = write_report(shards, num_groups=24)
+    assert html.count(f"{2 * MAX_DRAWS} of 20 shown") == 2
+    assert len(pictures(html)) == 2 * 2 * MAX_DRAWS - 1  # one view has failed
+
+
+def test_report_says_that_a_set_was_closed_with_parts_missing(tmp_path: Path) -> None:
+    shards = begin_set(tmp_path)
+    commit(shards, 0)
+    seal_set(shards, incomplete=True)
+    html = write_report(shards, num_groups=1)
+    assert "<dd>closed</dd><dt>with 1 tar file missing; nothing will change any more</dt>" in html
+
+
+@pytest.mark.parametrize(
+    ("caption", "shown"),
+    [
+        ('<img src=x onerror="alert(1)">', "&lt;img src=x onerror=&#34;alert(1)&#34;&gt;"),
+        ("{{ 7 * 7 }} {% raw %}", "{{ 7 * 7 }} {% raw %}"),
+        ("a fox \u202e\x1b[31m [/]", "a fox \\u202e\\x1b[31m [/]"),
+    ],
+)
+def test_report_shows_a_hostile_caption_as_text(tmp_path: Path, caption: str, shown: str) -> None:
+    shards = begin_set(tmp_path, [caption, "a blue door"])
+    commit(shards, 0)
+    html = write_report(shards, num_groups=2)
+    assert f">{shown}</h3>" in html
+    assert html.count("<img ") == len(pictures(html)) == 3
 
 
 def test_rows_that_failed_carry_their_reason(tmp_path: Path) -> None:
@@ -73,12 +142,18 @@ def test_overview_counts_what_is_committed(tmp_path: Path) -> None:
 
 def test_a_paired_set_is_shown_as_a_sweep_row_by_row(tmp_path: Path) -> None:
     """Each row is one draw of the noise, so what differs along it is the variation alone."""
-    shards = make_set(tmp_path, paired=True)
-    html = write_report(shards, num_groups=1)
-    sheet = html.split("<table>")[1].split("</table>")[0]
-    rows = [re.findall(r"_00[0-9], seed ([0-9]+)", row) for row in sheet.split("<tr>")[2:]]
-    assert [len(row) for row in rows] == [2, 2]
-    assert rows[0][0] == rows[0][1] != rows[1][0] == rows[1][1]
+    html = write_report(make_set(tmp_path, paired=True), num_groups=1)
+    assert "The same noise, another guidance scale" in html
+    views = re.findall("guidance scale ([0-9]) · seed ([0-9]+)", html)
+    assert [scale for scale, _ in views] == ["1", "3", "1", "3"]
+    seeds = [seed for _, seed in views]
+    assert seeds[0] == seeds[1] != seeds[2] == seeds[3]
+
+
+def test_report_measures_how_much_views_of_a_group_differ(tmp_path: Path) -> None:
+    html = write_report(make_set(tmp_path), num_groups=10)
+    assert 'aria-label="distance of views by guidance scale"' in html
+    assert "mean ± half of a 95 % interval over 3 groups" in html
 
 
 def test_a_kill_between_manifest_and_statistics_changes_no_count(tmp_path: Path) -> None:
@@ -129,10 +204,27 @@ def test_a_large_open_set_is_read_by_a_sample(tmp_path: Path) -> None:
     assert summary.tar_bytes == pytest.approx(sum(sizes.values()), rel=0.01)
 
 
+def test_report_of_a_large_set_reads_a_part_and_says_so(tmp_path: Path) -> None:
+    captions = [f"a fox on hill {number}" for number in range(2 * MAX_SHARDS)]
+    shards = begin_set(tmp_path, captions, subjects_per_shard=1)
+    for shard in range(2 * MAX_SHARDS):
+        commit(shards, shard)
+    seal_set(shards)
+    store = Counting(str(tmp_path))
+    html = write_report(ShardSet(store), num_groups=5)
+    # The one shard with a failed view is read besides, as the seal names it. Pictures are read as
+    # ranges of bytes, and are not counted here.
+    text = f"come from {2 * MAX_SHARDS + 2} views in {MAX_SHARDS + 1} of {2 * MAX_SHARDS} tar files"
+    assert text in html
+    assert "1 view failed; 1 blank" in html
+    assert store.num_calls <= 10 + (MAX_SHARDS + 1) + MAX_SAMPLE + MAX_STATISTICS
+    assert "5 of 80 captions, drawn at random" in html
+
+
 @pytest.mark.parametrize("count", [1, 40, 41, 100, 12_345])
 def test_a_sample_has_the_first_and_the_last_shard(count: int) -> None:
     numbers = [*range(4, 4 + count)]
-    sample = _spread(numbers, 40)
+    sample = spread(numbers, 40)
     assert (sample[0], sample[-1]) == (numbers[0], numbers[-1])
     assert len(sample) == min(count, 40)
     assert sample == sorted(set(sample))
@@ -153,8 +245,8 @@ def test_a_damaged_picture_leaves_a_hole_in_the_sheet(tmp_path: Path) -> None:
     data = tar.read_bytes().replace(b"IDAT", b"XDAT")
     tar.write_bytes(data)
     html = write_report(shards, num_groups=3)
-    assert html.count("<img ") == 8
-    assert html.count(">damaged</i>") == 4
+    assert len(pictures(html)) == 8
+    assert html.count(">damaged</span>") == 4
 
 
 def test_picture_becomes_half_blocks() -> None:

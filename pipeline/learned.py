@@ -1,0 +1,170 @@
+"""What was learned from a set: folders of `synth train` and scores of `synth evaluate`, as files.
+
+The pipeline and the trainer do not import each other, so the files are the contract.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from manifests.errors import CorruptError, ForeignSetError
+from manifests.foundation.files import read_regular
+
+MAX_BYTES = 64 << 20
+"""Largest file of a run that is read."""
+MAX_RUNS = 24
+MAX_POINTS = 120
+"""Points of a curve: of more steps, each point is the mean of several."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Run:
+    """A training that learned from the set."""
+
+    name: str
+    objective: str
+    steps: int
+    curve: Sequence[tuple[float, float]]
+    """Step and loss."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """One encoder by one evaluation, as shares of test images from 0 to 1."""
+
+    encoder: str
+    test: str
+    """Set and evaluation, such as "pictograms, knn"."""
+    accuracy: float
+    low: float
+    high: float
+
+
+def runs_of(paths: Sequence[Path], *, root_sha256: str | None) -> list[tuple[Path, Run]]:
+    """The runs that learned from a set: the folders themselves, or those in them.
+
+    Args:
+        root_sha256: Hash of the set, of which each run records the one that it learned from.
+
+    Raises:
+        ForeignSetError: A folder is no run and holds none, or a run learned from another set.
+        CorruptError: A file of a run is damaged.
+    """
+    runs = []
+    for path in paths:
+        is_run = (path / "run.json").exists()
+        folders = [path] if is_run else sorted(one.parent for one in path.glob("*/run.json"))
+        if not folders:
+            raise ForeignSetError(f"--run {path}: no run of `synth train` here, nor in its folders")
+        for folder in folders:
+            identity = _document(folder / "run.json").get("identity")
+            origin = identity.get("set") if isinstance(identity, dict) else None
+            origin = origin.get("root_sha256") if isinstance(origin, dict) else None
+            if root_sha256 is not None and origin == root_sha256:
+                runs.append((folder, _run(folder, identity)))
+            elif is_run:
+                raise ForeignSetError(
+                    f"--run {path}: learned from another set, of root {str(origin)[:16]}; this one "
+                    f"has {root_sha256[:16] if root_sha256 else 'none, it is not sealed'}"
+                )
+    return runs[:MAX_RUNS]
+
+
+def _run(folder: Path, identity: Any) -> Run:
+    objective, schedule = identity.get("objective"), identity.get("schedule")
+    return Run(
+        name=folder.resolve().name,
+        objective=str(objective.get("name")) if isinstance(objective, dict) else "",
+        steps=int(schedule.get("steps", 0)) if isinstance(schedule, dict) else 0,
+        curve=_curve(folder / "metrics.jsonl"),
+    )
+
+
+def _curve(path: Path) -> list[tuple[float, float]]:
+    points = []
+    for line in _lines(path):
+        step, loss = line.get("step"), line.get("loss")
+        # A loss that was not finite is null in the file.
+        if isinstance(step, int) and isinstance(loss, int | float):
+            points.append((float(step), float(loss)))
+    width = -(-len(points) // MAX_POINTS) or 1
+    parts = [points[start : start + width] for start in range(0, len(points), width)]
+    return [
+        (sum(step for step, _ in part) / len(part), sum(loss for _, loss in part) / len(part))
+        for part in parts
+    ]
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Lines of a file that a training may be writing: the last one may be cut."""
+    try:
+        data = read_regular(path, max_bytes=MAX_BYTES, may_grow=True)
+    except FileNotFoundError:
+        return []
+    except OSError as exc:
+        raise CorruptError(f"{path}: cannot be read ({exc.strerror}); restore it") from exc
+    lines = []
+    for text in data.split(b"\n")[:-1]:
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError) as exc:
+            raise CorruptError(f"{path}: a line is not JSON; restore it from a copy") from exc
+        if isinstance(line, dict):
+            lines.append(line)
+    return lines
+
+
+def scores_in(paths: Sequence[Path]) -> list[Score]:
+    """Scores in files of `synth evaluate`, or in the folders of such files.
+
+    Raises:
+        CorruptError: A file is none of scores.
+    """
+    scores = []
+    for path in paths:
+        if not path.is_dir():
+            scores += _scores(path, _document(path))
+            continue
+        for file in sorted(path.glob("**/*.json")):
+            document = _document(file)
+            if "scores" in document:  # a suite leaves other files beside them
+                scores += _scores(file, document)
+    return scores
+
+
+def _scores(path: Path, document: Mapping[str, Any]) -> list[Score]:
+    try:
+        test, encoder = document["set"], str(document["encoder"]["name"])
+        name = f"{str(test['name']).rsplit('/')[-1]}, {test['train_split']} to {test['test_split']}"
+        return [
+            Score(
+                # A run by its folder, and what stands before it: `untrained:runs/a` is another.
+                encoder=f"{kind}:{place.rsplit('/')[-1]}" if kind else place.rsplit("/")[-1],
+                test=f"{name}, {score['name']}",
+                accuracy=float(score["accuracy"]),
+                low=float(score["low"]),
+                high=float(score["high"]),
+            )
+            for kind, _, place in [encoder.rpartition(":")]
+            for score in document["scores"]
+            if {"accuracy", "low", "high"} <= score.keys()
+        ]
+    except (LookupError, TypeError, ValueError, AttributeError) as exc:
+        raise CorruptError(
+            f"{path}: not a file of scores of `synth evaluate`; leave it out"
+        ) from exc
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(read_regular(path, max_bytes=MAX_BYTES))
+    except (OSError, ValueError, RecursionError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not JSON"
+        raise CorruptError(
+            f"{path}: cannot be read ({reason}); restore it, or leave it out"
+        ) from exc
+    if not isinstance(document, dict):
+        raise CorruptError(f"{path}: holds no JSON object; restore it, or leave it out")
+    return document

@@ -1,0 +1,69 @@
+"""How fast a set was made: by time and by host, from the statistics of its shards."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+NUM_SLICES = 24
+MAX_HOSTS = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostSpeed:
+    """The shards of one host."""
+
+    host: str
+    num_shards: int
+    num_views: int
+    views_per_s: float
+    """Of one worker while it renders."""
+
+
+def by_time(
+    stats: Sequence[Mapping[str, Any]], *, share: float
+) -> tuple[float, list[tuple[float, float]]]:
+    """Views a second of all workers together in equal slices of time.
+
+    The views of a shard are spread evenly from the start of its attempt to its end.
+
+    Args:
+        stats: Statistics of shards, checked; at least one.
+        share: Share of all shards that they are of, above 0 to 1.
+
+    Returns:
+        Seconds of a slice; middle of each slice in seconds after the first start, and its rate.
+    """
+    start = min(line["finished_at"] - line["total_s"] for line in stats)
+    end = max(line["finished_at"] for line in stats)
+    # Of few shards, more slices than shards would show the edges of shards.
+    count = max(1, min(NUM_SLICES, len(stats)))
+    width = max((end - start) / count, 1e-9)
+    views = [0.0] * count
+    for line in stats:
+        first, last = line["finished_at"] - line["total_s"], line["finished_at"]
+        length = max(last - first, 1e-9)
+        for number in range(count):
+            left, right = start + number * width, start + (number + 1) * width
+            overlap = max(0.0, min(last, right) - max(first, left))
+            views[number] += line["num_views"] * overlap / length
+    rates = [count / width / share for count in views]
+    return width, [((number + 0.5) * width, rate) for number, rate in enumerate(rates)]
+
+
+def by_host(stats: Sequence[Mapping[str, Any]]) -> list[HostSpeed]:
+    """Speed on each host, the slowest first; of many hosts, the slowest alone."""
+    hosts = {line["host"] for line in stats}
+    speeds = []
+    for host in hosts:
+        lines = [line for line in stats if line["host"] == host]
+        views = sum(line["num_views"] for line in lines)
+        seconds = sum(line["render_s"] for line in lines)
+        speeds.append(
+            HostSpeed(
+                host=host,
+                num_shards=len(lines),
+                num_views=views,
+                views_per_s=views / max(seconds, 1e-9),
+            )
+        )
+    return sorted(speeds, key=lambda speed: (speed.views_per_s, speed.host))[:MAX_HOSTS]

@@ -1,0 +1,82 @@
+"""A report reads the folders of runs as files, and only those of runs that saw its set."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from manifests.errors import CorruptError, ForeignSetError
+from pipeline.learned import MAX_POINTS, runs_of, scores_in
+from tests.sets import refused
+
+
+def make_run(folder: Path, root: str = "a" * 64, metrics: str = "") -> Path:
+    folder.mkdir(parents=True)
+    identity = {
+        "set": {"root_sha256": root},
+        "objective": {"name": "stablerep"},
+        "schedule": {"steps": 20},
+    }
+    (folder / "run.json").write_text(json.dumps({"identity": identity, "sessions": []}))
+    (folder / "metrics.jsonl").write_text(metrics)
+    return folder
+
+
+def write_scores(path: Path, **changes: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    score = {"name": "knn", "accuracy": 0.5, "low": 0.4, "high": 0.6} | changes
+    test = {"name": "wds:x/pictograms", "train_split": "train", "test_split": "test"}
+    document = {"encoder": {"name": "runs/first"}, "set": test, "scores": [score]}
+    path.write_text(json.dumps(document))
+    return path
+
+
+def test_runs_of_the_set_are_found_among_others(tmp_path: Path) -> None:
+    make_run(
+        tmp_path / "first", metrics='{"step": 1, "loss": 3.5}\n{"step": 2, "loss": null}\n{"st'
+    )
+    make_run(tmp_path / "other", root="b" * 64)
+    ((folder, run),) = runs_of([tmp_path], root_sha256="a" * 64)
+    assert folder == tmp_path / "first"
+    assert (run.name, run.objective, run.steps) == ("first", "stablerep", 20)
+    assert run.curve == [(1.0, 3.5)]
+
+
+def test_a_run_of_another_set_is_refused_where_it_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    with refused(ForeignSetError, "--run", "learned from another set", "bbbbbbbbbbbbbbbb"):
+        runs_of([run], root_sha256="b" * 64)
+    with refused(ForeignSetError, "it is not sealed"):
+        runs_of([run], root_sha256=None)
+    with refused(ForeignSetError, "no run of `synth train` here"):
+        runs_of([tmp_path / "nowhere"], root_sha256="a" * 64)
+
+
+def test_a_long_curve_is_drawn_by_means(tmp_path: Path) -> None:
+    lines = "".join(f'{{"step": {n}, "loss": {n % 2}}}\n' for n in range(10 * MAX_POINTS))
+    ((_, run),) = runs_of([make_run(tmp_path / "run", metrics=lines)], root_sha256="a" * 64)
+    assert len(run.curve) == MAX_POINTS
+    assert {loss for _, loss in run.curve} == {0.5}
+
+
+@pytest.mark.parametrize("metrics", ["no json\n", "[" * 100_000 + "\n"])
+def test_a_damaged_curve_is_named(tmp_path: Path, metrics: str) -> None:
+    run = make_run(tmp_path / "run", metrics=metrics)
+    with refused(CorruptError, "metrics.jsonl", "not JSON"):
+        runs_of([run], root_sha256="a" * 64)
+
+
+def test_scores_are_read_from_files_and_folders(tmp_path: Path) -> None:
+    path = write_scores(tmp_path / "scores" / "first.json")
+    (score,) = scores_in([tmp_path])
+    assert [score] == scores_in([path])
+    assert (score.encoder, score.test) == ("first", "pictograms, train to test, knn")
+    assert (score.accuracy, score.low, score.high) == (0.5, 0.4, 0.6)
+
+
+@pytest.mark.parametrize("accuracy", [None, "x", [1]])
+def test_a_file_that_holds_no_scores_is_named(tmp_path: Path, accuracy: Any) -> None:
+    path = write_scores(tmp_path / "first.json", accuracy=accuracy)
+    with refused(CorruptError, "first.json", "not a file of scores"):
+        scores_in([path])
