@@ -24,8 +24,8 @@ from benchmarks.noise import Noise
 from manifests.shard_set import ShardSet
 from pipeline.batching import batches
 from pipeline.config import load_config
-from pipeline.execution.ray_executor import LOOPBACK, OBJECT_STORE_BYTES, ray
-from pipeline.execution.ray_executor.driver import Driver
+from pipeline.execution.ray_executor import LOOPBACK, OBJECT_STORE_BYTES
+from pipeline.execution.ray_executor.driver import Driver, ray
 from pipeline.generating import begin, finish, run
 from pipeline.retrying import Attempt, WorkQueue
 from pipeline.shard_report import ShardReport

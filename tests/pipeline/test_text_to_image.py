@@ -262,13 +262,12 @@ def test_a_model_is_loaded_once_to_begin_a_set_with_an_auto_batch(
     """Probe and try-out share the weights, which are given back before a worker needs room."""
     from pipeline.config import load_config
     from pipeline.generating import begin
+    from pipeline.renderers.text_to_image import loading
     from tests.running import write_captions
 
     loads: list[object] = []
-    load = text_to_image.load_pipeline
-    monkeypatch.setattr(
-        text_to_image, "load_pipeline", lambda *a, **k: loads.append(a) or load(*a, **k)
-    )
+    load = loading.load_pipeline
+    monkeypatch.setattr(loading, "load_pipeline", lambda *a, **k: loads.append(a) or load(*a, **k))
     flags = {"prompts.file": str(write_captions(tmp_path, ["a fox"])), "renderer.model": str(sd)}
     flags |= {"views.per_subject": 2, "renderer.steps": 1, "execution.executor": "inline"}
     begin(load_config(recipe=None, overrides=[], flags=flags), str(tmp_path / "set"))

@@ -109,21 +109,24 @@ def evaluate(
 
     from manifests.foundation.files import local_path
     from manifests.foundation.settings import check, read_settings
-    from trainer.distributed import local_device, process_group
-    from trainer.evaluations import choose_evaluations
-    from trainer.frozen_encoders import Crop, cropped, open_encoder
     from trainer.labelled_sets import open_labelled
     from trainer.score_file import files_in, read_scores, scores_path, write_scores
-    from trainer.scoring import known_classes, require_evaluable, score_encoder
 
-    # Whatever can be refused is refused before features are made.
+    # Whatever can be refused is refused before features are made, and what is refused here costs
+    # no import of torch.
     out_path = None if out is None else local_path(out, option="--out")
     settings = read_settings(recipe=None, overrides=overrides, flags={})
-    crop = check(Crop, settings.pop("crop", {}), origin="--set", table="crop")
-    evaluations = choose_evaluations(names, settings)
     labelled = open_labelled(on)
     splits = {"train_split": train_split, "test_split": test_split or labelled.test_split()}
     labelled.split(splits["test_split"])  # raises if there is no such split
+
+    from trainer.distributed import local_device, process_group
+    from trainer.evaluations import choose_evaluations
+    from trainer.frozen_encoders import Crop, cropped, open_encoder
+    from trainer.scoring import known_classes, require_evaluable, score_encoder
+
+    crop = check(Crop, settings.pop("crop", {}), origin="--set", table="crop")
+    evaluations = choose_evaluations(names, settings)
     torch_device = local_device(device)
     opened = [
         cropped(open_encoder(address, device=torch_device, seed=seed, held_as=features), crop)

@@ -56,15 +56,8 @@ def train(
     if not dry_run and nproc is not None and (status := launch(nproc)) is not None:
         raise SystemExit(status)
 
-    import signal
-    from contextlib import ExitStack
-
-    from manifests.foundation.progress import progress
     from trainer.config import load_config
     from trainer.data.opening import open_source
-    from trainer.distributed import local_device, process_group, rank, world_size
-    from trainer.loop import train as run_training
-    from trainer.planning import make_plan
     from trainer.recipes import find_recipe
 
     keys = {
@@ -80,13 +73,23 @@ def train(
     }
     path = None if recipe is None else find_recipe(recipe)
     config = load_config(recipe=path, overrides=overrides, flags=keys)
+    source = open_source(url)
+
+    # Only now, so that what could be refused until here costs no import of torch.
+    import signal
+    from contextlib import ExitStack
+
+    from manifests.foundation.progress import progress
+    from trainer.distributed import local_device, process_group, rank, world_size
+    from trainer.loop import train as run_training
+    from trainer.planning import make_plan
+
     if dry_run:
         world, origin = nproc or 1, str(recipe or "recipe")
-        click.echo(_cost(make_plan(config, open_source(url), world=world, origin=origin), world))
+        click.echo(_cost(make_plan(config, source, world=world, origin=origin), world))
         return
     device = local_device(config.run.device)
     with process_group(device, timeout_s=config.run.timeout_s), ExitStack() as stack:
-        source = open_source(url)
         plan = make_plan(config, source, world=world_size(), origin=str(recipe or "recipe"))
         is_first = rank() == 0  # one rank speaks for all
         if is_first and plan.stream.num_left_out:

@@ -17,10 +17,11 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-# Ray reads these variables when it is imported, so they are set before the import below.
+# Ray reads these variables when it is imported, and it is imported below: when it is to run.
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_enable_metrics_collection", "0")
 # Ray gives its workers a low priority; here they are the job itself.
@@ -36,14 +37,11 @@ if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ} or (
 ).exists():
     os.environ.setdefault("RAY_AUTH_MODE", "token")
 
-import ray
 from pydantic import Field
-from ray.exceptions import RayError
 
-from manifests.foundation.errors import ConfigError
+from manifests.foundation.errors import ConfigError, PluginError
 from manifests.foundation.settings import Table
 from pipeline.errors import ExecutorError
-from pipeline.execution.ray_executor.driver import Driver
 from pipeline.job import Job
 from pipeline.retrying import ShardFailure, WorkQueue
 from pipeline.shard_report import ShardReport
@@ -80,6 +78,8 @@ class RayExecutor:
     Config = RayConfig
 
     def __init__(self, config: RayConfig) -> None:
+        if find_spec("ray") is None:
+            raise PluginError("executor ray needs ray: pip install 'synth-rep[pipeline]'")
         self._workers = config.workers
         self._per_gpu = config.workers_per_gpu
         self._address = config.ray_address
@@ -87,6 +87,10 @@ class RayExecutor:
 
     def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
         """Make the shards on the cluster; a local one lives as long as the job."""
+        import ray
+
+        from pipeline.execution.ray_executor.driver import Driver
+
         self._connect()
         try:
             count = partial(self._num_workers, job, len(shards))
@@ -96,6 +100,9 @@ class RayExecutor:
             ray.shutdown()
 
     def _connect(self) -> None:
+        import ray
+        from ray.exceptions import RayError
+
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
         handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGUSR1)}
         try:
@@ -122,6 +129,8 @@ class RayExecutor:
                     signal.signal(kind, handler)
 
     def _num_workers(self, job: Job, num_shards: int) -> int:
+        import ray
+
         resource = "GPU" if job.resources.device_type == "cuda" else "CPU"
         units = int(ray.cluster_resources().get(resource, 0))
         needed = job.resources.threads if resource == "CPU" else job.resources.gpus

@@ -9,10 +9,9 @@ paper's MixUp.
 
 from collections.abc import Hashable, Mapping, Sequence
 from itertools import groupby
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from pydantic import Field, field_validator
 
@@ -21,13 +20,16 @@ from manifests.columns import DeclaredColumn, Value
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.settings import Table
 from manifests.rows import SubjectRow
+from pipeline.devices import has_gpu
 from pipeline.renderers import Renderer
 from pipeline.renderers.image_programs import language
-from pipeline.renderers.image_programs.drawing import Viewport, draw, read_program
 from pipeline.renderers.image_programs.language import ProgramError
 from pipeline.views import Provenance, RenderedView, Resources, ViewRequest
 from prompts.programs import grammar
 from prompts.programs.accepted import ACCEPTED_FILE, program_text
+
+if TYPE_CHECKING:
+    from pipeline.renderers.image_programs.drawing import Viewport
 
 MIN_TIME, MAX_TIME = 0.1, 10.0
 """Seconds; the paper's range."""
@@ -78,8 +80,8 @@ class ImagePrograms(Renderer):
         self.config: ImageProgramsConfig = config
         self.device: str = config.device
         if config.device == "auto":
-            self.device = "cuda" if torch.cuda.is_available() else "cpu"
-        if self.device == "cuda" and not torch.cuda.is_available():
+            self.device = "cuda" if has_gpu() else "cpu"
+        if self.device == "cuda" and not has_gpu():
             raise ConfigError("renderer.device is cuda, and no GPU is found; give cpu")
 
     @property
@@ -97,6 +99,8 @@ class ImagePrograms(Renderer):
 
     def check(self, subjects: Sequence[SubjectRow]) -> None:
         """Refuse a text that is no program. Raises ConfigError."""
+        from pipeline.renderers.image_programs.drawing import read_program  # imports torch
+
         for subject in subjects:
             try:
                 read_program(subject.text)
@@ -165,8 +169,12 @@ class ImagePrograms(Renderer):
         return views
 
     def _draw(
-        self, text: str, viewports: Sequence[Viewport]
+        self, text: str, viewports: "Sequence[Viewport]"
     ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        import torch
+
+        from pipeline.renderers.image_programs.drawing import draw, read_program
+
         # One thread: operations on a few thousand pixels are slower on several.
         if self.device == "cpu" and torch.get_num_threads() != 1:
             torch.set_num_threads(1)
@@ -190,8 +198,10 @@ class ImagePrograms(Renderer):
         return levels, is_finite
 
 
-def _viewport(rng: np.random.Generator) -> Viewport:
+def _viewport(rng: np.random.Generator) -> "Viewport":
     """When and where a view looks, uniformly in the ranges above."""
+    from pipeline.renderers.image_programs.drawing import Viewport
+
     return Viewport(
         time=float(rng.uniform(MIN_TIME, MAX_TIME)),
         x=float(rng.uniform(-MAX_SHIFT, MAX_SHIFT)),

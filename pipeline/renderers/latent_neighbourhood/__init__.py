@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from manifests.canonical import hash_file, hash_json
 from manifests.columns import DeclaredColumn, Value
@@ -22,6 +21,7 @@ from manifests.ids import NUM_SEEDS, group_id
 from manifests.latents import encode_latent
 from manifests.rows import SubjectRow
 from pipeline.batching import render_in_batches
+from pipeline.devices import has_gpu
 from pipeline.errors import ModelError, RenderError, RenderMemoryError
 from pipeline.models import find_model
 from pipeline.renderers import Renderer
@@ -53,7 +53,7 @@ class LatentNeighbourhood(Renderer):
         self.path = find_generator(config.generator)
         self.device: str = config.device
         if config.device == "auto":
-            self.device = "cuda" if torch.cuda.is_available() else "cpu"
+            self.device = "cuda" if has_gpu() else "cpu"
         stated = facts_beside(self.path)
         self.facts = Facts(
             latent_dim=config.latent_dim or stated.latent_dim,
@@ -200,7 +200,7 @@ class LatentNeighbourhood(Renderer):
     @cached_property
     def generator(self) -> Generator:
         """The loaded generator."""
-        if self.device == "cuda" and not torch.cuda.is_available():
+        if self.device == "cuda" and not has_gpu():
             raise ModelError(
                 "device cuda: no CUDA device can be used here; give renderer.device cpu"
             )
@@ -215,12 +215,16 @@ class LatentNeighbourhood(Renderer):
     def release(self) -> None:
         self.__dict__.pop("generator", None)
         if self.device == "cuda":
+            import torch
+
             torch.cuda.empty_cache()
 
     def render(self, requests: Sequence[ViewRequest]) -> list[RenderedView]:
         return render_in_batches(requests, self.batch_size, self.batch_key, self._render_batch)
 
     def _render_batch(self, batch: Sequence[ViewRequest]) -> list[RenderedView]:
+        import torch
+
         generator = self.generator
         drawn = [self._latent(request) for request in batch]
         z = np.stack([latent for latent, _ in drawn]).astype("<f4")

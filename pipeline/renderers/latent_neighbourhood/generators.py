@@ -4,12 +4,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol
-
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from manifests.canonical import hash_file
 from pipeline.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 EMBEDDED = "embedded"
 EMBEDDED_FILE = Path(__file__).parents[2] / "embedded" / "generator" / "generator.pt2"
@@ -37,7 +38,7 @@ class Generator(Protocol):
     keeps_variance: bool
     """Whether latents have to keep variance 1, as the noise of diffusion does."""
 
-    def __call__(self, latents: Tensor, classes: Tensor | None) -> Tensor:
+    def __call__(self, latents: "Tensor", classes: "Tensor | None") -> "Tensor":
         """Pictures [n, 3, side, side] from 0 to 1 of latents [n, latent_dim] and classes [n]."""
         ...
 

@@ -15,16 +15,16 @@ from collections import Counter
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from manifests.columns import DeclaredColumn, Value
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import one_line
 from manifests.rows import SubjectRow
 from pipeline.batching import fill_up, render_in_batches
+from pipeline.devices import has_gpu
 from pipeline.embedded import vocabulary
 from pipeline.errors import ModelError, RenderError, RenderMemoryError
 from pipeline.models import find_model
@@ -35,7 +35,6 @@ from pipeline.renderers.text_to_image.batch_size import (
     choose_batch_size,
     largest_batch,
 )
-from pipeline.renderers.text_to_image.calling import PipelineCall
 from pipeline.renderers.text_to_image.config import (
     COLUMNS,
     LORA,
@@ -43,14 +42,17 @@ from pipeline.renderers.text_to_image.config import (
     SIZE,
     WHOLE,
     TextToImageConfig,
+    check_placement,
 )
 from pipeline.renderers.text_to_image.feature_cache import check_feature_cache
 from pipeline.renderers.text_to_image.guidance import Guidance, is_known
-from pipeline.renderers.text_to_image.loading import check_placement, load_pipeline
 from pipeline.renderers.text_to_image.neighbourhood import can_mix
 from pipeline.renderers.text_to_image.overrides import open_loras, vae_files
 from pipeline.renderers.text_to_image.single_file import open_single_file
 from pipeline.views import Provenance, RenderedView, Resources, ViewRequest
+
+if TYPE_CHECKING:
+    from pipeline.renderers.text_to_image.calling import PipelineCall
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +73,7 @@ class TextToImage(Renderer):
         if device == "auto":
             # Not checked where it is given: a driver without a GPU may begin a set for workers
             # that have one.
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+            device = "cuda" if has_gpu() else "cpu"
         dtype = config.dtype
         if dtype == "auto":
             dtype = "float32" if device == "cpu" else "bfloat16"
@@ -88,11 +90,8 @@ class TextToImage(Renderer):
         self._single_file = open_single_file(config.weights)
         self._loras = open_loras(config.lora)
         self._vae_files = vae_files(config.vae)
-        self.scheduler_class = architecture.scheduler_class(config.scheduler)
         self.sizes_px = architecture.sizes_px(config.size_px)
-        self._call = PipelineCall(
-            architecture=architecture, config=self.config, size_of=self.size_of
-        )
+        self.scheduler_name = architecture.scheduler_name(config.scheduler)
 
     @property
     def guidance(self) -> Guidance:
@@ -236,7 +235,7 @@ class TextToImage(Renderer):
             height_px=height_px,
             constants={
                 "pipeline": self._architecture.pipeline_name,
-                "scheduler": self.scheduler_class.__name__,
+                "scheduler": self.scheduler_name,
                 "steps": self.config.steps,
                 "dtype": self.config.dtype,
                 "default_negative_prompt": self.config.negative_prompt,
@@ -245,11 +244,24 @@ class TextToImage(Renderer):
         )
 
     @cached_property
+    def _call(self) -> "PipelineCall":
+        from pipeline.renderers.text_to_image.calling import PipelineCall  # imports torch
+
+        return PipelineCall(
+            architecture=self._architecture, config=self.config, size_of=self.size_of
+        )
+
+    @cached_property
     def _pipe(self) -> Any:
         """The loaded pipeline; loaded at the first use, because the driver often needs none."""
+        from pipeline.renderers.text_to_image.loading import load_pipeline  # imports diffusers
+
+        scheduler = self.config.scheduler
         return load_pipeline(
             self._architecture,
-            scheduler_class=None if self.config.scheduler is None else self.scheduler_class,
+            scheduler_class=None
+            if scheduler is None
+            else self._architecture.scheduler_class(scheduler),
             single_file=self._single_file,
             loras=self._loras,
             vae=self.config.vae,
@@ -320,7 +332,11 @@ class TextToImage(Renderer):
             )
 
     def release(self) -> None:
-        self.__dict__.pop("_pipe", None)
+        if "_pipe" not in self.__dict__:
+            return  # nothing was rendered
+        import torch
+
+        del self._pipe
         self._call.forget()
         gc.collect()  # compiled networks refer to themselves
         if self.config.device == "cuda":
@@ -331,6 +347,8 @@ class TextToImage(Renderer):
         return render_in_batches(requests, self.batch_size, self.batch_key, self._render_batch)
 
     def _render_batch(self, batch: Sequence[ViewRequest]) -> list[RenderedView]:
+        import torch
+
         pipe = self._pipe
         try:
             try:

@@ -8,12 +8,11 @@ from functools import cached_property
 from importlib.util import find_spec
 from typing import Any
 
-import diffusers
-
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.plugins import did_you_mean
 from pipeline.errors import ModelError
 from pipeline.models import ModelFiles
+from pipeline.renderers.text_to_image import source_text
 from pipeline.renderers.text_to_image.guidance import Guidance, distilled_advice, guidance_of
 from pipeline.renderers.text_to_image.guidance_interval import GUIDED_AS_ONE_BATCH
 
@@ -79,7 +78,9 @@ class Architecture:
 
     @cached_property
     def pipeline_class(self) -> Any:
-        """The class that the model's index names."""
+        """The class that the model's index names. To ask for it imports torch."""
+        import diffusers
+
         name = self.model.index.get("_class_name", "")
         pipeline = getattr(diffusers, name, None) if isinstance(name, str) else None
         if pipeline is None:
@@ -89,26 +90,40 @@ class Architecture:
             )
         return pipeline
 
-    @property
+    @cached_property
     def pipeline_name(self) -> str:
+        """Name of that class."""
+        name = self.model.index.get("_class_name")
+        if isinstance(name, str) and source_text.is_offered(name):
+            return name
         return str(self.pipeline_class.__name__)
 
     @cached_property
     def call(self) -> Mapping[str, inspect.Parameter]:
         """Arguments of a call of the pipeline, by name."""
-        return inspect.signature(self.pipeline_class.__call__).parameters
+        stated = source_text.call_of(self.pipeline_name)
+        return stated or inspect.signature(self.pipeline_class.__call__).parameters
 
     @property
     def switched_off(self) -> dict[str, bool]:
         """Those of `_SWITCHED_OFF` that this pipeline takes; every call passes them."""
         return {name: off for name, off in _SWITCHED_OFF.items() if name in self.call}
 
-    def scheduler_class(self, requested: str | None) -> Any:
-        """The scheduler's class: the requested one, or the model's own for None.
+    def scheduler_name(self, requested: str | None) -> str:
+        """Name of the scheduler's class: the requested one, or the model's own for None.
 
         Raises:
             ConfigError: No such scheduler, or one that does not fit the model.
         """
+        own = self.model.index.get("scheduler", [None, None])[1]
+        if requested in (None, own) and isinstance(own, str) and source_text.is_offered(own):
+            return own
+        return str(self.scheduler_class(requested).__name__)
+
+    def scheduler_class(self, requested: str | None) -> Any:
+        """The class itself; the rest is as in `scheduler_name`. To ask for it imports torch."""
+        import diffusers
+
         own = self.model.index.get("scheduler", [None, None])[1]
         if own is None:
             raise ModelError(f"{self.model.folder}: its index names no scheduler; copy the model")

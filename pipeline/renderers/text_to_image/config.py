@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from manifests.columns import DeclaredColumn
+from manifests.foundation.errors import ConfigError
 from manifests.foundation.settings import Table
 from pipeline.models import EMBEDDED
 
@@ -198,3 +199,21 @@ class TextToImageConfig(Table):
     @classmethod
     def _absolute_files(cls, settings: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(map(_absolute_path, settings))
+
+
+def check_placement(config: TextToImageConfig) -> None:
+    """Refuse what cannot be placed on the devices as it is asked for. Raises ConfigError."""
+    if config.device == "cpu" and (config.gpus > 1 or config.offload):
+        name = "offload" if config.offload else "gpus"
+        raise ConfigError(f"renderer.{name}: there is no GPU with device cpu; leave it out")
+    if config.gpus > 1:
+        # Parts that are spread may not be replaced, and hooks of diffusers move what they read.
+        clashing = {
+            "offload": config.offload,
+            "speed": config.speed == "fast",
+            "weights": bool(config.weights),
+        }
+        if names := [name for name, is_set in clashing.items() if is_set]:
+            raise ConfigError(f"renderer.{names[0]}: not with renderer.gpus above 1; leave one out")
+    if config.offload and config.speed == "fast":
+        raise ConfigError("renderer.offload: not with renderer.speed fast; leave one out")

@@ -8,19 +8,19 @@ The steps are counted and nothing is decided by values, so no view depends on it
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-import torch
-from diffusers import UNet2DConditionModel
+from typing import TYPE_CHECKING, Any
 
 from manifests.foundation.errors import ConfigError
 from pipeline.models import ModelFiles
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def check_feature_cache(model: ModelFiles) -> None:
     """Refuse a model without a U-Net of two levels or more. Raises ConfigError."""
     config = model.part_config("unet")
-    is_unet = config.get("_class_name") == UNet2DConditionModel.__name__
+    is_unet = config.get("_class_name") == "UNet2DConditionModel"
     if not is_unet or len(config.get("down_block_types", ())) < 2:
         raise ConfigError(
             "renderer.feature_cache: only for a UNet2DConditionModel of two levels or more, which "
@@ -75,10 +75,10 @@ class _Cache:
         self._num_steps = 0
         self._is_whole = True
         self._num_views = 0
-        self._features: torch.Tensor | None = None
+        self._features: Tensor | None = None
         self._num_residuals: dict[Any, int] = {}
 
-    def at_step(self, unet: Any, own: Any, sample: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    def at_step(self, unet: Any, own: Any, sample: "Tensor", *args: Any, **kwargs: Any) -> Any:
         """The network: decides whether this step is a whole one."""
         # A guidance interval changes the number of views that are computed at once.
         is_due = self._num_steps % self._interval == 0
@@ -87,7 +87,7 @@ class _Cache:
         self._num_views = len(sample)
         return own(sample, *args, **kwargs)
 
-    def down(self, block: Any, own: Any, hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+    def down(self, block: Any, own: Any, hidden_states: "Tensor", **kwargs: Any) -> Any:
         if self._is_whole:
             hidden, residuals = own(hidden_states, **kwargs)
             self._num_residuals[block] = len(residuals)
@@ -95,12 +95,10 @@ class _Cache:
         # In the place of residuals that nothing reads: blocks take them by their number.
         return hidden_states, (hidden_states,) * self._num_residuals[block]
 
-    def passing(
-        self, _: Any, own: Any, hidden_states: torch.Tensor, *args: Any, **more: Any
-    ) -> Any:
+    def passing(self, _: Any, own: Any, hidden_states: "Tensor", *args: Any, **more: Any) -> Any:
         return own(hidden_states, *args, **more) if self._is_whole else hidden_states
 
-    def last_deep(self, _: Any, own: Any, hidden_states: torch.Tensor, **kwargs: Any) -> Any:
+    def last_deep(self, _: Any, own: Any, hidden_states: "Tensor", **kwargs: Any) -> Any:
         if self._is_whole:
             self._features = own(hidden_states, **kwargs)
         return self._features

@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
-
 from pipeline.errors import ModelError
 
 GUIDED_AS_ONE_BATCH = frozenset(
@@ -58,6 +56,8 @@ class _Halving:
         return getattr(self._network, name)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        import torch
+
         num_steps = len(self._pipe.scheduler.timesteps)
         start, stop = self._interval
         index, self._num_calls = self._num_calls, self._num_calls + 1
@@ -77,6 +77,8 @@ class _Halving:
 
     def _halved(self, value: Any) -> Any:
         """The second half of what has a row for each half of the batch; all else as it is."""
+        import torch
+
         if isinstance(value, torch.Tensor) and value.ndim and len(value) == 2 * self._num_views:
             return value[self._num_views :]
         if isinstance(value, dict):

@@ -9,11 +9,9 @@ import diffusers
 import torch
 import transformers
 
-from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import one_line
 from pipeline.errors import ModelError
 from pipeline.renderers.text_to_image.architecture import Architecture
-from pipeline.renderers.text_to_image.config import TextToImageConfig
 from pipeline.renderers.text_to_image.overrides import Lora, add_loras, load_vae
 from pipeline.renderers.text_to_image.single_file import SingleFile, replace_networks
 
@@ -125,24 +123,6 @@ def _decode_in_parts(pipeline: Any, vae_decoding: str) -> None:
             f"renderer.vae_decoding {vae_decoding}: {type(vae).__name__} of "
             f"{type(pipeline).__name__} cannot do it; leave it out"
         ) from exc
-
-
-def check_placement(config: TextToImageConfig) -> None:
-    """Refuse what cannot be placed on the devices as it is asked for. Raises ConfigError."""
-    if config.device == "cpu" and (config.gpus > 1 or config.offload):
-        name = "offload" if config.offload else "gpus"
-        raise ConfigError(f"renderer.{name}: there is no GPU with device cpu; leave it out")
-    if config.gpus > 1:
-        # Parts that are spread may not be replaced, and hooks of diffusers move what they read.
-        clashing = {
-            "offload": config.offload,
-            "speed": config.speed == "fast",
-            "weights": bool(config.weights),
-        }
-        if names := [name for name, is_set in clashing.items() if is_set]:
-            raise ConfigError(f"renderer.{names[0]}: not with renderer.gpus above 1; leave one out")
-    if config.offload and config.speed == "fast":
-        raise ConfigError("renderer.offload: not with renderer.speed fast; leave one out")
 
 
 def _speed_up(pipeline: Any, device: str) -> None:

@@ -8,11 +8,12 @@ itself and sigma 1 an independent view.
 import inspect
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from pipeline.errors import ModelError
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
 
 
 def can_mix(pipeline_class: type) -> bool:
@@ -23,7 +24,7 @@ def can_mix(pipeline_class: type) -> bool:
 
 @contextmanager
 def mixed_noise(
-    pipe: Any, own: Sequence[torch.Generator], anchors: Sequence[int], sigma: float
+    pipe: Any, own: "Sequence[Generator]", anchors: Sequence[int], sigma: float
 ) -> Iterator[None]:
     """Within it, one call of the pipeline begins with mixed noise.
 
@@ -34,6 +35,8 @@ def mixed_noise(
     Raises:
         ModelError: The scheduler draws more noise while it denoises, which would not be mixed.
     """
+    import torch
+
     prepare = pipe.prepare_latents
     signature = inspect.signature(prepare)
     after: list[torch.Tensor] = []
@@ -62,6 +65,6 @@ def mixed_noise(
         )
 
 
-def _mix(of_anchor: torch.Tensor, of_view: torch.Tensor, sigma: float) -> torch.Tensor:
+def _mix(of_anchor: "Tensor", of_view: "Tensor", sigma: float) -> "Tensor":
     share = float((1 - sigma**2) ** 0.5)
     return share * of_anchor + sigma * of_view

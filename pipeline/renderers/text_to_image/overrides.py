@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
-import torch
-
 from manifests.foundation.messages import one_line
 from pipeline.errors import ModelError
 from pipeline.file_hashes import hash_of
@@ -93,6 +90,8 @@ def add_loras(pipe: Any, loras: Sequence[Lora]) -> None:
 
 
 def _num_parameters(pipe: Any) -> int:
+    import torch
+
     modules = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
     return sum(len(list(module.parameters())) for module in modules)
 
@@ -122,6 +121,9 @@ def load_vae(folder: str, own_config: Mapping[str, Any], dtype: str) -> Any:
     Raises:
         ModelError: It is for other latents, or cannot be loaded.
     """
+    import diffusers
+    import torch
+
     config = read_json(Path(folder) / "config.json")
     for key in ("latent_channels", "scaling_factor", "shift_factor"):
         if key in config and key in own_config and config[key] != own_config[key]:

@@ -8,9 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-from diffusers.loaders.single_file_utils import is_clip_model_in_single_file, is_t5_in_single_file
-
 from manifests.canonical import hash_json
 from manifests.foundation.messages import one_line
 from pipeline.errors import ModelError
@@ -63,6 +60,8 @@ def replace_networks(pipe: Any, file: SingleFile, folder: Path, dtype: str) -> N
     Raises:
         ModelError: The file is of another kind of model, or lacks tensors of a network.
     """
+    import torch
+
     kind = type(pipe).__name__
     if not hasattr(pipe, "from_single_file"):
         raise ModelError(
@@ -101,6 +100,12 @@ def _refusal(file: SingleFile, kind: str, folder: Path, reason: str) -> ModelErr
 
 def _is_in_file(name: str, part: Any, names: Mapping[str, None]) -> bool:
     """Whether a file with tensors of these names holds the part of a pipeline."""
+    import torch
+    from diffusers.loaders.single_file_utils import (
+        is_clip_model_in_single_file,
+        is_t5_in_single_file,
+    )
+
     if name in ("unet", "transformer"):
         return True
     if name == "vae":
