@@ -8,7 +8,7 @@ all it takes.
 import json
 import os
 import platform
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -29,7 +29,7 @@ from pipeline.ingredients import Trial, freeze, probe, resolve, try_out
 from pipeline.job import Job
 from pipeline.machine_paths import published, recall, remember
 from pipeline.retrying import ShardFailure
-from pipeline.shard_report import ShardReport
+from pipeline.shard_report import ShardReport, Underway
 from pipeline.share import Share
 
 _VERSIONED = ("synth-rep", "torch", "diffusers", "transformers", "pyarrow", "pillow", "simplejpeg")
@@ -46,6 +46,8 @@ class Generation:
     shards: ShardSet
     job: Job
     executor: Executor
+    num_committed: int
+    """Shards that were made before."""
     todo: Sequence[int]
     """Shards that are neither committed nor given up, ascending."""
     drift: Sequence[str]
@@ -153,6 +155,7 @@ def _generation(
     # Only manifests say what is made: a shard whose tar has no manifest is made again. A sealed set
     # stays as it is, even if it was sealed with shards missing.
     done = set(shards.committed())
+    num_committed = len(done)
     if not retry_failed:
         done |= shards.given_up(done).keys()
     todo = [] if is_sealed else [n for n in range(shards.layout.num_shards) if n not in done]
@@ -162,18 +165,25 @@ def _generation(
         shards=shards,
         job=job,
         executor=executor,
+        num_committed=num_committed,
         todo=todo,
         drift=_drift(shards.recipe.environment),
     )
 
 
-def run(generation: Generation, *, max_failed: float = 1.0) -> Iterator[ShardReport | ShardFailure]:
+def run(
+    generation: Generation,
+    *,
+    max_failed: float = 1.0,
+    on_underway: Callable[[Underway], None] = lambda underway: None,
+) -> Generator[ShardReport | ShardFailure, None, None]:
     """Make the shards that are left, and yield the outcome of each.
 
     A shard that is given up leaves a note in `failed/`, which `synth status` reads.
 
     Args:
         max_failed: Share of all views of the set that may fail, 0 to 1.
+        on_underway: Called with how far the other shards are, where the executor tells.
 
     Raises:
         TooManyFailedError: The first FIRST_SHARDS shards hold no good view, or more views have
@@ -186,6 +196,9 @@ def run(generation: Generation, *, max_failed: float = 1.0) -> Iterator[ShardRep
         return  # an executor would start a cluster and load a model for nothing
     executor, left = generation.executor, {*generation.todo}
     for outcome in executor.run(generation.todo, generation.job):
+        if isinstance(outcome, Underway):
+            on_underway(outcome)
+            continue
         if not isinstance(outcome, ShardReport | ShardFailure) or outcome.shard not in left:
             raise ExecutorError(
                 f"executor {type(executor).__name__} reports {outcome!r:.100}, expected each of "

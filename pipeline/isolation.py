@@ -8,6 +8,7 @@ that a renderer raises.
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 import time
 from collections.abc import Sequence
@@ -98,6 +99,7 @@ class RendererProcess:
 
 def _serve(connection: Connection, job: Job) -> None:
     """Render batches until the parent closes its end."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it here too; the parent decides
     threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         renderer = job.open_renderer()

@@ -1,5 +1,6 @@
 """What a worker tells of a shard: in `stats/`, to its executor, and in metrics."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 PHASES = ("wait", "render", "encode", "commit")
@@ -31,3 +32,11 @@ class ShardReport:
     storage_repeats: int
     """Calls of the storage that this worker made again since its last report."""
     host: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Underway:
+    """How far the shards are that are being made."""
+
+    num_rendered: Mapping[int, int]
+    """Views that are rendered so far of each shard whose outcome is not known."""

@@ -88,6 +88,7 @@ class ShardWorker:
         self._process = RendererProcess(job, batch_deadline_s=batch_deadline_s)
         self._render_turn = threading.Lock()
         self._is_stopped = threading.Event()
+        self._num_rendered: dict[int, int] = {}
         self._repeats = shards.store.num_repeats
         self._encoding = ThreadPoolExecutor(1, thread_name_prefix="encode")
 
@@ -107,15 +108,26 @@ class ShardWorker:
             ShardError: This shard could not be made now.
             SynthError: Something else is at fault: the storage, the set or the renderer.
         """
+        try:
+            return self._make(attempt)
+        finally:
+            self._num_rendered.pop(attempt.shard, None)
+
+    def num_rendered(self) -> dict[int, int]:
+        """Views that are rendered so far of each shard that is being made."""
+        return dict(self._num_rendered)
+
+    def _make(self, attempt: Attempt) -> ShardReport:
         start, shard = time.perf_counter(), attempt.shard
         requests = self._shards.requests(shard)
+        self._num_rendered[shard] = 0
         with self._render_turn:
             render_start = time.perf_counter()
             wait_s = render_start - start
             if attempt.is_last:
                 self._renderer.release()  # two copies of a model may not fit
             try:
-                pending = self._render(requests, isolate=attempt.is_last)
+                pending = self._render(requests, isolate=attempt.is_last, shard=shard)
             finally:
                 self._process.close()
             render_s = time.perf_counter() - render_start
@@ -184,12 +196,17 @@ class ShardWorker:
 
     def render_views(self, requests: Sequence[ViewRequest]) -> list[View]:
         """Rows and images of some requests, in the order of the requests; nothing is written."""
-        pending = self._render(requests, isolate=False)
+        pending = self._render(requests, isolate=False, shard=None)
         views = {view.row.key: view for future in pending for view in future.result().views}
         return [views[request.key] for request in requests]
 
-    def _render(self, requests: Sequence[ViewRequest], *, isolate: bool) -> list[Future[_Encoded]]:
+    def _render(
+        self, requests: Sequence[ViewRequest], *, isolate: bool, shard: int | None
+    ) -> list[Future[_Encoded]]:
         """Render batch by batch; another thread encodes a batch while the next one renders.
+
+        Args:
+            shard: Whose views are counted while it is made; None for no shard.
 
         Returns:
             The views of each batch, once they are encoded. Batches are not in the order of keys.
@@ -200,6 +217,8 @@ class ShardWorker:
             if self._is_stopped.is_set():
                 raise ShardError("the job was stopped")
             rendered = self._render_batch(batch, isolate)
+            if shard is not None:
+                self._num_rendered[shard] += len(batch)
             # Where encoding is slower than rendering, rendering waits here, so that the pixels
             # of a whole shard never pile up in memory.
             if len(pending) >= MAX_BATCHES_WAITING:

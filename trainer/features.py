@@ -198,7 +198,10 @@ def extract(
         )
 
     try:
-        with _progress(split, rank, title or f"features of {split.name}") as on_bytes:
+        with _progress(split, rank, world, title or f"features of {split.name}") as (
+            on_bytes,
+            on_images,
+        ):
             images = split.images(rank=rank, world=world, on_bytes=on_bytes)
             for batch, pixels in _prepared(images, prepare, batch_size, num_threads):
                 _require_labels(batch, split)
@@ -207,6 +210,7 @@ def extract(
                 _require_finite(part, batch, split)
                 values.append(part)
                 rows += [_Row.of(image) for image in batch]
+                on_images(len(batch))
     # The other ranks wait for this one, so its fault is sent to them before it is raised.
     except Exception as exc:
         if not is_shared:
@@ -326,22 +330,28 @@ def _require_finite(values: Tensor, batch: list[LabelledImage], split: Split) ->
 
 
 @contextmanager
-def _progress(split: Split, rank: int, title: str) -> Iterator[Callable[[int], None]]:
-    """Progress in kilobytes, because the number of images in a tar is not known before its end."""
+def _progress(
+    split: Split, rank: int, world: int, title: str
+) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
+    """Functions that are called with bytes that are read and with images that are done.
+
+    The number of images in a tar is not known before its end, so the share that is done is that of
+    the bytes. The first rank speaks for all, which have as many images each.
+    """
     if rank:
-        yield lambda num_bytes: None
+        yield (lambda num_bytes: None), (lambda num_images: None)
         return
-    total_bytes = shown_kb = 0
-    with progress(title, "kB", -(-split.num_bytes // 1000)) as advance:
+    num_read = 0
+    with progress(title, "images", None) as advance:
 
         def on_bytes(num_bytes: int) -> None:
-            nonlocal total_bytes, shown_kb
-            total_bytes += num_bytes
-            if step := -(-total_bytes // 1000) - shown_kb:
-                advance(step)
-                shown_kb += step
+            nonlocal num_read
+            num_read += num_bytes
 
-        yield on_bytes
+        def on_images(num_images: int) -> None:
+            advance(num_images * world, share=num_read / max(split.num_bytes, 1))
+
+        yield on_bytes, on_images
 
 
 def _gather(

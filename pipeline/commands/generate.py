@@ -1,5 +1,6 @@
 """`synth generate`: captions in, shards and manifests out."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +122,8 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
     "--max-failed",
     type=click.FloatRange(0, 1),
     default=1.0,
-    help="Share of all views that may fail before the run ends, 0 to 1.  [default: 1]",
+    show_default=True,
+    help="Share of all views that may fail before the run ends, 0 to 1.",
 )
 @click.option(
     "--price-per-gpu-hour",
@@ -160,10 +162,12 @@ def generate(
     status 3 means that some shards were given up; they are named, and --retry-failed tries them
     again.
     """
+    from rich.console import Console
+
     from manifests.foundation.messages import redact
     from pipeline.generating import begin, rejoin
     from pipeline.share import Share
-    from pipeline.stopping import STATUS, JobStopped, stopping_on_signals
+    from pipeline.stopping import JobStopped, stopping_on_signals
 
     part = None if share is None else Share.parse(share)
     if part is not None and seal_incomplete:
@@ -180,8 +184,19 @@ def generate(
     is_resumed = recipe is None and not overrides and _says_nothing_of_a_set(keys)
     if trust and not is_resumed:
         raise click.UsageError("--trust is for a set that --out alone resumes; leave it out")
+    kept = ""  # of a set that is not begun, nothing is
+
+    def last_words(stopped: JobStopped) -> None:
+        Console(stderr=True).show_cursor()  # a bar has hidden it, if the process is ended now
+        click.echo(f"{redact(out)}: stopped by {stopped}{kept}; the same command resumes", err=True)
+
+    def count_kept(num_made: int) -> None:
+        nonlocal kept
+        num_kept = generation.num_committed + num_made
+        kept = f", {num_kept:,} of {generation.shards.layout.num_shards:,} shards are kept"
+
     try:
-        with stopping_on_signals():
+        with stopping_on_signals(last_words):
             if is_resumed:
                 generation = rejoin(
                     config.execution, out, retry_failed=retry_failed, share=part, trusted=trust
@@ -191,16 +206,18 @@ def generate(
                 generation = begin(
                     config, out, retry_failed=retry_failed, share=part, origin=origin
                 )
+            count_kept(0)
             _make(
                 generation,
                 part,
+                on_made=count_kept,
                 seal_incomplete=seal_incomplete,
                 max_failed=max_failed,
                 price=price_per_gpu_hour,
             )
-    except JobStopped as exc:
-        click.echo(f"{redact(out)}: stopped by {exc}; the same command continues", err=True)
-        raise SystemExit(STATUS) from exc
+    except JobStopped as stopped:
+        last_words(stopped)
+        raise SystemExit(stopped.status) from stopped
 
 
 def config_of(
@@ -226,17 +243,25 @@ def _make(
     generation: "Generation",
     part: "Share | None",
     *,
+    on_made: Callable[[int], None],
     seal_incomplete: bool,
     max_failed: float,
     price: float | None,
 ) -> None:
-    """Make what is left of a set or of a share of it, seal it, and say what was made."""
+    """Make what is left of a set or of a share of it, seal it, and say what was made.
+
+    Args:
+        on_made: Is called with the number of shards made so far after each of them.
+    """
+    from contextlib import closing
+
     from rich.console import Console
 
     from manifests.foundation.messages import printable
     from manifests.foundation.progress import progress
     from pipeline.generating import finish, run
     from pipeline.retrying import ShardFailure
+    from pipeline.shard_report import Underway
 
     console = Console(stderr=True)
     for change in generation.drift:
@@ -250,13 +275,35 @@ def _make(
     subjects = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
     left = subjects * identity.views_per_subject
     total = identity.num_views if part is None else left
-    with progress("generate", "views", total, total - left) as advance:
-        for outcome in run(generation, max_failed=max_failed):
+    num_made = num_made_views = num_shown = 0
+    underway: dict[int, int] = {}  # views of shards that are being made
+
+    def show() -> None:
+        nonlocal num_shown
+        num_now = num_made_views + sum(underway.values())
+        advance(num_now - num_shown)
+        num_shown = num_now
+
+    def look(news: Underway) -> None:
+        underway.clear()
+        underway.update(news.num_rendered)
+        show()
+
+    with (
+        # Closed here and not by the garbage collector: after a signal it waits for its workers.
+        closing(run(generation, max_failed=max_failed, on_underway=look)) as outcomes,
+        progress("generate", "views", total, total - left) as advance,
+    ):
+        for outcome in outcomes:
+            underway.pop(outcome.shard, None)
             if isinstance(outcome, ShardFailure):
                 message = f"shard {outcome.shard} was given up: {outcome.errors[-1]}"
                 console.print(printable(message), markup=False)
             else:
-                advance(outcome.num_views)
+                num_made += 1
+                on_made(num_made)
+                num_made_views += outcome.num_views
+                show()
     seal = finish(generation, seal_incomplete=seal_incomplete)
     url = generation.shards.store.url
     if seal is not None:

@@ -15,7 +15,7 @@ from manifests.foundation.plugins import Entry, load_plugin
 from manifests.foundation.settings import Table
 from pipeline.job import Job
 from pipeline.retrying import ShardFailure
-from pipeline.shard_report import ShardReport
+from pipeline.shard_report import ShardReport, Underway
 
 
 class Executor(Protocol):
@@ -27,8 +27,12 @@ class Executor(Protocol):
     def __init__(self, config: Any) -> None:
         """Keep an instance of Config; start nothing yet."""
 
-    def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
+    def run(
+        self, shards: Sequence[int], job: Job
+    ) -> Iterator[ShardReport | ShardFailure | Underway]:
         """Make the shards, in any order, and yield the outcome of each as soon as it is known.
+
+        An executor that can tells in between, every few seconds, how far the others are.
 
         Raises:
             SynthError: An error that is not one shard's own; it ends the job.

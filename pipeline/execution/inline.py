@@ -10,8 +10,11 @@ from manifests.foundation.settings import Table
 from pipeline.errors import ShardError
 from pipeline.job import Job
 from pipeline.retrying import Attempt, ShardFailure, WorkQueue
-from pipeline.shard_report import ShardReport
+from pipeline.shard_report import ShardReport, Underway
 from pipeline.worker import SHARDS_IN_FLIGHT, ShardWorker
+
+LOOK_EVERY_S = 0.5
+"""How often it is told how far the shards are."""
 
 
 class InlineConfig(Table):
@@ -32,7 +35,9 @@ class InlineExecutor:
     def __init__(self, config: InlineConfig) -> None:
         self.config = config
 
-    def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
+    def run(
+        self, shards: Sequence[int], job: Job
+    ) -> Iterator[ShardReport | ShardFailure | Underway]:
         """Make the shards, two in flight: one renders while the other is committed."""
         worker = self._open(job)
         # Threads are enough: one renders while the other encodes and commits, and the libraries
@@ -47,7 +52,13 @@ class InlineExecutor:
                     # There is no fresh worker here: a last try runs in this same process, alone.
                     if not running and (attempt := queue.take_alone()):
                         running[pool.submit(worker.make, attempt)] = attempt
-                    for done in wait(running, return_when=FIRST_COMPLETED).done:
+                    while not (
+                        ended := wait(
+                            running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED
+                        ).done
+                    ):
+                        yield Underway(num_rendered=worker.num_rendered())
+                    for done in ended:
                         attempt = running.pop(done)
                         try:
                             yield done.result()

@@ -74,6 +74,23 @@ def test_every_shard_is_reported_once(execution: dict[str, Any], tmp_path: Path)
     assert finish(generation, seal_incomplete=False) is not None
 
 
+def test_how_far_a_shard_is_is_told_before_it_is_made(
+    execution: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from pipeline.execution import inline
+    from pipeline.execution.ray_executor import driver
+
+    for module in (inline, driver):
+        monkeypatch.setattr(module, "LOOK_EVERY_S", 0.1)
+    trouble(tmp_path, "slow", CAPTIONS)  # half a second for each batch of four views
+    generation = begin_set(tmp_path, execution, subjects_per_shard=5)
+    told: list[int] = []
+    reports = [*run(generation, on_underway=lambda news: told.extend(news.num_rendered.values()))]
+    assert len(reports) == 1
+    assert {4, 8} & {*told}
+    assert max(told) <= 10
+
+
 def test_files_do_not_depend_on_the_executor(execution: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "inline").mkdir()
     outcomes(begin_set(tmp_path, execution))

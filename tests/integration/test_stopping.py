@@ -1,6 +1,7 @@
 """A job that is stopped or killed leaves a set that goes on, and no scratch that stays."""
 
 import fcntl
+import os
 import signal
 import subprocess
 import sys
@@ -11,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from manifests.foundation.scratch import PREFIX
-from pipeline.stopping import GRACE_S, STATUS
+from pipeline.stopping import GRACE_S, INTERRUPT_GRACE_S
 from tests.cluster import cluster as cluster
+from tests.process_tree import descendants
 from tests.running import environment, pixel_files, start, synth, write_captions
 
 pytestmark = pytest.mark.slow
@@ -72,7 +74,7 @@ def whole(tmp_path: Path, generate: Callable[..., list[object]]) -> dict[str, by
     return pixel_files(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGUSR1, signal.SIGINT])
 def test_a_signal_leaves_whole_shards_and_no_scratch(
     kind: signal.Signals,
     generate: Callable[..., list[object]],
@@ -85,12 +87,17 @@ def test_a_signal_leaves_whole_shards_and_no_scratch(
     until_made(url, 3, process)
     process.send_signal(kind)
     output, _ = process.communicate(timeout=GRACE_S + 30)
-    assert process.returncode == STATUS == 143
-    assert f"{url}: stopped by {kind.name}; the same command continues" in output
+    assert process.returncode == (130 if kind == signal.SIGINT else 143), output
     assert "Traceback" not in output
     assert left_in(scratch) == []
     made = len(list(url.glob("manifests/*.parquet")))
     assert 3 <= made < 12
+    # The shard that is committed while the job ends may not be counted in its last words.
+    name = "Ctrl-C" if kind == signal.SIGINT else kind.name
+    assert output.splitlines()[-1] in {
+        f"{url}: stopped by {name}, {kept} of 12 shards are kept; the same command resumes"
+        for kept in range(made - 2, made + 1)
+    }
     synth(*generate(url))
     assert pixel_files(url) == whole
 
@@ -106,12 +113,78 @@ def test_a_renderer_that_hangs_does_not_keep_a_stopped_job(
     process.send_signal(signal.SIGTERM)
     start_s = time.monotonic()
     process.communicate(timeout=GRACE_S + 30)
-    assert process.returncode == STATUS
+    assert process.returncode == 143
     assert time.monotonic() - start_s > GRACE_S / 2
     (tmp_path / "trouble" / "hang").unlink()
     # What the killed process left in scratch is removed by the next one.
     synth(*generate(url))
     assert left_in(scratch) == []
+
+
+@pytest.fixture
+def hanging(
+    generate: Callable[..., list[object]], tmp_path: Path
+) -> Callable[..., subprocess.Popen[str]]:
+    """Start a job, in a session of its own as a shell does, whose batches never end."""
+
+    def start_it(url: Path, *more: object) -> subprocess.Popen[str]:
+        process = start(*generate(url, *more), new_session=True)
+        until_made(url, 1, process)
+        (tmp_path / "trouble" / "hang").write_text("\n".join(CAPTIONS))
+        time.sleep(1.5)
+        return process
+
+    return start_it
+
+
+@pytest.mark.parametrize("more", [(), ("--workers", 2)], ids=["inline", "ray"])
+def test_ctrl_c_drops_the_batch_at_hand_and_leaves_no_process(
+    more: tuple[object, ...],
+    hanging: Callable[..., subprocess.Popen[str]],
+    generate: Callable[..., list[object]],
+    scratch: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp")  # paths of its sockets must be short
+    url = tmp_path / "set"
+    process = hanging(url, *more)
+    started = descendants(process.pid)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal tells all processes in its foreground
+    # A batch never ends: a process that waited for it would run into the time-out.
+    output, _ = process.communicate(timeout=INTERRUPT_GRACE_S + 25)
+    assert process.returncode == 130, output
+    assert f"{url}: stopped by Ctrl-C, " in output
+    assert "the same command resumes" in output
+    assert "Traceback" not in output
+    end = time.monotonic() + 30
+    while alive := [pid for pid in started if is_alive(pid)]:
+        assert time.monotonic() < end, alive
+        time.sleep(0.1)
+    (tmp_path / "trouble" / "hang").unlink()
+    assert "12 shards" in synth(*generate(url, *more))
+    assert left_in(scratch) == []
+
+
+def test_a_second_ctrl_c_ends_at_once(
+    hanging: Callable[..., subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    process = hanging(tmp_path / "set")
+    process.send_signal(signal.SIGINT)
+    assert process.stdout is not None
+    while "Ctrl-C again ends at once" not in process.stdout.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "stopped by" not in output  # the last words of a process that had its whole grace
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 def test_a_batch_that_hangs_ends_a_job_of_one_process_with_one_line(
@@ -154,17 +227,24 @@ def test_scratch_of_a_killed_job_is_swept_and_that_of_a_living_one_is_not(
     assert left_in(scratch) == [alive]
 
 
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_a_driver_of_ray(
-    generate: Callable[..., list[object]], whole: dict[str, bytes], cluster: str, tmp_path: Path
+    kind: signal.Signals,
+    generate: Callable[..., list[object]],
+    whole: dict[str, bytes],
+    cluster: str,
+    tmp_path: Path,
 ) -> None:
     url = tmp_path / "set"
     ray = ("--ray-address", cluster, "--workers", 2)
     process = start(*generate(url, *ray))
     until_made(url, 3, process)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(kind)
     output, _ = process.communicate(timeout=GRACE_S + 30)
-    assert process.returncode == STATUS, output
-    assert "stopped by SIGTERM; the same command continues" in output
+    assert process.returncode == (130 if kind == signal.SIGINT else 143), output
+    name = "Ctrl-C" if kind == signal.SIGINT else "SIGTERM"
+    assert f"{url}: stopped by {name}, " in output
+    assert output.endswith(" of 12 shards are kept; the same command resumes\n")
     synth(*generate(url, *ray))
     assert pixel_files(url) == whole
 

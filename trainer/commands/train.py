@@ -102,7 +102,7 @@ def train(
 
         def advance(step: int, values: dict[str, float]) -> None:
             if bar:
-                bar[0](1)
+                bar[0](1, note=f"loss {values['loss']:.4g}" if "loss" in values else "")
 
         stopped_by = run_training(
             plan, out, device=device, fresh=fresh, on_begin=begin, on_step=advance

@@ -44,7 +44,8 @@ from manifests.foundation.settings import Table
 from pipeline.errors import ExecutorError
 from pipeline.job import Job
 from pipeline.retrying import ShardFailure, WorkQueue
-from pipeline.shard_report import ShardReport
+from pipeline.shard_report import ShardReport, Underway
+from pipeline.stopping import KINDS
 
 LOOPBACK = "127.0.0.2" if sys.platform == "linux" else "127.0.0.1"
 """On Linux another loopback address, because Ray replaces 127.0.0.1 by the machine's own address,
@@ -85,7 +86,9 @@ class RayExecutor:
         self._address = config.ray_address
         self._batch_deadline_s = config.batch_deadline_s
 
-    def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
+    def run(
+        self, shards: Sequence[int], job: Job
+    ) -> Iterator[ShardReport | ShardFailure | Underway]:
         """Make the shards on the cluster; a local one lives as long as the job."""
         import ray
 
@@ -104,7 +107,7 @@ class RayExecutor:
         from ray.exceptions import RayError
 
         quiet = {"logging_level": logging.ERROR, "log_to_driver": False}
-        handlers = {kind: signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGUSR1)}
+        handlers = {kind: signal.getsignal(kind) for kind in KINDS}
         try:
             if self._address == "local":
                 ray.init(

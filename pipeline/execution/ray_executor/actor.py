@@ -27,6 +27,10 @@ class Actor:
         """None, or why this worker cannot work."""
         return self._worker if isinstance(self._worker, Exception) else None
 
+    def num_rendered(self) -> dict[int, int]:
+        """Views that are rendered so far of each shard that is being made."""
+        return {} if isinstance(self._worker, Exception) else self._worker.num_rendered()
+
     def make(self, attempt: Attempt) -> ShardReport | Exception:
         """A report, or the error that ended the attempt."""
         if isinstance(self._worker, Exception):

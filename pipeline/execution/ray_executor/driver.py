@@ -17,11 +17,15 @@ from pipeline.execution.ray_executor.actor import Actor
 from pipeline.execution.ray_executor.metrics import DriverMetrics
 from pipeline.job import Job
 from pipeline.retrying import Attempt, ShardFailure, WorkQueue, slow_attempts
-from pipeline.shard_report import ShardReport
+from pipeline.shard_report import ShardReport, Underway
 from pipeline.worker import SHARDS_IN_FLIGHT
 
 log = logging.getLogger(__name__)
 
+LOOK_EVERY_S = 2.0
+"""How often a worker is asked how far its shards are; less often where there are many."""
+LOOKS_PER_S = 50.0
+"""Workers that are asked in a second, at most."""
 GROW_EVERY_S = 5.0
 """How often a driver looks whether the cluster has grown."""
 MAX_STILLBORN = 3
@@ -49,7 +53,9 @@ class Call:
 
     seat: Seat
     attempt: Attempt | None = None
-    """None for a call of `ready`."""
+    """None for a call of `ready` or of `num_rendered`."""
+    is_look: bool = False
+    """Whether it is a call of `num_rendered`."""
     started_at: float = field(default_factory=time.monotonic)
 
 
@@ -77,7 +83,8 @@ class Driver:
             # Ray counts in ten thousandths: rounded up, the last worker would wait for ever.
             share = 10_000 // workers_per_gpu / 10_000
             options["num_gpus"] = share if workers_per_gpu > 1 else job.resources.gpus
-        self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT, **options)(Actor)
+        # One call more than shards, which asks how far these are.
+        self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT + 1, **options)(Actor)
         self._metrics = DriverMetrics(job.url)
         self._job = ray.put(job)  # once, and not again for each actor
         self._seats: list[Seat] = []
@@ -88,8 +95,12 @@ class Driver:
         self._durations: deque[float] = deque(maxlen=1000)
         """Seconds of the last successful attempts."""
         self._num_stillborn = 0
+        self._num_rendered: dict[int, int] = {}
+        """Views that are rendered so far, by shard, as workers told last."""
+        self._has_news = False
+        self._looked_at = time.monotonic()
 
-    def run(self, queue: WorkQueue) -> Iterator[ShardReport | ShardFailure]:
+    def run(self, queue: WorkQueue) -> Iterator[ShardReport | ShardFailure | Underway]:
         """Start shards, wait for one to end, account for it, until none is left.
 
         The loop does not wait for workers that are still starting: when no shard is left, there is
@@ -114,6 +125,25 @@ class Driver:
                     last_news = time.monotonic()
             for reference in done:
                 yield from self._account(queue, reference)
+            self._look()
+            if self._has_news:
+                self._has_news = False
+                # An answer may have come after the outcome of its shard.
+                making = {call.attempt.shard for call in self._attempts() if call.attempt}
+                known = self._num_rendered.items()
+                self._num_rendered = {shard: views for shard, views in known if shard in making}
+                yield Underway(num_rendered=self._num_rendered)
+
+    def _look(self) -> None:
+        """Ask the workers how far they are, if it is time to."""
+        every_s = max(LOOK_EVERY_S, len(self._seats) / LOOKS_PER_S)
+        if time.monotonic() - self._looked_at < every_s:
+            return
+        self._looked_at = time.monotonic()
+        asked = {id(call.seat) for call in self._running.values() if call.is_look}
+        for seat in self._seats:
+            if seat.num_running and id(seat) not in asked:  # a busy one may not have answered yet
+                self._running[seat.handle.num_rendered.remote()] = Call(seat, is_look=True)
 
     def _attempts(self) -> Iterator[Call]:
         """Calls that make a shard whose outcome is not known."""
@@ -192,6 +222,11 @@ class Driver:
         """Take the result of one ended call: of `ready` (no attempt) or of `make`."""
         call = self._running.pop(reference)
         seat, attempt = call.seat, call.attempt
+        if call.is_look:
+            with suppress(RayActorError):  # that the worker died is told by its other calls
+                self._num_rendered = self._num_rendered | ray.get(reference)
+                self._has_news = True
+            return
         seat.num_running -= attempt is not None
         try:
             result = ray.get(reference)
