@@ -10,7 +10,13 @@ from manifests.foundation.settings import Table, check, read_settings
 from manifests.schema import MAX_VIEWS_PER_SUBJECT
 from pipeline.encoding import ImageConfig
 
-DEFAULT_AUDITS = ("non-finite", "blank")
+DEFAULTS: Mapping[str, Mapping[str, Any]] = {
+    "prompts": {"source": "file"},
+    "renderer": {"name": "text-to-image"},
+    "audits": {"use": ("non-finite", "blank")},
+    "execution": {"executor": "ray"},
+}
+"""What the tables name that are checked by plug-ins, where a recipe names nothing."""
 
 
 class ViewsConfig(Table):
@@ -35,16 +41,16 @@ class GenerateConfig(Table):
     """A whole recipe. The tables that name a plug-in are checked by that plug-in's own Config."""
 
     prompts: dict[str, Any] = Field(default={})
-    """`source` names the prompt source, `file` if not given; the other keys are its settings."""
+    """`source` names the prompt source; the other keys are its settings."""
     views: ViewsConfig = ViewsConfig()
     renderer: dict[str, Any] = Field(default={})
-    """`name` names the renderer, `text-to-image` if not given; the other keys are its settings."""
+    """`name` names the renderer; the other keys are its settings."""
     image: ImageConfig = ImageConfig()
     audits: dict[str, Any] = Field(default={})
     """`use` lists the audits by name, in the order in which they judge; each may have a table."""
     shards: ShardsConfig = ShardsConfig()
     execution: dict[str, Any] = Field(default={})
-    """`executor` names the executor, `ray` if not given. Nothing here changes a byte of a set."""
+    """`executor` names the executor. Nothing here changes a byte of a set."""
 
 
 def load_config(
@@ -62,10 +68,5 @@ def load_config(
     # Defaults are put in after the check, and key by key: a default table in the model would be
     # replaced as a whole by the user's table.
     return config.model_copy(
-        update={
-            "prompts": {"source": "file"} | config.prompts,
-            "renderer": {"name": "text-to-image"} | config.renderer,
-            "audits": {"use": DEFAULT_AUDITS} | config.audits,
-            "execution": {"executor": "ray"} | config.execution,
-        }
+        update={table: {**given, **getattr(config, table)} for table, given in DEFAULTS.items()}
     )

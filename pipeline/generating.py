@@ -22,7 +22,7 @@ from manifests.seal import Seal
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage import open_store
-from pipeline.config import GenerateConfig
+from pipeline.config import DEFAULTS, GenerateConfig
 from pipeline.errors import ExecutorError, TooManyFailedError
 from pipeline.execution import Executor, executor_class
 from pipeline.ingredients import Trial, freeze, probe, resolve, try_out
@@ -138,7 +138,7 @@ def rejoin(
 
 def open_executor(execution: Mapping[str, Any], *, origin: str) -> Executor:
     """The executor of a recipe's table [execution]."""
-    values = {"executor": "ray"} | dict(execution)
+    values = {**DEFAULTS["execution"], **execution}
     plugin = executor_class(str(values["executor"]))
     return plugin(check(plugin.Config, values, origin=origin, table="execution"))
 

@@ -168,9 +168,15 @@ def _hosts(stats: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 def duration(hours: float, price: float | None = None) -> str:
     """Hours of work, and their cost if an hour has a price.
 
-    Examples: `12.34 hours`, `12.34 hours (cost 30.85)`, `7.2 minutes`.
+    Examples: `12.34 hours`, `12.34 hours (cost 30.85)`, `7.2 minutes`, `12 seconds`.
     """
-    text = f"{hours:,.2f} hours" if hours >= 0.1 else f"{60 * hours:.2g} minutes"
+    seconds = 3600 * hours
+    if hours >= 0.1:
+        text = f"{hours:,.2f} hours"
+    elif seconds >= 60:
+        text = f"{seconds / 60:.2g} minutes"
+    else:
+        text = f"{seconds:.0f} seconds" if seconds >= 1.5 else "less than two seconds"
     return text if price is None else f"{text} (cost {hours * price:,.2f})"
 
 

@@ -8,6 +8,7 @@ million captions.
 import csv
 import io
 import json
+import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
@@ -34,6 +35,8 @@ from prompts.rows import (
     require_columns,
 )
 
+STANDARD_INPUT = "-"
+
 
 def read_prompts(
     url: str, *, caption_column: str = "caption", value_columns: Sequence[str] = ()
@@ -43,7 +46,8 @@ def read_prompts(
     The bytes of the file are held in memory until the last caption is taken.
 
     Args:
-        url: Path or fsspec URL; the suffix says the format (.txt, .csv, .tsv, .jsonl, .parquet).
+        url: Path or fsspec URL; the suffix says the format (.txt, .csv, .tsv, .jsonl, .parquet). Or
+            `-` for standard input, with a caption on each line.
         caption_column: Column of the captions. `OPTIONAL_COLUMNS` are read too.
         value_columns: Further columns to read, where the file has them.
 
@@ -53,8 +57,9 @@ def read_prompts(
         BadPromptError: A row has no caption, too long a text, or one that cannot be rendered.
     """
     # A URL may carry credentials, and `where` goes into messages.
-    where = redact(url)
-    suffix = PurePosixPath(where).suffix.lower()
+    is_piped = url == STANDARD_INPUT
+    where = "standard input" if is_piped else redact(url)
+    suffix = ".txt" if is_piped else PurePosixPath(where).suffix.lower()
     if suffix not in _READERS:
         raise UnreadablePromptsError(
             f"{where}: captions are read from {', '.join(_READERS)}; rename or convert the file"
@@ -88,12 +93,13 @@ def _read_bytes(url: str, where: str) -> bytes:
     if "::" in url or url.startswith("pipe:"):
         raise UnreadablePromptsError(f"{where}: chained and pipe URLs are not read; copy the file")
     try:
-        files, path = url_to_fs(url)
-        if isinstance(files, LocalFileSystem):
-            data = read_regular(Path(path), max_bytes=MAX_FILE_BYTES)
+        # One byte more than the bound, to see that a file is larger.
+        if url == STANDARD_INPUT:
+            data = sys.stdin.buffer.read(MAX_FILE_BYTES + 1)
+        elif isinstance((local := url_to_fs(url))[0], LocalFileSystem):
+            data = read_regular(Path(local[1]), max_bytes=MAX_FILE_BYTES)
         else:
             with fsspec.open(url, "rb") as file:
-                # One byte more than the bound, to see that a file is larger.
                 data = file.read(MAX_FILE_BYTES + 1)
     except FileNotFoundError as exc:
         raise UnreadablePromptsError(f"{where}: no such file; give --prompts FILE or URL") from exc

@@ -9,6 +9,10 @@ from pydantic import Field, model_validator
 from manifests.foundation.settings import Table, check, read_settings
 from trainer.recipes import merged, read_recipe
 
+DEFAULT_OBJECTIVE = "stablerep"
+DEFAULT_TOWER = "vit_base_patch16_224"
+"""Name of a timm model."""
+
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -160,4 +164,11 @@ def load_config(
             if flags.get(f"schedule.{flag}") is not None and flags.get(f"schedule.{other}") is None:
                 schedule.pop(other, None)
     config = check(TrainConfig, tree, origin=str(recipe or "recipe"))
-    return config.model_copy(update={"objective": {"name": "stablerep"} | config.objective})
+    return config.model_copy(update={"objective": {"name": DEFAULT_OBJECTIVE} | config.objective})
+
+
+def default_of(key: str) -> Any:
+    """The default of a key such as `batch.groups`; None where it has none that could be typed."""
+    of_owners = {"objective.name": DEFAULT_OBJECTIVE, "model.model": DEFAULT_TOWER}
+    table, name = key.split(".")
+    return of_owners[key] if key in of_owners else getattr(getattr(TrainConfig(), table), name)

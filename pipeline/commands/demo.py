@@ -13,6 +13,8 @@ from pathlib import Path
 
 import click
 
+from pipeline.commands.flags import ExecutorName, flag
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Demo:
@@ -71,9 +73,9 @@ _DEMOS = {
 }
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  synth demo\n  synth demo --system genrep --out genrep")
 @click.option("--out", default="demo", show_default=True, help="Folder of everything it makes.")
-@click.option("--executor", default="ray", show_default=True, help="ray or inline.")
+@flag("--executor", "execution.executor", type=ExecutorName(), help="What runs the workers.")
 @click.option(
     "--system",
     type=click.Choice(list(_DEMOS)),
@@ -82,7 +84,7 @@ _DEMOS = {
     help="stablerep: images of one caption. genrep: views around one latent. shaders21k: views of "
     "one image program.",
 )
-def demo(out: str, executor: str, system: str) -> None:
+def demo(out: str, executor: str | None, system: str) -> None:
     """The whole way of a system, from nothing to scores, in a few minutes.
 
     Views are rendered by what is shipped with the package: captions by a text-to-image model,
@@ -111,7 +113,8 @@ class _Commands:
     """Command lines of one demo, each shown and run."""
 
     folder: Path
-    executor: str
+    executor: str | None
+    """None for that of a recipe that names none."""
 
     def quoted(self, name: str) -> str:
         """Path of a file or folder in `--out`, as it stands in a command line."""
@@ -128,7 +131,8 @@ class _Commands:
     def generate(self, name: str, settings: str) -> str:
         """Render a set and check it. Returns its URL."""
         url = self.quoted(name)
-        self.run(f"generate --out {url} --executor {self.executor} {settings}")
+        executor = "" if self.executor is None else f"--executor {self.executor} "
+        self.run(f"generate --out {url} {executor}{settings}")
         self.run(f"verify {url}")
         return url
 

@@ -16,7 +16,7 @@ LEAST_SCRATCH_BYTES = 2 << 30
 LEAST_SHARED_BYTES = 1 << 30
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  synth doctor\n  synth doctor s3://bucket/set")
 @click.argument("url", required=False)
 def doctor(url: str | None) -> None:
     """Check this machine, and whether a set can be made at URL.

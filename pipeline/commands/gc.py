@@ -3,7 +3,7 @@
 import click
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  synth gc s3://bucket/set\n  synth gc set --yes")
 @click.argument("url")
 @click.option("--yes", is_flag=True, help="Remove the files; without it they are only listed.")
 def gc(url: str, yes: bool) -> None:

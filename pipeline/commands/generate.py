@@ -6,30 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline.commands.flags import ExecutorName, flag, keys_of_flags
+
 if TYPE_CHECKING:
     from pipeline.config import GenerateConfig
     from pipeline.generating import Generation
     from pipeline.share import Share
-
-_KEYS = {
-    "prompts": "prompts.file",
-    "caption_column": "prompts.caption_column",
-    "views_per_subject": "views.per_subject",
-    "paired": "views.paired",
-    "seed": "views.seed",
-    "renderer": "renderer.name",
-    "model": "renderer.model",
-    "guidance": "renderer.guidance",
-    "steps": "renderer.steps",
-    "size": "renderer.size_px",
-    "batch_size": "renderer.batch_size",
-    "store_size": "image.size_px",
-    "subjects_per_shard": "shards.subjects",
-    "executor": "execution.executor",
-    "workers": "execution.workers",
-    "ray_address": "execution.ray_address",
-}
-"""Key of the recipe that each flag sets."""
 
 _MAX_NAMED = 20
 """Shards that the last line names at most."""
@@ -72,42 +54,78 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
         raise click.BadParameter("expected auto or a number") from exc
 
 
-@click.command()
-@click.option("--prompts", help="Captions: .txt .csv .tsv .jsonl .parquet, path or URL.")
-@click.option("--caption-column", help="Column of the captions.  [default: caption]")
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  synth generate --prompts captions.txt --out set --model embedded\n"
+    "  synth generate --prompts captions.parquet --out s3://bucket/set \\\n"
+    "      --model stable-diffusion-v1-5/stable-diffusion-v1-5 --guidance 1,2,4\n"
+    "  synth generate --out set"
+)
+@flag(
+    "--prompts",
+    "prompts.file",
+    help="Captions: .txt .csv .tsv .jsonl .parquet, path or URL; "
+    "- reads them from standard input, one on each line.",
+)
+@flag("--caption-column", "prompts.caption_column", help="Column of the captions.")
 @click.option(
     "--out", required=True, help="Folder or bucket of the set. An unfinished set is resumed."
 )
-@click.option(
-    "--renderer", help="Name of the renderer, or package.module:Class.  [default: text-to-image]"
-)
-@click.option("--model", help="'embedded', a diffusers folder, or hub id[@revision].")
-@click.option("--views-per-subject", type=int, help="Views of each caption.  [default: 10]")
-@click.option(
+@flag("--renderer", "renderer.name", help="Name of the renderer, or package.module:Class.")
+@flag("--model", "renderer.model", help="'embedded', a diffusers folder, or hub id[@revision].")
+@flag("--views-per-subject", "views.per_subject", type=int, help="Views of each caption.")
+@flag(
     "--guidance",
+    "renderer.guidance",
     callback=_numbers,
-    help="One scale, or several to deal: 1,3,8.  [default: 2, or its own]",
+    help="One scale, or several to deal: 1,3,8. If not given, 2, or the model's own.",
 )
-@click.option(
+@flag(
+    "--negative-prompt", "renderer.negative_prompt", help="What guided views are steered away from."
+)
+@flag(
     "--paired/--unpaired",
+    "views.paired",
     default=None,
-    help="Let the scales of one draw share its noise, to compare them.  [default: unpaired]",
+    help="Let the scales of one draw share its noise, to compare them. If not given, unpaired.",
 )
-@click.option("--steps", type=int, help="Denoising steps.  [default: the pipeline's]")
-@click.option(
+@flag(
+    "--scheduler",
+    "renderer.scheduler",
+    help="Class of a diffusers scheduler, such as DDIMScheduler. If not given, the model's.",
+)
+@flag(
+    "--steps",
+    "renderer.steps",
+    type=int,
+    help="Denoising steps. If not given, the pipeline's default.",
+)
+@flag(
     "--size",
+    "renderer.size_px",
     callback=_sizes,
-    help="Rendered px: 512 or 640x448, or several to deal: 512,640x448.  [default: the model's]",
+    help="Rendered px: 512 or 640x448, or several to deal: 512,640x448. If not given, the model's.",
 )
-@click.option("--store-size", type=int, help="Shorter side stored, px.  [default: as rendered]")
-@click.option("--seed", type=int, help="Seed of the whole set.  [default: 0]")
-@click.option("--subjects-per-shard", type=int, help="Captions in one shard.  [default: 100]")
-@click.option(
-    "--batch-size", callback=_auto_or_number, help="Views rendered at once.  [default: auto]"
+@flag("--dtype", "renderer.dtype", help="Numbers to compute with: float32, float16 or bfloat16.")
+@flag(
+    "--store-size",
+    "image.size_px",
+    type=int,
+    help="Shorter side stored, px. If not given, as rendered.",
 )
-@click.option("--executor", help="ray or inline.  [default: ray]")
-@click.option("--workers", type=int, help="[default: one for each GPU, or for each core]")
-@click.option("--ray-address", help="local, auto or HOST:PORT.  [default: local]")
+@flag("--seed", "views.seed", type=int, help="Seed of the whole set.")
+@flag("--subjects-per-shard", "shards.subjects", type=int, help="Captions in one shard.")
+@flag(
+    "--batch-size", "renderer.batch_size", callback=_auto_or_number, help="Views rendered at once."
+)
+@flag("--executor", "execution.executor", type=ExecutorName(), help="What runs the workers.")
+@flag(
+    "--workers",
+    "execution.workers",
+    type=int,
+    help="Number of workers. If not given, one for each GPU, or for each core.",
+)
+@flag("--ray-address", "execution.ray_address", help="local, auto or HOST:PORT.")
 @click.option(
     "--recipe", type=click.Path(path_type=Path), help="TOML file with any of these and more."
 )
@@ -175,7 +193,7 @@ def generate(
             "--seal-incomplete with --share would seal the set without the other shares; leave one "
             "out"
         )
-    keys = {_KEYS[flag]: value for flag, value in flags.items()}
+    keys = _keys(flags)
     config = config_of(recipe, overrides, flags)
     if time_batches:
         _print_rates(config, out, str(recipe or "recipe"))
@@ -188,7 +206,10 @@ def generate(
 
     def last_words(stopped: JobStopped) -> None:
         Console(stderr=True).show_cursor()  # a bar has hidden it, if the process is ended now
-        click.echo(f"{redact(out)}: stopped by {stopped}{kept}; the same command resumes", err=True)
+        # What came through a pipe is gone, but the set holds it.
+        is_piped = kept and flags["prompts"] == "-"
+        again = f"synth generate --out {redact(out)}" if is_piped else "the same command"
+        click.echo(f"{redact(out)}: stopped by {stopped}{kept}; {again} resumes", err=True)
 
     def count_kept(num_made: int) -> None:
         nonlocal kept
@@ -223,19 +244,24 @@ def generate(
 def config_of(
     recipe: Path | None, overrides: tuple[str, ...], flags: dict[str, Any]
 ) -> "GenerateConfig":
-    """The recipe that file, `--set` and flags make together; flags by the names of `pixel_options`
-    and `generate`."""
+    """The recipe that file, `--set` and the flags of the running command make together."""
     from pipeline.config import load_config
 
-    keys = {_KEYS[flag]: value for flag, value in flags.items()}
-    return load_config(recipe=recipe, overrides=overrides, flags=keys)
+    return load_config(recipe=recipe, overrides=overrides, flags=_keys(flags))
+
+
+def _keys(flags: dict[str, Any]) -> dict[str, Any]:
+    """Values of flags of the running command, by the key that each of them sets."""
+    command = click.get_current_context().command
+    return {key: flags[name] for name, key in keys_of_flags(command).items()}
 
 
 def pixel_options() -> list[click.Parameter]:
     """The options of `generate` that decide pixels, for other commands that render: the recipe, and
     every flag but those that say how many views there are and who makes them."""
     left_out = ("execution.", "shards.", "views.per_subject", "views.paired")
-    names = {flag for flag, key in _KEYS.items() if not key.startswith(left_out)}
+    keys = keys_of_flags(generate)
+    names = {name for name, key in keys.items() if not key.startswith(left_out)}
     return [option for option in generate.params if option.name in {*names, "recipe", "overrides"}]
 
 

@@ -3,7 +3,7 @@
 import click
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  synth pictograms --out pictograms")
 @click.option("--out", required=True, help="Folder of the set; a new one.")
 def pictograms(out: str) -> None:
     """Write drawings of 249 things as a labelled set, by a fixed protocol.

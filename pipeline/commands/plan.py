@@ -17,12 +17,18 @@ LONG_SHARD_S = 1800.0
 """A worker that is killed loses the shard that it makes."""
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  synth plan recipe.toml\n"
+    "  synth plan recipe.toml --deadline 48 --price-per-gpu-hour 2.50"
+)
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
 @click.option("--prompts", help="Captions, if the recipe does not name them.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
 @click.option(
-    "--workers", type=click.IntRange(1), help="Workers that will run.  [default: those of here]"
+    "--workers",
+    type=click.IntRange(1),
+    help="Workers that will run. If not given, as many as run here.",
 )
 @click.option(
     "--deadline", type=click.FloatRange(min=0, min_open=True), metavar="HOURS",

@@ -8,7 +8,11 @@ import click
 from pipeline.commands.generate import config_of, pixel_options
 
 
-@click.command(params=pixel_options())
+@click.command(
+    params=pixel_options(),
+    epilog="\b\nExamples:\n"
+    "  synth preview --prompts captions.txt --model embedded --guidance 1,2,4,8",
+)
 @click.option(
     "--subjects",
     "num_subjects",
@@ -35,8 +39,6 @@ def preview(
 
     Prompts in rows, variations in columns; the views of a row share their noise, so that they
     differ in the variation alone. Options and recipe are those of `synth generate`.
-
-    Example: synth preview --prompts captions.txt --model embedded --guidance 1,2,4,8
     """
     import tempfile
     from dataclasses import replace

@@ -3,7 +3,11 @@
 import click
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  synth publish set s3://bucket/set\n"
+    "  synth publish s3://bucket/set copy"
+)
 @click.argument("source", metavar="SRC")
 @click.argument("target", metavar="DST")
 @click.option(

@@ -3,7 +3,7 @@
 import click
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  synth report set --out report.html")
 @click.argument("url")
 @click.option("--out", default="report.html", show_default=True, help="File to write.")
 @click.option(

@@ -1,6 +1,6 @@
 """`synth show`: one view and its row, or a whole group."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -9,10 +9,16 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from manifests.rows import ViewRow
     from manifests.shard_set import ShardSet
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n"
+    '  synth show set "red fox" --out fox.png\n'
+    "  synth show set 000000012_003\n"
+    "  synth show set 000000012_003 --render --json"
+)
 @click.argument("url")
 @click.argument("what")
 @click.option("--out", help="Of a group: PNG with all its views to write.")
@@ -25,6 +31,13 @@ if TYPE_CHECKING:
     metavar="MODULE:CLASS",
     help="Let --render run this plug-in of somebody else, which the set names.",
 )
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object: `url`, `shard`, `rows` (each with the columns of the manifest), "
+    "and with --render `differs`, the columns that differ.",
+)
 def show(
     url: str,
     what: str,
@@ -33,21 +46,23 @@ def show(
     render: bool,
     model: str | None,
     trust: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Show a group with all its views, or one view and its row.
 
     WHAT is the number of a group (12), its caption or a part of it ("red fox"), or the key of a
     view (000000012_003).
-
-    Example: synth show set "red fox" --out fox.png
     """
+    import json
+
     from rich.console import Console
 
     from manifests.errors import ContractError
     from manifests.foundation.files import local_path
     from manifests.ids import parse_key
+    from manifests.schema import manifest_columns
     from manifests.shard_set import ShardSet
-    from pipeline.showing import find_group
+    from pipeline.showing import find_group, find_view, group_rows, render_again
 
     try:
         parse_key(what)
@@ -62,31 +77,67 @@ def show(
         )
     path = save if is_view else out
     output = None if path is None else local_path(path, option="--save" if is_view else "--out")
-    shards, console = ShardSet.open(url), Console()
+    shards, console = ShardSet.open(url), Console(quiet=as_json)
     if not is_view:
-        _show_group(shards, find_group(shards, what), output, console)
+        shard, rows = group_rows(shards, find_group(shards, what))
+        _show_group(shards, shard, rows, output, console)
+        if as_json:
+            click.echo(json.dumps(_document(shards, shard, rows)))
         return
-    _show_view(shards, what, output, console)
+    shard, row = find_view(shards, what)
+    _show_view(shards, shard, row, output, console)
+    document = _document(shards, shard, [row])
     if render:
-        _compare(shards, what, model, trust)
+        again = render_again(shards, shard, what, model=model, trusted=trust)
+        columns = [column.name for column in manifest_columns(shards.recipe.identity.columns)]
+        differing = [name for name in columns if again.get(name) != row.get(name)]
+        document["differs"] = differing
+    if as_json:
+        click.echo(json.dumps(document))
+    elif render and not differing:
+        click.echo(f"{what}: rendered again, equal to the byte")
+    elif render:
+        click.echo(f"{what}: rendered again, it differs in {', '.join(differing)}", err=True)
+    if render and differing:
+        raise SystemExit(1)
 
 
-def _show_group(shards: "ShardSet", group: int, output: "Path | None", console: "Console") -> None:
+def _document(shards: "ShardSet", shard: int, rows: "list[ViewRow]") -> dict[str, Any]:
+    """What `--json` prints: where some rows are, and each with the columns of the manifest."""
+    from manifests.foundation.messages import redact
+    from manifests.schema import manifest_columns
+
+    names = [column.name for column in manifest_columns(shards.recipe.identity.columns)]
+    values = [{name: row.get(name) for name in names} for row in rows]
+    texts = [
+        {name: redact(value) if isinstance(value, str) else value for name, value in row.items()}
+        for row in values
+    ]
+    return {"url": redact(shards.store.url), "shard": shard, "rows": texts}
+
+
+def _show_group(
+    shards: "ShardSet",
+    shard: int,
+    rows: "list[ViewRow]",
+    output: "Path | None",
+    console: "Console",
+) -> None:
     from rich.text import Text
 
     from manifests.foundation.files import write_output
     from manifests.foundation.messages import printable, redact
-    from pipeline.showing import group_rows, group_sheet, group_tiles, side_by_side
+    from manifests.ids import parse_key
+    from pipeline.showing import group_sheet, group_tiles, side_by_side
     from pipeline.wording import variation_name
 
-    shard, rows = group_rows(shards, group)
     variations = shards.recipe.identity.variations
     names = [
         printable(variation_name(variations[row.view_index % len(variations)])) for row in rows
     ]
     # In a plain string rich would replace markup and emoji codes; a Text is shown as it is.
     console.print(Text(printable(redact(rows[0].text)), "bold"))
-    known = {"group": group, "label": rows[0].label, "licence": rows[0].licence}
+    known = {"group": parse_key(rows[0].key)[0], "label": rows[0].label, "licence": rows[0].licence}
     shown = [f"{name} {value}" for name, value in known.items() if value != ""]
     console.print(Text(printable(redact(", ".join(shown)))))
     if console.is_terminal or output is not None:
@@ -105,7 +156,9 @@ def _show_group(shards: "ShardSet", group: int, output: "Path | None", console: 
         console.print(line, soft_wrap=True)
 
 
-def _show_view(shards: "ShardSet", key: str, output: "Path | None", console: "Console") -> None:
+def _show_view(
+    shards: "ShardSet", shard: int, row: "ViewRow", output: "Path | None", console: "Console"
+) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -113,30 +166,17 @@ def _show_view(shards: "ShardSet", key: str, output: "Path | None", console: "Co
     from manifests.foundation.messages import printable, redact
     from manifests.schema import manifest_columns
     from pipeline.encoding import decode
-    from pipeline.showing import find_view, half_blocks
+    from pipeline.showing import half_blocks
 
-    shard, row = find_view(shards, key)
     table = Table(show_header=False)
-    for column in manifest_columns(shards.recipe.identity.columns):
-        table.add_row(column.name, Text(printable(redact(str(row.get(column.name))))))
+    names = [column.name for column in manifest_columns(shards.recipe.identity.columns)]
+    for name in names:
+        # In a plain string rich would replace markup and emoji codes; a Text is shown as it is.
+        table.add_row(name, Text(printable(redact(str(row.get(name))))))
     console.print(table)
     if row.is_ok:
         image = shards.image(shard, row)
         if output is not None:
             write_output(output, image, option="--save")
         if console.is_terminal:
-            console.print(half_blocks(decode(image, where=key), width=min(64, console.width)))
-
-
-def _compare(shards: "ShardSet", key: str, model: str | None, trust: tuple[str, ...]) -> None:
-    from manifests.schema import manifest_columns
-    from pipeline.showing import find_view, render_again
-
-    shard, row = find_view(shards, key)
-    again = render_again(shards, shard, key, model=model, trusted=trust)
-    if again != row:
-        names = [column.name for column in manifest_columns(shards.recipe.identity.columns)]
-        differing = [name for name in names if again.get(name) != row.get(name)]
-        click.echo(f"{key}: rendered again, it differs in {', '.join(differing)}", err=True)
-        raise SystemExit(1)
-    click.echo(f"{key}: rendered again, equal to the byte")
+            console.print(half_blocks(decode(image, where=row.key), width=min(64, console.width)))

@@ -15,7 +15,12 @@ MAX_HOSTS = 5
 """Hosts that are named as the slowest."""
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  synth status set\n"
+    "  synth status s3://bucket/set --watch\n"
+    "  synth status set --json"
+)
 @click.argument("url")
 @click.option(
     "--price-per-gpu-hour",
@@ -37,18 +42,28 @@ MAX_HOSTS = 5
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write metrics for Prometheus, which node_exporter collects: a .prom file.",
 )
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object: `url`, `num_views_planned`, and what pipeline.overview.Overview "
+    "holds.",
+)
 def status(
     url: str,
     price_per_gpu_hour: float | None,
     watch: bool,
     every: float,
     textfile: Path | None,
+    as_json: bool,
 ) -> None:
     """Show progress, rate, time left, hours and failures of a set, from storage alone.
 
     In an open set of more than 40 shards, what is in the shards is estimated from 40 of them.
     """
+    import json
     import time
+    from dataclasses import asdict
 
     from rich.console import Console
     from rich.live import Live
@@ -56,11 +71,17 @@ def status(
     from manifests.shard_set import ShardSet
     from pipeline.overview import overview
 
+    if as_json and watch:
+        raise click.UsageError("--json with --watch would be more than one object; leave one out")
     shards = ShardSet.open(url)
     console = Console()
     if not watch:
         summary = overview(shards)
         _write(textfile, shards, summary)
+        if as_json:
+            planned = {"num_views_planned": shards.recipe.identity.num_views}
+            click.echo(json.dumps({"url": shards.store.url, **planned, **asdict(summary)}))
+            return
         console.print(_table(shards, summary, price_per_gpu_hour))
         return
     with Live(console=console, auto_refresh=False) as live:

@@ -3,11 +3,11 @@
 import click
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  synth steer embedded --out directions.safetensors")
 @click.argument("generator")
 @click.option("--out", required=True, help="File of the directions, NAME.safetensors.")
 @click.option(
-    "--directions", default="", help="Names, separated by commas.  [default: all that there are]"
+    "--directions", default="", help="Names, separated by commas. If not given, all that there are."
 )
 @click.option(
     "--samples",

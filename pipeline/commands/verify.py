@@ -5,14 +5,25 @@ import click
 MAX_LINES = 100
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n  synth verify set\n  synth verify s3://bucket/set --sealed --json"
+)
 @click.argument("url")
 @click.option("--sealed", is_flag=True, help="Count it as a fault if the set is not sealed.")
-def verify(url: str, sealed: bool) -> None:
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object: `url`, `is_right`, `is_sealed`, `num_shards`, `num_committed`, "
+    "`root` (null if it is not sealed), and `problems`, each with `where`, `message` and `kind`.",
+)
+def verify(url: str, sealed: bool, as_json: bool) -> None:
     """Check every byte of a set against manifests/SPEC.md.
 
     Each fault is one line that says where it is. The exit status is 1 if there is a fault.
     """
+    import json
+
     from manifests.foundation.messages import printable
     from manifests.foundation.progress import progress
     from manifests.shard_set import ShardSet
@@ -22,6 +33,24 @@ def verify(url: str, sealed: bool) -> None:
     committed = len(shards.committed())
     with progress("verify", "shards", committed) as advance:
         problems = list(validate_shard_set(shards, on_shard=lambda shard: advance(1)))
+    if as_json:
+        seal = None if problems else shards.seal()  # a damaged one is among the problems
+        is_right = not problems and (seal is not None or not sealed)
+        document = {
+            "url": shards.store.url,
+            "is_right": is_right,
+            "is_sealed": None if problems else seal is not None,
+            "num_shards": shards.layout.num_shards,
+            "num_committed": committed,
+            "root": None if seal is None else seal.root_sha256,
+            "problems": [
+                {"where": one.where, "message": one.message, "kind": one.kind} for one in problems
+            ],
+        }
+        click.echo(json.dumps(document))
+        if not is_right:
+            raise SystemExit(1)
+        return
     for problem in problems[:MAX_LINES]:
         click.echo(printable(f"{problem.where}: {problem.message} [{problem.kind}]"))
     if len(problems) > MAX_LINES:

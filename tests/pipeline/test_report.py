@@ -279,7 +279,8 @@ def test_hours_and_bytes_are_counted_and_estimated(tmp_path: Path) -> None:
         (12.344, None, "12.34 hours"),
         (12.344, 2.5, "12.34 hours (cost 30.86)"),
         (0.05, None, "3 minutes"),
-        (0, 2.5, "0 minutes (cost 0.00)"),
+        (0.005, None, "18 seconds"),
+        (0, 2.5, "less than two seconds (cost 0.00)"),
     ],
 )
 def test_a_duration_reads_well(hours: float, price: float | None, text: str) -> None:

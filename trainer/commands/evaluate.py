@@ -18,7 +18,12 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     return names
 
 
-@click.command()
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  synth evaluate run --on imagefolder:photos\n"
+    "  synth evaluate run untrained:run --on wds:s3://bucket/labelled --with knn\n"
+    "  synth evaluate --suite suite.toml"
+)
 @click.argument("encoders", nargs=-1, metavar="ENCODER...")
 @click.option(
     "--suite",
@@ -48,11 +53,13 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     show_default=True,
     help="Split of the labelled images that k-NN and the probe learn from.",
 )
-@click.option("--test-split", help="Split to test on.  [default: test, or val if there is no test]")
+@click.option(
+    "--test-split", help="Split to test on. If not given, test, or val if there is no test."
+)
 @click.option(
     "--out",
-    help="File of the scores; a folder of files, if there are several encoders.  [default: "
-    "RUN/scores/SET-SPLIT.json]",
+    help="File of the scores; a folder of files, if there are several encoders. If not given, "
+    "RUN/scores/SET-SPLIT.json.",
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
@@ -71,6 +78,13 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
     metavar="NAME.KEY=VALUE",
     help="A setting of an evaluation, such as linear.epochs=9, or of the crop: crop.fraction=1.",
 )
+@click.option(
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print one JSON object: `scores`, the contents of a score file for each encoder, and "
+    "`files`, where they were written (null for nowhere).",
+)
 @click.pass_context
 def evaluate(
     ctx: click.Context,
@@ -87,6 +101,7 @@ def evaluate(
     features: Literal["float32", "float16", "bfloat16"],
     seed: int | None,
     overrides: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Measure one ENCODER or several on a labelled set.
 
@@ -105,6 +120,8 @@ def evaluate(
         return
     if not encoders or on is None:
         raise click.UsageError("expected ENCODER... and --on SET, or --suite FILE.toml")
+    import json
+
     from rich.console import Console
 
     from manifests.foundation.files import local_path
@@ -158,6 +175,10 @@ def evaluate(
                 write_scores(path, document)
             documents.append(document)
     if not documents:
+        return
+    if as_json:
+        files = [None if path is None else str(path) for path in paths]
+        click.echo(json.dumps({"scores": documents, "files": files}))
         return
     Console().print(_table(documents))
     if count := documents[0]["set"]["num_test_in_train"]:

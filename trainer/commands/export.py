@@ -3,7 +3,7 @@
 import click
 
 
-@click.command()
+@click.command(epilog="\b\nExamples:\n  synth export run --as timm-hub --out encoder")
 @click.argument("run")
 @click.option(
     "--as",

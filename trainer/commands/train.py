@@ -4,26 +4,43 @@ from typing import Any
 
 import click
 
+from trainer.commands.flags import flag, keys_of_flags
 
-@click.command()
+
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  synth train set --out run --recipe demo\n"
+    "  synth train s3://bucket/set --out run --recipe stablerep-cc12m --nproc 8\n"
+    "  synth train set --out run --objective simclr --epochs 10 --dry-run"
+)
 @click.argument("url")
 @click.option(
     "--out",
     required=True,
     help="Folder of the run, or s3://, gs:// or az://. A run that was stopped is resumed.",
 )
-@click.option("--objective", help="Such as stablerep, simclr or clip.  [default: stablerep]")
-@click.option("--model", help="Name of a timm model.  [default: vit_base_patch16_224]")
-@click.option("--steps", type=int, help="Steps of the run.")
-@click.option("--epochs", type=float, help="Passes over the groups, instead of --steps.")
-@click.option("--batch-groups", type=int, help="Groups in a step, over all ranks.  [default: 64]")
-@click.option("--views-per-group", type=int, help="Views of each group in a step.")
-@click.option("--workers", type=int, help="Loader processes of each rank.  [default: 0]")
+@flag("--objective", "objective.name", help="Such as stablerep, simclr or clip.")
+@flag("--model", "model.model", help="Name of a timm model.")
+@flag("--steps", "schedule.steps", type=int, help="Steps of the run.")
+@flag("--epochs", "schedule.epochs", type=float, help="Passes over the groups, instead of --steps.")
+@flag("--batch-groups", "batch.groups", type=int, help="Groups in a step, over all ranks.")
+@flag(
+    "--views-per-group",
+    "batch.views_per_group",
+    type=int,
+    help="Views of each group in a step. If not given, the fewest that the objective takes.",
+)
+@flag("--workers", "data.workers", type=int, help="Loader processes of each rank.")
 @click.option("--nproc", type=click.IntRange(1), help="Number of ranks to start on this machine.")
-@click.option("--seed", type=int, help="Seed of weights, order and crops.  [default: 0]")
-@click.option("--recipe", help="TOML file, or name of a recipe of this package, such as demo.")
+@flag("--seed", "run.seed", type=int, help="Seed of weights, order and crops.")
+@click.option(
+    "--recipe",
+    help="TOML file, or name of a recipe of this package: `synth recipes` lists them.",
+)
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
-@click.option("--init-from", metavar="RUN", help="Begin with the encoder of a finished run.")
+@flag(
+    "--init-from", "run.init_from", metavar="RUN", help="Begin with the encoder of a finished run."
+)
 @click.option("--fresh", is_flag=True, help="Start over: remove what an earlier run left in --out.")
 @click.option(
     "--dry-run",
@@ -61,15 +78,7 @@ def train(
     from trainer.recipes import find_recipe
 
     keys = {
-        "objective.name": flags["objective"],
-        "model.model": flags["model"],
-        "schedule.steps": flags["steps"],
-        "schedule.epochs": flags["epochs"],
-        "batch.groups": flags["batch_groups"],
-        "batch.views_per_group": flags["views_per_group"],
-        "data.workers": flags["workers"],
-        "run.seed": flags["seed"],
-        "run.init_from": flags["init_from"],
+        key: flags[name] for name, key in keys_of_flags(click.get_current_context().command).items()
     }
     path = None if recipe is None else find_recipe(recipe)
     config = load_config(recipe=path, overrides=overrides, flags=keys)

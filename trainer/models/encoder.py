@@ -16,6 +16,7 @@ from manifests.foundation.files import read_regular, write_whole
 from manifests.foundation.messages import one_line
 from manifests.foundation.plugins import did_you_mean
 from manifests.foundation.settings import Table, check
+from trainer.config import DEFAULT_TOWER
 from trainer.errors import CheckpointError
 from trainer.models import small_alexnet, small_conv  # noqa: F401 (makes them known to timm)
 from trainer.models.weights import read_weights, write_weights
@@ -44,7 +45,7 @@ _REFUSED_ARGS = {
 class EncoderSpec(Table):
     """All that decides an encoder besides its weights. Table [model] of a recipe."""
 
-    model: str = "vit_base_patch16_224"
+    model: str = DEFAULT_TOWER
     """Name of a timm model."""
     args: dict[str, Any] = Field(default={})
     """Further arguments of `timm.create_model`."""

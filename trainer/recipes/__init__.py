@@ -7,6 +7,7 @@ other recipe.
 
 import os
 from collections.abc import Mapping
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ def find_recipe(name: str) -> Path:
     path = Path(name)
     if path.suffix == ".toml" or os.path.isfile(path):
         return path
-    shipped = {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
+    shipped = shipped_recipes()
     if name not in shipped:
         raise ConfigError(
             f"--recipe {shortened(name)}: no such file, and the recipes of this package are "
@@ -42,6 +43,18 @@ def find_recipe(name: str) -> Path:
             f"{did_you_mean(name, shipped)}"
         )
     return shipped[name]
+
+
+def shipped_recipes() -> dict[str, Path]:
+    """The recipes of this package by name, in their order."""
+    return {file.stem: file for file in sorted(FOLDER.glob("*.toml"))}
+
+
+def headline(path: Path) -> str:
+    """What a recipe is: the first paragraph of the comment that it begins with."""
+    lines = path.read_text("utf-8").splitlines()
+    paragraph = takewhile(lambda line: line.strip("# "), lines)
+    return " ".join(line.strip("# ") for line in paragraph)
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
