@@ -23,8 +23,14 @@ GROUPS = {
         "plan": "pipeline.commands.plan:plan",
         "preview": "pipeline.commands.preview:preview",
         "generate": "pipeline.commands.generate:generate",
+    },
+    "Change and copy sets": {
+        "grow": "pipeline.commands.grow:grow",
+        "merge": "pipeline.commands.merge:merge",
+        "split": "pipeline.commands.split:split",
         "publish": "pipeline.commands.publish:publish",
         "gc": "pipeline.commands.gc:gc",
+        "delete": "pipeline.commands.delete:delete",
     },
     "Inspect a set": {
         "status": "pipeline.commands.status:status",

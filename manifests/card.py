@@ -5,7 +5,8 @@ import json
 from manifests.about import About
 from manifests.foundation.markup import as_text
 from manifests.foundation.messages import printable, shortened
-from manifests.recipe import Identity
+from manifests.origin import Origin
+from manifests.recipe import Identity, Recipe
 from manifests.seal import Seal
 
 MAX_LISTED = 20
@@ -58,14 +59,14 @@ def _maker(identity: Identity) -> str:
     return identity.model or identity.renderer
 
 
-def dataset_card(identity: Identity, seal: Seal) -> str:
-    """Content of README.md. It depends on the recipe's identity and the seal alone.
+def dataset_card(recipe: Recipe, seal: Seal) -> str:
+    """Content of README.md. It depends on the recipe's identity and origin and the seal alone.
 
     A set whose seal does not say what it is about, as before version 2.4, has the card of then.
     """
-    about = seal.about
+    identity, about = recipe.identity, seal.about
     if about is None:
-        return f"---\n{_header(seal)}---\n\n# A synthetic image set\n\n{_facts(identity, seal)}"
+        return f"---\n{_header(seal)}---\n\n# A synthetic image set\n\n{_facts(recipe, seal)}"
     tasks = ["image-feature-extraction", *(_TASKS[kind] for kind in about.kinds if kind in _TASKS)]
     tasks += [] if about.labels == "none" else ["image-classification"]
     name = set_name(identity, about)
@@ -84,7 +85,7 @@ def dataset_card(identity: Identity, seal: Seal) -> str:
             f"# {as_text(name)}",
             "",
             *_pictures(identity, about),
-            _facts(identity, seal),
+            _facts(recipe, seal),
             _LOADING.strip(),
             "",
             "## Licences",
@@ -117,7 +118,8 @@ tags:
 """
 
 
-def _facts(identity: Identity, seal: Seal) -> str:
+def _facts(recipe: Recipe, seal: Seal) -> str:
+    identity = recipe.identity
     # Cards of sets from before version 2.4 were written without this.
     shown = str if seal.about is None else as_text
     counts = seal.counts
@@ -130,6 +132,7 @@ def _facts(identity: Identity, seal: Seal) -> str:
     rows += [
         f"| {name} | {shown(value)} |" for name, value in identity.constants.items() if value != ""
     ]
+    rows += [] if recipe.origin is None else [_origin_row(recipe.origin)]
     details = "\n".join(rows) or "| variations | none |"
     return f"""| what | value |
 |---|---|
@@ -165,3 +168,15 @@ def _licences(about: About) -> list[str]:
     rows = [f"| {as_text(name or 'not stated')} | {count:,} |" for name, count in listed]
     num_others = about.num_other_licences + sum(count for _, count in others)
     return [*rows, *([f"| others | {num_others:,} |"] if num_others else [])]
+
+
+_VERBS = {"grow": "grown", "merge": "merged", "split": "split"}
+
+
+def _origin_row(origin: Origin) -> str:
+    """The sets that views were taken from, by their roots."""
+    roots = ", ".join(f"`{one.root_sha256}`" for one in origin.sets)
+    part = origin.part
+    if part is not None:
+        roots += f", part {part.name}: {part.start:g} to {part.stop:g} with seed {part.seed}"
+    return f"| {_VERBS.get(origin.verb, 'taken')} from | {roots} |"

@@ -12,11 +12,14 @@ from manifests.canonical import sha256_hex
 from manifests.card import dataset_card, set_name
 from manifests.croissant import croissant
 from manifests.layout import CARD, CROISSANT, EXAMPLES, SIZES, TIMM_INFO
-from manifests.recipe import Identity
+from manifests.recipe import Recipe
 from manifests.seal import Seal
 
+DERIVED = (CARD, CROISSANT, TIMM_INFO, SIZES)
+"""Paths of all derived files but the examples."""
 
-def derived_files(identity: Identity, seal: Seal) -> dict[str, bytes]:
+
+def derived_files(recipe: Recipe, seal: Seal) -> dict[str, bytes]:
     """Content of the derived files of a sealed set, by path, but that of examples.
 
     `README.md` is the card, which tells hubs and `datasets` to read the tars alone.
@@ -24,10 +27,11 @@ def derived_files(identity: Identity, seal: Seal) -> dict[str, bytes]:
     {"000000.tar": 200, "000001.tar": 198}. Since 2.4 `croissant.json` has the columns for search
     engines, and `_info.json` is for timm, where every label is a whole number.
     """
-    layout, about = identity.layout, seal.about
+    identity, about = recipe.identity, seal.about
+    layout = identity.layout
     tars = {layout.tar(summary.shard): summary.num_ok for summary in seal.shards}
     sizes = {path.rpartition("/")[2]: num_ok for path, num_ok in tars.items()}
-    files = {CARD: dataset_card(identity, seal).encode(), SIZES: _document(sizes)}
+    files = {CARD: dataset_card(recipe, seal).encode(), SIZES: _document(sizes)}
     if about is None:
         return files
     files[CROISSANT] = croissant(identity, seal, name=set_name(identity, about))
@@ -36,16 +40,16 @@ def derived_files(identity: Identity, seal: Seal) -> dict[str, bytes]:
     return files
 
 
-def example_files(identity: Identity, seal: Seal) -> dict[str, Example]:
+def example_files(recipe: Recipe, seal: Seal) -> dict[str, Example]:
     """The views that lie beside the card as files of their own, by path."""
     examples = () if seal.about is None else seal.about.examples
-    return {f"{EXAMPLES}/{example.key}.{identity.format}": example for example in examples}
+    return {f"{EXAMPLES}/{example.key}.{recipe.identity.format}": example for example in examples}
 
 
-def derived_hashes(identity: Identity, seal: Seal) -> dict[str, str]:
+def derived_hashes(recipe: Recipe, seal: Seal) -> dict[str, str]:
     """SHA-256 of every derived file, by path."""
-    texts = {path: sha256_hex(data) for path, data in derived_files(identity, seal).items()}
-    return texts | {path: one.sha256 for path, one in example_files(identity, seal).items()}
+    texts = {path: sha256_hex(data) for path, data in derived_files(recipe, seal).items()}
+    return texts | {path: one.sha256 for path, one in example_files(recipe, seal).items()}
 
 
 def _document(value: Mapping[str, object]) -> bytes:

@@ -53,6 +53,18 @@ def view_seed(dataset_seed: int, group: int, draw: int) -> int:
     return (start + draw) % NUM_SEEDS
 
 
+def split_place(seed: int, group: int) -> float:
+    """Where a group lies when sets are split, 0 to 1: the part whose range holds it has the group.
+
+    It depends on nothing else, so a group of a set that has grown is in the part that it was in.
+
+    Args:
+        group: Group id.
+    """
+    digest = blake2b(f"split\0{seed}\0{group}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "big") >> 11) / 2**53  # as many bits as a float holds exactly
+
+
 def view_key(group_index: int, view_index: int) -> str:
     """Name of a view in its set. Example: view_key(12, 3) == "000000012_003".
 

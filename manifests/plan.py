@@ -50,6 +50,32 @@ def requests_of(identity: Identity, subjects: Iterable[SubjectRow]) -> list[View
     return requests
 
 
+def expected_values(identity: Identity, request: ViewRequest) -> Mapping[str, Value]:
+    """The values of a row that recipe and plan decide before anything is rendered, by column.
+
+    The others are status, reason, position and hash of the image, and columns of scope `view`.
+    """
+    subject = request.subject
+    return {
+        "group_id": subject.group_id,
+        "view_index": request.view_index,
+        "kind": subject.kind,
+        "text": subject.text,
+        "label": subject.label,
+        "licence": subject.licence,
+        "source": subject.source,
+        "renderer": identity.renderer,
+        "model": identity.model,
+        "revision": identity.revision,
+        "seed": request.seed,
+        **identity.size_of(request.view_index),
+        "format": identity.format,
+        **identity.constants,
+        **subject.values,
+        **request.variation,
+    }
+
+
 def hash_subjects(subjects: Iterable[SubjectRow], columns: Sequence[DeclaredColumn]) -> str:
     """Hash of the merged subjects in order. It does not depend on the file that they are stored in.
 

@@ -113,7 +113,7 @@ def _seal_and_stages(source: ShardSet) -> tuple[Seal, list[list[list[SetFile]]]]
         raise CorruptError(
             f"{store.at(SEAL)}: does not seal this recipe and its plan; {SOURCE_ADVICE}"
         )
-    derived = derived_hashes(source.recipe.identity, seal)
+    derived = derived_hashes(source.recipe, seal)
     hashes = dict(seal.files) | derived
     shards = []
     for summary in seal.shards:

@@ -16,6 +16,7 @@ from manifests.columns import (
 )
 from manifests.errors import ContractError, CorruptError, ForeignSetError, VersionError
 from manifests.layout import Layout
+from manifests.origin import Origin, parse_origin
 from manifests.schema import (
     FORMAT,
     FORMAT_VERSION,
@@ -26,6 +27,7 @@ from manifests.schema import (
     MAX_SUBJECTS,
     MAX_VIEWS_PER_SHARD,
     MAX_VIEWS_PER_SUBJECT,
+    ORIGIN_VERSION,
     SIZES_VERSION,
     TAKEN_NAMES,
 )
@@ -224,6 +226,8 @@ class Recipe:
     user is warned."""
     subject_files: Mapping[str, str]
     """SHA-256 of each file of the plan, by path."""
+    origin: Origin | None = None
+    """Which sets views were taken from; None where all of them were rendered for this set."""
     unknown: Mapping[str, Any] = field(default_factory=dict)
     """Keys of the identity that a newer minor version added: they are hashed and otherwise
     ignored."""
@@ -235,15 +239,17 @@ class Recipe:
 
     def to_bytes(self) -> bytes:
         """The document as it is stored."""
+        version = SIZES_VERSION if self.identity.sizes else FORMAT_VERSION
         return document_bytes(
             {
                 "format": FORMAT,
-                "format_version": SIZES_VERSION if self.identity.sizes else FORMAT_VERSION,
+                "format_version": version if self.origin is None else ORIGIN_VERSION,
                 "identity": {**self.identity.to_json(), **self.unknown},
                 "identity_sha256": self.sha256,
                 "settings": dict(self.settings),
                 "environment": dict(self.environment),
                 "subject_files": dict(self.subject_files),
+                **({} if self.origin is None else {"origin": self.origin.to_json()}),
             }
         )
 
@@ -268,6 +274,7 @@ def parse_recipe(data: bytes, *, where: str) -> Recipe:
             settings=dict(document["settings"]),
             environment=dict(document["environment"]),
             subject_files=dict(document["subject_files"]),
+            origin=parse_origin(document["origin"]) if "origin" in document else None,
             unknown={k: v for k, v in document["identity"].items() if k not in known},
         )
     except (*_MALFORMED, ContractError) as exc:

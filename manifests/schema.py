@@ -17,6 +17,9 @@ SIZES_VERSION = f"{MAJOR}.1"
 INDEX_VERSION = f"{MAJOR}.2"
 """Of a seal that names an index."""
 
+ORIGIN_VERSION = f"{MAJOR}.3"
+"""Of a recipe that says which sets views were taken from."""
+
 ABOUT_VERSION = f"{MAJOR}.4"
 """Of a seal that says what its set is about."""
 

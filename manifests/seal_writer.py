@@ -48,11 +48,10 @@ def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
                 "a dead link; remove it and run the same command again"
             )
     # Also for a set that was sealed before, whose writer may have been killed right after the seal.
-    identity = shards.recipe.identity
-    for path, content in derived_files(identity, seal).items():
+    for path, content in derived_files(shards.recipe, seal).items():
         if not shards.store.exists(path):
             shards.store.create(path, content)
-    for path, example in example_files(identity, seal).items():
+    for path, example in example_files(shards.recipe, seal).items():
         if not shards.store.exists(path):
             shards.store.create(path, _image_of(shards, example))
     for folder in ALL_FOLDERS:

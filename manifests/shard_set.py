@@ -17,6 +17,7 @@ from manifests.errors import (
 from manifests.foundation.differences import differing_keys
 from manifests.layout import MAX_NOTES, RECIPE, SEAL, Layout
 from manifests.manifest import Manifest, parse_manifest
+from manifests.origin import Origin
 from manifests.plan import ViewRequest, requests_of
 from manifests.recipe import Identity, Recipe, parse_recipe
 from manifests.rereading import reread
@@ -68,6 +69,7 @@ class ShardSet:
         *,
         environment: Mapping[str, Any],
         settings: Mapping[str, Any] | None = None,
+        origin: Origin | None = None,
     ) -> "ShardSet":
         """Create a set, or join an existing one with the same identity.
 
@@ -75,10 +77,12 @@ class ShardSet:
             subjects: The whole plan, merged and in order.
             environment: Library versions and the like, for the recipe.
             settings: What a worker is built from, for the recipe.
+            origin: Which sets views will be taken from, for the recipe.
 
         Raises:
             ForeignSetError: The URL holds other files.
-            IdentityError: It holds a set with another identity; the message names the keys.
+            IdentityError: It holds a set with another identity, and the message names the keys; or
+                one that takes its views from other sets.
             StoreError: Files cannot be created at the URL.
         """
         store.require_creatable()
@@ -96,12 +100,17 @@ class ShardSet:
                 settings=settings or {},
                 environment=environment,
                 subject_files={path: sha256_hex(data) for path, data in plan},
+                origin=origin,
             )
             store.create(RECIPE, recipe.to_bytes())
         # Read back, because another writer may have created the recipe in the meantime. A writer
         # that was killed may have left out files of the plan.
         shards = cls(store)
         shards.require_identity(identity)
+        if origin is not None and shards.recipe.origin != origin:
+            raise IdentityError(
+                f"{store.url}: was begun from other sets than these; give those, or another --out"
+            )
         present = store.list("subjects")  # one request, and none for each of the files
         missing = [path for path in identity.layout.subject_files() if path not in present]
         for path, data in write_plan(identity, subjects, missing):

@@ -1,21 +1,21 @@
 """Check a set against every invariant of SPEC.md, and report all problems, not only the first."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 
 from manifests.about import AboutCounter, facts_of
 from manifests.canonical import document_bytes, hash_stream, sha256_hex
-from manifests.columns import Value, of_scope
+from manifests.columns import of_scope
 from manifests.derived import derived_hashes
 from manifests.foundation.errors import SynthError
 from manifests.ids import canonical_text, group_id
 from manifests.index import INDEX_SCHEMA, index_of
 from manifests.layout import NUMBERED_FOLDERS, RECIPE, SEAL, SHARDS_PER_FILE, is_read_by_glob
 from manifests.manifest import Manifest
-from manifests.plan import ViewRequest, hash_subjects
+from manifests.plan import ViewRequest, expected_values, hash_subjects
 from manifests.recipe import Identity
 from manifests.rereading import reread
 from manifests.rows import SubjectRow, ViewRow
@@ -148,37 +148,11 @@ def _check_rows(
         yield Problem(where=where, kind="keys", message="its keys are not those of the plan")
         return
     for row, request in zip(rows, requests, strict=True):
-        for name, value in _expected_values(identity, request).items():
+        for name, value in expected_values(identity, request).items():
             if (actual := row.get(name)) != value:
                 message = f"{name} is {actual!r:.200}, plan and recipe say {value!r:.200}"
                 yield Problem(where=f"{where}, {row.key}", kind=name, message=message)
         yield from _check_status(f"{where}, {row.key}", row, identity)
-
-
-def _expected_values(identity: Identity, request: ViewRequest) -> Mapping[str, Value]:
-    """The values of a row that recipe and plan decide before anything is rendered, by column.
-
-    The others are status, reason, position and hash of the image, and columns of scope `view`.
-    """
-    subject = request.subject
-    return {
-        "group_id": subject.group_id,
-        "view_index": request.view_index,
-        "kind": subject.kind,
-        "text": subject.text,
-        "label": subject.label,
-        "licence": subject.licence,
-        "source": subject.source,
-        "renderer": identity.renderer,
-        "model": identity.model,
-        "revision": identity.revision,
-        "seed": request.seed,
-        **identity.size_of(request.view_index),
-        "format": identity.format,
-        **identity.constants,
-        **subject.values,
-        **request.variation,
-    }
 
 
 def _check_status(where: str, row: ViewRow, identity: Identity) -> Iterator[Problem]:
@@ -265,7 +239,7 @@ def _check_seal(shards: ShardSet, seal: Seal, committed: Sequence[int]) -> Itera
     if seal.about is not None:
         yield from _check_about(shards, seal)
     hashes = {layout.manifest(summary.shard): summary.manifest_sha256 for summary in seal.shards}
-    hashes |= derived_hashes(shards.recipe.identity, seal)
+    hashes |= derived_hashes(shards.recipe, seal)
     for path, expected in {**hashes, **seal.files}.items():
         yield from _check_hash(shards, path, expected)
 

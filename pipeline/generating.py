@@ -94,10 +94,8 @@ def begin(
     # The settings of this command win over those in the set: the model may lie in another folder
     # today. The user named renderer and audits in this very command, so they may run.
     named = {name for name in (identity.renderer, *identity.reasons) if ":" in name}
-    job = Job.from_recipe(
-        shards.recipe, _absolute(url), changes=settings["renderer"], trusted=named
-    )
-    generation = _generation(shards, job, executor, retry_failed=retry_failed, share=share)
+    job = Job.from_recipe(shards.recipe, absolute(url), changes=settings["renderer"], trusted=named)
+    generation = generation_of(shards, job, executor, retry_failed=retry_failed, share=share)
     return replace(generation, trial=trial)
 
 
@@ -132,8 +130,8 @@ def rejoin(
             "give --prompts FILE or --recipe FILE"
         ) from exc
     changes = recall(shards.recipe_sha256)
-    job = Job.from_recipe(shards.recipe, _absolute(url), changes=changes, trusted=trusted)
-    return _generation(shards, job, executor, retry_failed=retry_failed, share=share)
+    job = Job.from_recipe(shards.recipe, absolute(url), changes=changes, trusted=trusted)
+    return generation_of(shards, job, executor, retry_failed=retry_failed, share=share)
 
 
 def open_executor(execution: Mapping[str, Any], *, origin: str) -> Executor:
@@ -143,7 +141,7 @@ def open_executor(execution: Mapping[str, Any], *, origin: str) -> Executor:
     return plugin(check(plugin.Config, values, origin=origin, table="execution"))
 
 
-def _generation(
+def generation_of(
     shards: ShardSet, job: Job, executor: Executor, *, retry_failed: bool, share: Share | None
 ) -> Generation:
     is_sealed = shards.seal() is not None
@@ -167,7 +165,7 @@ def _generation(
         executor=executor,
         num_committed=num_committed,
         todo=todo,
-        drift=_drift(shards.recipe.environment),
+        drift=drift_from(shards.recipe.environment),
     )
 
 
@@ -260,7 +258,7 @@ def _has_good_views(shards: ShardSet, shard: int) -> bool:
     return any(row.is_ok for row in shards.manifest(shard).rows)
 
 
-def _absolute(url: str) -> str:
+def absolute(url: str) -> str:
     """The URL, or the absolute path of a folder: a worker may have another working directory."""
     return url if "://" in url else os.path.abspath(url)
 
@@ -279,14 +277,15 @@ def _environment(config: GenerateConfig) -> dict[str, Any]:
     """What the recipe records and a resume may change, without secrets of URLs and folders of this
     machine: a set is given away."""
     typed = config.model_dump(mode="json")
-    return {
-        "versions": _versions(),
-        "machine": platform.machine(),
-        "config": published(typed),
-    }
+    return environment_here() | {"config": published(typed)}
 
 
-def _drift(recorded: Mapping[str, Any]) -> list[str]:
+def environment_here() -> dict[str, Any]:
+    """Versions of libraries and type of this machine, which may change the last bits of pixels."""
+    return {"versions": _versions(), "machine": platform.machine()}
+
+
+def drift_from(recorded: Mapping[str, Any]) -> list[str]:
     """Versions that changed or were not recorded.
 
     Example: "torch 2.14.0, the set was begun with 2.11.0".

@@ -9,11 +9,13 @@ import statistics
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.columns import of_scope
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import shortened
 from manifests.foundation.progress import progress
@@ -29,6 +31,7 @@ from pipeline.errors import ModelError, ShardError
 from pipeline.job import ViewPipeline, encoder_for, open_audits
 from pipeline.renderers import Renderer, renderer_class, require_declarations, require_probed
 from pipeline.rendering import render_checked
+from pipeline.views import Resources
 from prompts.merging import MergedSubjects, merge_subjects
 from prompts.sources import prompt_source_class
 from prompts.subject import Subject
@@ -71,21 +74,7 @@ def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients
     values = _with_frozen_values(config.renderer, store)
     renderer = plugin(check(plugin.Config, values, origin=origin, table="renderer"))
     require_declarations(str(config.renderer["name"]), renderer)
-    # The renderer comes before the prompts, because it declares the columns that they need.
-    source_class = prompt_source_class(str(config.prompts["source"]))
-    source = source_class(
-        check(source_class.Config, config.prompts, origin=origin, table="prompts")
-    )
-    columns = [column for column in renderer.columns() if column.scope == "subject"]
-    subjects = merge_subjects(_shown(source.subjects(columns)), columns)
-    if not subjects:
-        raise ConfigError(f"prompts of source {config.prompts['source']}: no subject to depict")
-    if unknown := subjects.kinds - {*plugin.kinds}:
-        raise ConfigError(
-            f"renderer {config.renderer['name']} depicts {', '.join(plugin.kinds)}, the prompts "
-            f"are of kind {min(unknown)}; choose another renderer or another prompt source"
-        )
-    renderer.check(subjects)
+    subjects = read_subjects(config.prompts, renderer, origin=origin)
     return Ingredients(
         config=config,
         view_pipeline=ViewPipeline(
@@ -95,6 +84,37 @@ def resolve(config: GenerateConfig, store: Store, *, origin: str) -> Ingredients
         ),
         subjects=subjects,
     )
+
+
+def read_subjects(
+    prompts: Mapping[str, Any], renderer: Renderer, *, origin: str, before: Iterable[Subject] = ()
+) -> MergedSubjects:
+    """The subjects of a prompt source, merged, for a renderer that has to be able to depict them.
+
+    Args:
+        prompts: Table [prompts] of a recipe.
+        origin: File for messages.
+        before: Subjects that come first in the plan.
+
+    Raises:
+        ConfigError: A wrong key or value, or subjects of a kind that the renderer cannot depict.
+        PluginError: An unknown prompt source.
+        PromptError: The captions cannot be used.
+    """
+    # The renderer comes before the prompts, because it declares the columns that they need.
+    source_class = prompt_source_class(str(prompts["source"]))
+    source = source_class(check(source_class.Config, prompts, origin=origin, table="prompts"))
+    columns = of_scope(renderer.columns(), "subject")
+    subjects = merge_subjects(chain(before, _shown(source.subjects(columns))), columns)
+    if not subjects:
+        raise ConfigError(f"prompts of source {prompts['source']}: no subject to depict")
+    if unknown := subjects.kinds - {*renderer.kinds}:
+        raise ConfigError(
+            f"renderer {renderer.config.name} depicts {', '.join(renderer.kinds)}, the prompts "
+            f"are of kind {min(unknown)}; choose another renderer or another prompt source"
+        )
+    renderer.check(subjects)
+    return subjects
 
 
 def _shown(subjects: Iterable[Subject]) -> Iterator[Subject]:
@@ -141,12 +161,8 @@ def try_out(ingredients: Ingredients) -> Trial | None:
             sizes that it does not take; or its pixels change with the other views of a call.
     """
     renderer = ingredients.view_pipeline.renderer
-    if renderer.resources().device_type == "cuda":
-        import torch  # only here: a renderer of somebody else may do without
-
-        if not torch.cuda.is_available():
-            log.warning("no view is tried: the workers have the GPUs, and this machine has none")
-            return None
+    if not can_render_here(renderer.resources()):
+        return None
     identity = freeze(ingredients)
     num_subjects = len(ingredients.subjects)
     chosen = sorted({index * (num_subjects - 1) // (NUM_TRIED - 1) for index in range(NUM_TRIED)})
@@ -166,6 +182,18 @@ def try_out(ingredients: Ingredients) -> Trial | None:
         view_s=statistics.mean(trial.view_s for trial in trials),
         view_bytes=statistics.mean(trial.view_bytes for trial in trials),
     )
+
+
+def can_render_here(resources: Resources) -> bool:
+    """Whether this machine has such a device as the workers have; a warning if it has not."""
+    if resources.device_type != "cuda":
+        return True
+    import torch  # only here: a renderer of somebody else may do without
+
+    if not torch.cuda.is_available():
+        log.warning("no view is tried: the workers have the GPUs, and this machine has none")
+        return False
+    return True
 
 
 def _try_size(pipeline: ViewPipeline, requests: Sequence[ViewRequest], name: str) -> Trial:

@@ -3,15 +3,19 @@
 A `Job` is plain data that travels to every worker, and the worker builds a `ViewPipeline` from it.
 """
 
+import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from manifests.columns import Value
+from manifests.errors import IdentityError
+from manifests.foundation.differences import differing_keys
 from manifests.foundation.errors import ConfigError, PluginError
 from manifests.foundation.messages import shortened
 from manifests.foundation.settings import check
-from manifests.recipe import SIZES, Recipe
+from manifests.recipe import SIZES, Identity, Recipe
+from manifests.taking import SealedSet, Taking
 from pipeline.audits import Audit, audit_class
 from pipeline.encoding import ImageConfig, ImageEncoder
 from pipeline.renderers import Renderer, renderer_class
@@ -55,6 +59,26 @@ class ViewPipeline:
             ],
         }
 
+    def require_same_pixels(self, identity: Identity, *, where: str) -> None:
+        """Refuse to render for a set where other pixels would be made than its recipe says.
+
+        Args:
+            where: The set, for the message.
+
+        Raises:
+            IdentityError: The message names the keys that differ.
+        """
+        # Only the part that this machine decides is compared: seeds and counts are read from the
+        # recipe, so they cannot differ.
+        here = self.identity()
+        there = {name: value for name, value in identity.to_json().items() if name in here}
+        if keys := differing_keys(here, there):
+            raise IdentityError(
+                f"{where}: this machine ({socket.gethostname()}) would render other pixels than "
+                f"the recipe's; these differ: {', '.join(keys)}. Every machine needs the same "
+                "package and model"
+            )
+
     def _sizes(self, variation: Mapping[str, Value]) -> dict[str, int]:
         rendered_px = self.renderer.size_of(variation)
         return dict(zip(SIZES, (*rendered_px, *self.encoder.stored_px(rendered_px)), strict=True))
@@ -66,6 +90,21 @@ class ViewPipeline:
             "image": self.encoder.config.model_dump(mode="json"),
             "resources": asdict(self.renderer.resources()),
         }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TakenFrom:
+    """The set that a job takes views from: the first groups of its plan are those of that set."""
+
+    url: str
+    """Where it is, as every worker reaches it."""
+    root_sha256: str
+
+    def open(self) -> Taking:
+        """Its views, by the requests of the job's own set. Raises as `SealedSet.open`."""
+        sealed = SealedSet.open(self.url, root_sha256=self.root_sha256)
+        num_groups = sealed.identity.num_subjects
+        return Taking([sealed], lambda group: group if group < num_groups else None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +120,8 @@ class Job:
     audits: Sequence[Mapping[str, Any]]
     """Name and settings of each audit, as the identity has them."""
     resources: Resources
+    taking: TakenFrom | None = None
+    """The set whose views are not rendered again; None if there is none."""
 
     @classmethod
     def from_recipe(

@@ -45,7 +45,7 @@ class Overview:
     """Failed views in the sample by reason, the most frequent first."""
     views_per_s: float | None
     """Rate of all workers together, from the start of the first shard to the end of the last one,
-    pauses included. None where no shard has statistics."""
+    pauses included. None where no shard has statistics, or nothing was rendered."""
     left_s: float | None
     """Seconds until the last shard is made, at that rate; shards that were given up are no work."""
     seconds: dict[str, float]
@@ -100,15 +100,20 @@ def overview(shards: ShardSet) -> Overview:
     if seal is not None:
         num_ok, tar_bytes = seal.counts["num_ok"], seal.counts["tar_bytes"]
     rate = hours = None
+    num_working = 0.0
     seconds: dict[str, float] = {}
     resources = shards.recipe.settings.get("resources")
     resources = resources if isinstance(resources, Mapping) else {}
     on_gpu = resources.get("device_type") == "cuda"
-    if stats:
+    # What is left is not like shards whose views were all taken from another set, if others are.
+    working = [line for line in stats if line["num_taken"] < line["num_views"]]
+    share = num_views / max(sum(line["num_views"] for line in stats), 1)
+    if working:
+        num_working = share * sum(line["num_views"] for line in working)
         # By the clocks of the hosts. They may disagree, so the time is kept above zero.
-        first = min(line["finished_at"] - line["total_s"] for line in stats)
-        rate = num_views / max(max(line["finished_at"] for line in stats) - first, 1e-9)
-        share = num_views / max(sum(line["num_views"] for line in stats), 1)
+        first = min(line["finished_at"] - line["total_s"] for line in working)
+        rate = num_working / max(max(line["finished_at"] for line in working) - first, 1e-9)
+    if stats:
         seconds = {phase: share * sum(line[f"{phase}_s"] for line in stats) for phase in PHASES}
         hours = seconds["render"] * (resources.get("gpus", 1) if on_gpu else 1) / 3600
     return Overview(
@@ -129,7 +134,7 @@ def overview(shards: ShardSet) -> Overview:
         hosts=_hosts(stats),
         on_gpu=on_gpu,
         device_hours=hours,
-        device_hours_left=None if hours is None else left * hours / max(num_views, 1),
+        device_hours_left=left * hours / num_working if hours is not None and working else None,
         bytes_left=left * tar_bytes / num_views if num_views else None,
     )
 
@@ -159,9 +164,9 @@ def _hosts(stats: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     views: Counter[str] = Counter()
     seconds: defaultdict[str, float] = defaultdict(float)
     for line in stats:
-        views[line["host"]] += line["num_views"]
+        views[line["host"]] += max(line["num_views"] - line["num_taken"], 0)
         seconds[line["host"]] += line["render_s"]
-    rates = {host: count / max(seconds[host], 1e-9) for host, count in views.items()}
+    rates = {host: count / max(seconds[host], 1e-9) for host, count in views.items() if count}
     return dict(sorted(rates.items(), key=lambda item: item[1]))
 
 
@@ -183,6 +188,7 @@ def duration(hours: float, price: float | None = None) -> str:
 _ABSENT: Mapping[str, Any] = {
     **{f"{phase}_s": 0.0 for phase in PHASES},
     "storage_repeats": 0,
+    "num_taken": 0,
     "errors": [],
 }
 """What other programs may leave out of their statistics."""

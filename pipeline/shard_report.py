@@ -22,7 +22,8 @@ class ShardReport:
     encode_s: float
     """Seconds in which its views were audited and encoded, beside the rendering of others."""
     commit_s: float
-    """Seconds in which its tar was written, hashed and stored."""
+    """Seconds in which its tar was written, hashed and stored; before that its views were read, if
+    none of them was rendered."""
     total_s: float
     """Seconds from the start of the attempt until its tar was committed."""
     finished_at: float
@@ -32,6 +33,8 @@ class ShardReport:
     storage_repeats: int
     """Calls of the storage that this worker made again since its last report."""
     host: str
+    num_taken: int = 0
+    """Views that were taken from other sets and not rendered."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,32 +5,27 @@ shard renders, the shard before it is committed: an executor keeps two calls of 
 (`SHARDS_IN_FLIGHT`). So the device that renders does not wait for the CPU or for storage.
 """
 
-import json
 import socket
 import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict
 from typing import NamedTuple
 
 import numpy as np
 
 from manifests.canonical import sha256_hex
 from manifests.columns import Value, of_scope, require_values
-from manifests.commit import Expected, commit_shard
-from manifests.errors import ContractError, IdentityError
-from manifests.foundation.differences import differing_keys
+from manifests.errors import ContractError
 from manifests.foundation.errors import PluginError
 from manifests.foundation.messages import one_line
-from manifests.foundation.scratch import scratch_folder
 from manifests.manifest import Manifest
 from manifests.rows import ViewRow
 from manifests.schema import NOT_DRAWN, RENDER_ERROR
 from manifests.shard_set import ShardSet
-from manifests.storage.errors import StoreError
-from manifests.tars import View, write_tar
+from manifests.tars import View
 from pipeline.batching import batches
+from pipeline.committing import commit_views
 from pipeline.deadline import BatchDeadline
 from pipeline.errors import RendererError, RenderError, ShardError
 from pipeline.isolation import RendererProcess
@@ -72,18 +67,9 @@ class ShardWorker:
         self._renderer = view_pipeline.renderer
         self._encoder = view_pipeline.encoder
         self._audits = view_pipeline.audits
-        identity = shards.recipe.identity
-        # Only the part that this machine decides is compared: seeds and counts are read from the
-        # recipe, so they cannot differ.
-        here = view_pipeline.identity()
-        there = {name: value for name, value in identity.to_json().items() if name in here}
-        if keys := differing_keys(here, there):
-            raise IdentityError(
-                f"{shards.store.url}: this worker ({socket.gethostname()}) would render other "
-                f"pixels than the recipe's; these differ: {', '.join(keys)}. Every machine needs "
-                "the same package and model"
-            )
-        self._identity = identity
+        self._identity = shards.recipe.identity
+        view_pipeline.require_same_pixels(self._identity, where=shards.store.url)
+        self._taking = None if job.taking is None else job.taking.open()
         self._deadline = BatchDeadline(batch_deadline_s)
         self._process = RendererProcess(job, batch_deadline_s=batch_deadline_s)
         self._render_turn = threading.Lock()
@@ -121,28 +107,26 @@ class ShardWorker:
         start, shard = time.perf_counter(), attempt.shard
         requests = self._shards.requests(shard)
         self._num_rendered[shard] = 0
+        taken = self._taking.views(self._identity, requests) if self._taking else {}
+        missing = [request for request in requests if request.key not in taken]
+        wait_start = time.perf_counter()
         with self._render_turn:
             render_start = time.perf_counter()
-            wait_s = render_start - start
+            wait_s = render_start - wait_start
             if attempt.is_last:
                 self._renderer.release()  # two copies of a model may not fit
             try:
-                pending = self._render(requests, isolate=attempt.is_last, shard=shard)
+                pending = self._render(missing, isolate=attempt.is_last, shard=shard)
             finally:
                 self._process.close()
             render_s = time.perf_counter() - render_start
         # The lock is free again: the next shard renders while this one is encoded and committed.
-        # Batches hold one variation each, so their views are put back into the order of keys,
-        # in which the views of a group are adjacent.
         encoded = [future.result() for future in pending]
-        views = sorted(
-            (view for batch in encoded for view in batch.views), key=lambda view: view.row.key
-        )
+        views = taken | {view.row.key: view for batch in encoded for view in batch.views}
         commit_start = time.perf_counter()
-        reports: list[ShardReport] = []
 
-        def write_stats(manifest: Manifest) -> None:
-            report = ShardReport(
+        def report(manifest: Manifest) -> ShardReport:
+            return ShardReport(
                 shard=shard,
                 num_views=len(manifest.rows),
                 num_ok=manifest.num_ok,
@@ -156,39 +140,25 @@ class ShardWorker:
                 errors=attempt.errors,
                 storage_repeats=self._new_repeats(),
                 host=socket.gethostname(),
+                num_taken=len(taken),
             )
-            text = json.dumps(asdict(report), indent=2, sort_keys=True) + "\n"
-            self._shards.store.create(self._shards.layout.stats(shard), text.encode())
-            reports.append(report)
 
-        # In local scratch first: a tar is hashed and checked before any of it is in the store.
-        with scratch_folder() as scratch:
-            tar = scratch / "shard.tar"
-            try:
-                with tar.open("wb") as file:
-                    write_tar(file, views, recipe_sha256=self._shards.recipe_sha256, shard=shard)
-            except OSError as exc:
-                raise StoreError(
-                    f"{tar}: scratch cannot be written ({exc.strerror}); free some space or set "
-                    "TMPDIR, then run the same command again"
-                ) from exc
-            # Statistics are written before the manifest, because the manifest makes the shard
-            # exist: a worker that dies in between leaves statistics without a shard, which nobody
-            # reads, and not a shard without statistics.
-            commit_shard(
-                self._shards.store,
-                self._shards.layout,
-                Expected.of(self._shards.recipe, shard, [request.key for request in requests]),
-                tar,
-                before_manifest=write_stats,
-            )
-        return reports[0]
+        return commit_views(self._shards, shard, requests, views, report)
 
     def _new_repeats(self) -> int:
         """Calls of the storage that were made again since this was asked last."""
         now = self._shards.store.num_repeats
         before, self._repeats = self._repeats, now
         return now - before
+
+    @property
+    def is_reproducible(self) -> bool:
+        """Whether the renderer gives the same pixels again."""
+        return self._renderer.is_reproducible
+
+    def release(self) -> None:
+        """Give back the memory of the model."""
+        self._renderer.release()
 
     def stop(self) -> None:
         """End a shard that is being rendered after its batch; one that is committed goes on."""

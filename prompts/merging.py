@@ -52,7 +52,8 @@ class MergedSubjects(Sequence[SubjectRow]):
             num_merged: Number of equal rows of each group.
         """
         self._spool = spool
-        self._rows = rows
+        self.first_rows = self._rows = rows
+        """Of each group the number of the first subject that depicts it, from 0, ascending."""
         self._num_merged = num_merged
         self._columns = tuple(columns)
         self.kinds = frozenset(spool.kinds)
@@ -120,14 +121,16 @@ def merge_subjects(
     # Stable, so that the first of equal ids is the first in the file.
     order = np.argsort(ids, kind="stable")
     starts = np.flatnonzero(np.diff(ids[order], prepend=-1))  # no id is negative
-    num_merged = np.diff(starts, append=len(ids))
+    num_rows = np.diff(starts, append=len(ids))
     first_rows = order[starts]
     digests = np.frombuffer(spool.digests, np.uint64)
-    differs = digests[order] != np.repeat(digests[first_rows], num_merged)
+    differs = digests[order] != np.repeat(digests[first_rows], num_rows)
     if differs.any():
         row = order[differs].min()
         group = np.searchsorted(starts, np.flatnonzero(order == row), side="right")[0] - 1
         _refuse(*spool.read(np.array([first_rows[group], row])), group_id=int(ids[row]))
+    counts = np.frombuffer(spool.num_rows, np.int64)
+    num_merged = np.add.reduceat(counts[order], starts) if len(ids) else num_rows
     in_order = np.argsort(first_rows)
     return MergedSubjects(spool, first_rows[in_order], num_merged[in_order], columns)
 
@@ -153,6 +156,8 @@ class _Spool:
         self.ids = array("q")
         self.digests = array("Q")
         """Of each row a hash of kind, text and label."""
+        self.num_rows = array("q")
+        """Rows of the input that each row stands for."""
         self.kinds: set[str] = set()
 
     def add(self, subject: Subject) -> None:
@@ -175,6 +180,7 @@ class _Spool:
         whole = f"{subject.kind}\0{text}\0{row['label']}".encode()
         self.digests.append(int.from_bytes(blake2b(whole, digest_size=8).digest()))
         self.ids.append(group_id(subject.kind, text))
+        self.num_rows.append(subject.num_rows)
         self.kinds.add(subject.kind)
         self._num_chars += len(whole)
         if len(self._cells["text"]) >= _BATCH_ROWS or self._num_chars >= _BATCH_CHARS:
@@ -235,6 +241,8 @@ def _require_storable(subject: Subject, number: int, columns: Sequence[DeclaredC
                 f"{where}: {name} is {text!r:.100}, expected a text without zero bytes and halves "
                 f"of characters, of at most {MAX_ROW_CHARS:,} characters"
             )
+    if type(subject.num_rows) is not int or subject.num_rows < 1:
+        raise BadPromptError(f"{where}: num_rows is {subject.num_rows!r:.40}, expected 1 or more")
     try:
         require_values(subject.values, columns, what=where)
     except ContractError as exc:

@@ -18,5 +18,7 @@ class Subject:
     source: str = ""
     values: Mapping[str, Value] = field(default_factory=dict)
     """Values of the columns that the renderer declares with scope `subject`."""
+    num_rows: int = 1
+    """Rows of the input that it stands for, such as a row of a plan in which some were merged."""
     where: str = ""
     """File and row, for messages."""

@@ -22,7 +22,7 @@ pass is made again for a stated time (`manifests.storage.calls`).
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -165,6 +165,13 @@ class Store(Protocol):
         """Remove the temporary files of killed writers from a folder, if there can be any.
 
         Only for a caller who knows that nobody else is writing there.
+        """
+
+    def prune(self, folders: Sequence[str]) -> None:
+        """Remove folders that are empty; a bucket has none.
+
+        Args:
+            folders: Their paths; an empty one is that of the store itself.
         """
 
     def require_creatable(self) -> None:

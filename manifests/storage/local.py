@@ -9,8 +9,8 @@ import os
 import secrets
 import shutil
 import stat
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -168,6 +168,12 @@ class LocalStore(Store):
         with self._errors(folder):
             for temporary in self.local_path(folder).glob(f"{TEMPORARY_PREFIX}*"):
                 temporary.unlink(missing_ok=True)
+
+    def prune(self, folders: Sequence[str]) -> None:
+        # The deepest first, so that the one that held the others is empty by then.
+        for folder in sorted(folders, key=len, reverse=True):
+            with suppress(OSError):  # it is not empty, is not there, or is needed, as a mount is
+                self.local_path(folder).rmdir()
 
     @contextmanager
     def _errors(self, path: str) -> Iterator[None]:

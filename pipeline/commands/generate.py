@@ -1,6 +1,5 @@
 """`synth generate`: captions in, shards and manifests out."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,11 +9,6 @@ from pipeline.commands.flags import ExecutorName, flag, keys_of_flags
 
 if TYPE_CHECKING:
     from pipeline.config import GenerateConfig
-    from pipeline.generating import Generation
-    from pipeline.share import Share
-
-_MAX_NAMED = 20
-"""Shards that the last line names at most."""
 
 
 def _numbers(ctx: click.Context, option: click.Parameter, text: str | None) -> Any:
@@ -180,19 +174,11 @@ def generate(
     status 3 means that some shards were given up; they are named, and --retry-failed tries them
     again.
     """
-    from rich.console import Console
-
     from manifests.foundation.messages import redact
+    from pipeline.commands.making import make, require_shareable, stopping
     from pipeline.generating import begin, rejoin
-    from pipeline.share import Share
-    from pipeline.stopping import JobStopped, stopping_on_signals
 
-    part = None if share is None else Share.parse(share)
-    if part is not None and seal_incomplete:
-        raise click.UsageError(
-            "--seal-incomplete with --share would seal the set without the other shares; leave one "
-            "out"
-        )
+    part = require_shareable(share, seal_incomplete)
     keys = _keys(flags)
     config = config_of(recipe, overrides, flags)
     if time_batches:
@@ -202,43 +188,24 @@ def generate(
     is_resumed = recipe is None and not overrides and _says_nothing_of_a_set(keys)
     if trust and not is_resumed:
         raise click.UsageError("--trust is for a set that --out alone resumes; leave it out")
-    kept = ""  # of a set that is not begun, nothing is
-
-    def last_words(stopped: JobStopped) -> None:
-        Console(stderr=True).show_cursor()  # a bar has hidden it, if the process is ended now
-        # What came through a pipe is gone, but the set holds it.
-        is_piped = kept and flags["prompts"] == "-"
-        again = f"synth generate --out {redact(out)}" if is_piped else "the same command"
-        click.echo(f"{redact(out)}: stopped by {stopped}{kept}; {again} resumes", err=True)
-
-    def count_kept(num_made: int) -> None:
-        nonlocal kept
-        num_kept = generation.num_committed + num_made
-        kept = f", {num_kept:,} of {generation.shards.layout.num_shards:,} shards are kept"
-
-    try:
-        with stopping_on_signals(last_words):
-            if is_resumed:
-                generation = rejoin(
-                    config.execution, out, retry_failed=retry_failed, share=part, trusted=trust
-                )
-            else:
-                origin = str(recipe or "recipe")
-                generation = begin(
-                    config, out, retry_failed=retry_failed, share=part, origin=origin
-                )
-            count_kept(0)
-            _make(
-                generation,
-                part,
-                on_made=count_kept,
-                seal_incomplete=seal_incomplete,
-                max_failed=max_failed,
-                price=price_per_gpu_hour,
+    # What came through a pipe is gone, but the set holds it.
+    is_piped = flags["prompts"] == "-"
+    with stopping(out, again=f"synth generate --out {redact(out)}" if is_piped else None) as kept:
+        if is_resumed:
+            generation = rejoin(
+                config.execution, out, retry_failed=retry_failed, share=part, trusted=trust
             )
-    except JobStopped as stopped:
-        last_words(stopped)
-        raise SystemExit(stopped.status) from stopped
+        else:
+            origin = str(recipe or "recipe")
+            generation = begin(config, out, retry_failed=retry_failed, share=part, origin=origin)
+        make(
+            generation,
+            part,
+            kept,
+            seal_incomplete=seal_incomplete,
+            max_failed=max_failed,
+            price=price_per_gpu_hour,
+        )
 
 
 def config_of(
@@ -265,98 +232,6 @@ def pixel_options() -> list[click.Parameter]:
     return [option for option in generate.params if option.name in {*names, "recipe", "overrides"}]
 
 
-def _make(
-    generation: "Generation",
-    part: "Share | None",
-    *,
-    on_made: Callable[[int], None],
-    seal_incomplete: bool,
-    max_failed: float,
-    price: float | None,
-) -> None:
-    """Make what is left of a set or of a share of it, seal it, and say what was made.
-
-    Args:
-        on_made: Is called with the number of shards made so far after each of them.
-    """
-    from contextlib import closing
-
-    from rich.console import Console
-
-    from manifests.foundation.messages import printable
-    from manifests.foundation.progress import progress
-    from pipeline.generating import finish, run
-    from pipeline.retrying import ShardFailure
-    from pipeline.shard_report import Underway
-
-    console = Console(stderr=True)
-    for change in generation.drift:
-        note = f"note: {change}; pixels may differ in their last bits"
-        console.print(printable(note), markup=False)
-    identity = generation.shards.recipe.identity
-    if generation.trial is not None:
-        console.print(_plan_line(generation, price), markup=False, soft_wrap=True)
-    # Shards that were given up count as done here, or the bar could never be full. So do those of
-    # a share that are made already, and shards of other shares are not in it.
-    subjects = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
-    left = subjects * identity.views_per_subject
-    total = identity.num_views if part is None else left
-    num_made = num_made_views = num_shown = 0
-    underway: dict[int, int] = {}  # views of shards that are being made
-
-    def show() -> None:
-        nonlocal num_shown
-        num_now = num_made_views + sum(underway.values())
-        advance(num_now - num_shown)
-        num_shown = num_now
-
-    def look(news: Underway) -> None:
-        underway.clear()
-        underway.update(news.num_rendered)
-        show()
-
-    with (
-        # Closed here and not by the garbage collector: after a signal it waits for its workers.
-        closing(run(generation, max_failed=max_failed, on_underway=look)) as outcomes,
-        progress("generate", "views", total, total - left) as advance,
-    ):
-        for outcome in outcomes:
-            underway.pop(outcome.shard, None)
-            if isinstance(outcome, ShardFailure):
-                message = f"shard {outcome.shard} was given up: {outcome.errors[-1]}"
-                console.print(printable(message), markup=False)
-            else:
-                num_made += 1
-                on_made(num_made)
-                num_made_views += outcome.num_views
-                show()
-    seal = finish(generation, seal_incomplete=seal_incomplete)
-    url = generation.shards.store.url
-    if seal is not None:
-        counts = seal.counts
-        click.echo(
-            f"{url}: {counts['num_ok']:,} views in {counts['num_shards']:,} shards, "
-            f"{counts['num_failed']:,} failed, {len(seal.missing)} shards missing, root "
-            f"{seal.root_sha256[:16]}"
-        )
-        return
-    committed = generation.shards.committed()
-    given_up = [*generation.shards.given_up(committed)]
-    if part is not None:
-        given_up = part.of(given_up)
-    if given_up:
-        names = ", ".join(str(shard) for shard in given_up[:_MAX_NAMED])
-        click.echo(
-            f"{url}: {len(given_up)} shards were given up: {names}; --retry-failed tries them "
-            "again, --seal-incomplete seals without them",
-            err=True,
-        )
-        raise SystemExit(3)
-    if part is not None:
-        left = generation.shards.layout.num_shards - len(committed)
-        click.echo(f"{url}: share {part} is made; {left:,} shards are left to others")
-
-
 def _print_rates(config: "GenerateConfig", out: str, origin: str) -> None:
     """Rates of batch sizes, for a user who gives one."""
     from manifests.storage import open_store
@@ -365,26 +240,6 @@ def _print_rates(config: "GenerateConfig", out: str, origin: str) -> None:
     ingredients = resolve(config, open_store(out), origin=origin)
     for size, rate in time_batches(ingredients):
         click.echo(f"batch size {size}: {rate:,.2f} views/s")
-
-
-def _plan_line(generation: "Generation", price: float | None) -> str:
-    """What is about to be made, by estimate from the view that was tried."""
-    from rich.filesize import decimal
-
-    from pipeline.overview import duration
-
-    identity, trial = generation.shards.recipe.identity, generation.trial
-    assert trial is not None
-    views = identity.num_views
-    resources = generation.job.resources
-    on_gpu = resources.device_type == "cuda"
-    hours = views * trial.view_s / 3600 * (resources.gpus if on_gpu else 1)
-    work = duration(hours, price if on_gpu else None)
-    return (
-        f"plan: {views:,} views in {identity.num_shards:,} shards; about "
-        f"{decimal(int(views * trial.view_bytes))} and {work} of one "
-        f"{'GPU' if on_gpu else 'CPU worker'}, estimated from one batch"
-    )
 
 
 def _says_nothing_of_a_set(keys: dict[str, Any]) -> bool:

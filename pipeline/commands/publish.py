@@ -20,6 +20,7 @@ import click
 def publish(source: str, target: str, workers: int) -> None:
     """Copy a sealed set to a folder or a bucket; every byte is checked, the seal comes last.
 
+    SRC and DST are folders or URLs: the same command brings a set from a bucket to this machine.
     The same command continues a copy that was stopped. Files that DST has already are compared and
     never overwritten.
     """

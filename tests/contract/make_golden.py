@@ -2,12 +2,14 @@
 
     .venv/bin/python -m tests.contract.make_golden FOLDER
     .venv/bin/python -m tests.contract.make_golden FOLDER sizes
+    .venv/bin/python -m tests.contract.make_golden FOLDER grown
 
 Three captions of two views at a scale of 1 and of 3, two captions in a shard, one failed view, and
 pictures of 8 x 8 pixels in one colour. The renderer declares a column of every scope. The first is
 `golden_about/`, of format version 2.4; it was `golden_index/`, of version 2.2, without what the
 seal says of its subjects, and without its index it was `golden/`, of version 2.0; in the second,
-once `golden_sizes/` of version 2.1, the views at a scale of 3 have 12 x 8.
+once `golden_sizes/` of version 2.1, the views at a scale of 3 have 12 x 8. The third one, once
+`golden_grown/` of version 2.3, takes the views of `golden_index/` and has two more of each caption.
 
 Later versions must be able to read the set as it is. So it is made once for each version of the
 format and never again, and the folder must not exist yet.
@@ -15,16 +17,19 @@ format and never again, and the folder must not exist yet.
 
 import io
 import sys
+from pathlib import Path
 
 import pyarrow as pa
 from PIL import Image
 
 from manifests.ids import group_id
+from manifests.origin import Origin
 from manifests.plan import ViewRequest
 from manifests.rows import SubjectRow
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage import open_store
+from manifests.taking import SealedSet, Taking
 from tests.sets import commit, identity_of, size, views_of
 
 CAPTIONS = ("a red fox", "a blue door", "un café à Paris")
@@ -46,8 +51,9 @@ def main(folder: str, kind: str = "") -> None:
         for index, caption in enumerate(CAPTIONS)
     ]
     environment = {"pyarrow": pa.__version__}
+    old = SealedSet.open(str(Path(__file__).parent / "golden_index")) if kind == "grown" else None
     sizes = [size(8, 8), size(12, 8)] if kind == "sizes" else []
-    identity = identity_of(subjects, sizes=sizes)
+    identity = identity_of(subjects, sizes=sizes, views_per_subject=4 if old else 2)
 
     def picture(request: ViewRequest) -> bytes:
         """A PNG in the colour of the seed."""
@@ -63,9 +69,14 @@ def main(folder: str, kind: str = "") -> None:
         subjects,
         environment=environment,
         settings={"renderer": {"name": "painter"}},
+        origin=Origin(verb="grow", sets=(old.source,)) if old else None,
     )
     for shard in range(shards.layout.num_shards):
-        commit(shards, shard, views=views_of(shards, shard, picture))
+        views = {view.row.key: view for view in views_of(shards, shard, picture)}
+        if old is not None:
+            taking = Taking([old], lambda group: group)
+            views |= taking.views(identity, shards.requests(shard))
+        commit(shards, shard, views=[*views.values()])
         shards.store.create(shards.layout.stats(shard), b'{"total_s": 1.5}\n')
     seal_set(shards)
 

@@ -1,4 +1,4 @@
-"""Frozen sets of format versions 2.0, 2.1, 2.2 and 2.4 that every later version must read.
+"""Frozen sets of format versions 2.0 to 2.4 that every later version must read.
 
 `make_golden.py` made them.
 """
@@ -14,6 +14,7 @@ import pytest
 from manifests.canonical import sha256_hex
 from manifests.derived import derived_files, derived_hashes
 from manifests.manifest import parse_manifest
+from manifests.origin import Origin, SourceSet
 from manifests.rows import ViewRow
 from manifests.schema import schema_of, subject_columns
 from manifests.seal import Seal
@@ -30,8 +31,10 @@ GOLDEN = Path(__file__).parent / "golden"
 GOLDEN_SIZES = Path(__file__).parent / "golden_sizes"
 GOLDEN_INDEX = Path(__file__).parent / "golden_index"
 GOLDEN_ABOUT = Path(__file__).parent / "golden_about"
+GOLDEN_GROWN = Path(__file__).parent / "golden_grown"
 ROOT_SHA256 = "8fd18de0d2847180429467af62b290e985145825eb5fac0cbb6873688992f7d0"
 SIZES_ROOT_SHA256 = "e52e4c7f2bf06c25fd175b27741808d537fec2b94f0c9c1f1c2e7ba4aa64bf42"
+GROWN_ROOT_SHA256 = "c761d467970630ab86cdffba2f806e6001c2884cce5e1a04be6ea144c0741c13"
 TARS_SHA256 = (
     "65d64a41df65f5bf4299a5db4437f16d55b7a10c99cd8420851c7192513549ba",
     "4e68c049711ee67ed4b6de76bdd4356196f285854456ed5e32d77dd6c3a1165a",
@@ -234,10 +237,10 @@ def test_golden_set_with_an_index(tmp_path: Path) -> None:
 
 def files_before_2_4(shards: ShardSet, seal: Seal) -> dict[str, bytes]:
     """The files of a set as they were before a seal said what its set is about."""
-    identity, old = shards.recipe.identity, replace(seal, about=None)
-    new = derived_hashes(identity, seal)
+    recipe, old = shards.recipe, replace(seal, about=None)
+    new = derived_hashes(recipe, seal)
     files = {path: data for path, data in tree(shards.store.url).items() if path not in new}
-    return {**files, **derived_files(identity, old), "dataset.json": old.to_bytes()}
+    return {**files, **derived_files(recipe, old), "dataset.json": old.to_bytes()}
 
 
 def test_golden_set_whose_seal_says_what_it_is_about(tmp_path: Path) -> None:
@@ -254,10 +257,34 @@ def test_golden_set_whose_seal_says_what_it_is_about(tmp_path: Path) -> None:
         commit(again, shard, views=views_in(shards, shard))
         again.store.create(again.layout.stats(shard), shards.store.read(shards.layout.stats(shard)))
     seal_set(again)
-    derived = derived_hashes(shards.recipe.identity, seal)
+    derived = derived_hashes(shards.recipe, seal)
     assert {path: sha256_hex(shards.store.read(path)) for path in derived} == derived
     if shards.recipe.environment["pyarrow"] == pa.__version__:
         assert tree(tmp_path) == tree(GOLDEN_ABOUT)
+
+
+def test_golden_set_that_has_grown(tmp_path: Path) -> None:
+    shards, old = ShardSet.open(str(GOLDEN_GROWN)), ShardSet.open(str(GOLDEN_INDEX))
+    assert list(validate_shard_set(shards)) == []
+    seal = shards.seal()
+    assert seal is not None
+    assert seal.root_sha256 == GROWN_ROOT_SHA256
+    assert b'"format_version": "2.3"' in shards.store.read("recipe.json")
+    assert shards.store.read("recipe.json") == shards.recipe.to_bytes()
+    assert shards.recipe.origin == Origin(
+        verb="grow",
+        sets=(SourceSet(root_sha256=ROOT_SHA256, recipe_sha256=old.recipe_sha256),),
+    )
+    for shard in (0, 1):
+        rows = {row.key: row for row in shards.manifest(shard).rows}
+        assert len(rows) == 4 * len(shards.subjects(shard))
+        for row in old.manifest(shard).rows:
+            assert rows[row.key].to_json() == row.to_json()
+    again = begun_again(shards, tmp_path)
+    for shard in (0, 1):
+        commit(again, shard, views=views_in(shards, shard))
+        path = shards.layout.tar(shard)
+        assert again.store.read(path) == shards.store.read(path)
 
 
 def test_a_copy_of_the_golden_set_in_another_folder_is_the_same_set(tmp_path: Path) -> None:

@@ -212,3 +212,17 @@ def test_subject_that_no_set_can_hold(bad: dict[str, Any], words: str) -> None:
 def test_what_is_no_subject() -> None:
     with refused(BadPromptError, "subject 2 is 'a fox'"):
         merge_subjects([subject("a"), "a fox"])  # type: ignore[list-item]
+
+
+def test_rows_that_were_merged_before_are_counted() -> None:
+    subjects = [
+        Subject(text="a fox", num_rows=3),
+        Subject(text="a door", num_rows=2),
+        Subject(text="a  fox"),
+    ]
+    assert [(row.text, row.num_merged) for row in merge_subjects(subjects)] == [
+        ("a fox", 4),
+        ("a door", 2),
+    ]
+    with pytest.raises(BadPromptError, match="num_rows is 0, expected 1 or more"):
+        merge_subjects([Subject(text="a fox", num_rows=0)])

@@ -222,3 +222,15 @@ def test_a_file_system_that_makes_no_folders_is_refused_in_one_line() -> None:
 
 def test_the_root_of_the_file_system_has_a_name() -> None:
     assert open_store("/").url == "/"
+
+
+def test_prune_removes_empty_folders_alone(tmp_path: Path) -> None:
+    store = LocalStore(str(tmp_path / "set"))
+    store.create("data/a", b"1")
+    store.create("index/b", b"2")
+    store.delete("index/b")
+    store.prune(("", "data", "index", "stats"))
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["data"]
+    store.delete("data/a")
+    store.prune(("", "data"))
+    assert list(tmp_path.iterdir()) == []

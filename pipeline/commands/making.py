@@ -1,0 +1,186 @@
+"""What `generate` and `grow` have in common: make what is left with a bar, seal, say what is made.
+
+After a signal they say what is kept.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline.generating import Generation
+    from pipeline.share import Share
+    from pipeline.stopping import JobStopped
+
+_MAX_NAMED = 20
+"""Shards that the last line names at most."""
+
+
+@dataclass(slots=True)
+class Kept:
+    """How much of a set there is when its command is stopped."""
+
+    generation: "Generation | None" = None
+    """None until the set is begun."""
+    num_made: int = 0
+    """Shards that this command made."""
+
+    def __str__(self) -> str:
+        """Example: ", 12 of 300 shards are kept". Empty for a set that is not begun."""
+        if self.generation is None:
+            return ""
+        num_kept = self.generation.num_committed + self.num_made
+        return f", {num_kept:,} of {self.generation.shards.layout.num_shards:,} shards are kept"
+
+
+@contextmanager
+def stopping(out: str, *, again: str | None = None) -> Iterator[Kept]:
+    """Within it, a signal ends the command in time, with a line that says what is kept.
+
+    Args:
+        out: URL of the set.
+        again: Command that resumes a set that is begun, if it is not the same one.
+    """
+    from rich.console import Console
+
+    from manifests.foundation.messages import redact
+    from pipeline.stopping import JobStopped, stopping_on_signals
+
+    kept = Kept()
+
+    def last_words(stopped: "JobStopped") -> None:
+        Console(stderr=True).show_cursor()  # a bar has hidden it, if the process is ended now
+        resumed = (kept.generation and again) or "the same command"
+        click.echo(f"{redact(out)}: stopped by {stopped}{kept}; {resumed} resumes", err=True)
+
+    try:
+        with stopping_on_signals(last_words):
+            yield kept
+    except JobStopped as stopped:
+        last_words(stopped)
+        raise SystemExit(stopped.status) from stopped
+
+
+def require_shareable(share: str | None, seal_incomplete: bool) -> "Share | None":
+    """The share of --share, which cannot be sealed without the others."""
+    from pipeline.share import Share
+
+    part = None if share is None else Share.parse(share)
+    if part is not None and seal_incomplete:
+        raise click.UsageError(
+            "--seal-incomplete with --share would seal the set without the other shares; leave one "
+            "out"
+        )
+    return part
+
+
+def make(
+    generation: "Generation",
+    part: "Share | None",
+    kept: Kept,
+    *,
+    seal_incomplete: bool,
+    max_failed: float,
+    price: float | None = None,
+    verb: str = "generate",
+) -> None:
+    """Make what is left of a set or of a share of it, seal it, and say what was made."""
+    from contextlib import closing
+
+    from rich.console import Console
+
+    from manifests.foundation.messages import printable
+    from manifests.foundation.progress import progress
+    from pipeline.generating import finish, run
+    from pipeline.retrying import ShardFailure
+    from pipeline.shard_report import Underway
+
+    kept.generation = generation
+    console = Console(stderr=True)
+    for change in generation.drift:
+        note = f"note: {change}; pixels may differ in their last bits"
+        console.print(printable(note), markup=False)
+    identity = generation.shards.recipe.identity
+    if generation.trial is not None:
+        console.print(_plan_line(generation, price), markup=False, soft_wrap=True)
+    # Shards that were given up count as done here, or the bar could never be full. So do those of
+    # a share that are made already, and shards of other shares are not in it.
+    subjects = sum(len(identity.subjects_in(shard)) for shard in generation.todo)
+    left = subjects * identity.views_per_subject
+    total = identity.num_views if part is None else left
+    num_made_views = num_shown = 0
+    underway: dict[int, int] = {}  # views of shards that are being made
+
+    def show() -> None:
+        nonlocal num_shown
+        num_now = num_made_views + sum(underway.values())
+        advance(num_now - num_shown)
+        num_shown = num_now
+
+    def look(news: Underway) -> None:
+        underway.clear()
+        underway.update(news.num_rendered)
+        show()
+
+    with (
+        # Closed here and not by the garbage collector: after a signal it waits for its workers.
+        closing(run(generation, max_failed=max_failed, on_underway=look)) as outcomes,
+        progress(verb, "views", total, total - left) as advance,
+    ):
+        for outcome in outcomes:
+            underway.pop(outcome.shard, None)
+            if isinstance(outcome, ShardFailure):
+                message = f"shard {outcome.shard} was given up: {outcome.errors[-1]}"
+                console.print(printable(message), markup=False)
+            else:
+                kept.num_made += 1
+                num_made_views += outcome.num_views
+                show()
+    seal = finish(generation, seal_incomplete=seal_incomplete)
+    url = generation.shards.store.url
+    if seal is not None:
+        counts = seal.counts
+        click.echo(
+            f"{url}: {counts['num_ok']:,} views in {counts['num_shards']:,} shards, "
+            f"{counts['num_failed']:,} failed, {len(seal.missing)} shards missing, root "
+            f"{seal.root_sha256[:16]}"
+        )
+        return
+    committed = generation.shards.committed()
+    given_up = [*generation.shards.given_up(committed)]
+    if part is not None:
+        given_up = part.of(given_up)
+    if given_up:
+        names = ", ".join(str(shard) for shard in given_up[:_MAX_NAMED])
+        click.echo(
+            f"{url}: {len(given_up)} shards were given up: {names}; --retry-failed tries them "
+            "again, --seal-incomplete seals without them",
+            err=True,
+        )
+        raise SystemExit(3)
+    if part is not None:
+        left = generation.shards.layout.num_shards - len(committed)
+        click.echo(f"{url}: share {part} is made; {left:,} shards are left to others")
+
+
+def _plan_line(generation: "Generation", price: float | None) -> str:
+    """What is about to be made, by estimate from the view that was tried."""
+    from rich.filesize import decimal
+
+    from pipeline.overview import duration
+
+    identity, trial = generation.shards.recipe.identity, generation.trial
+    assert trial is not None
+    views = identity.num_views
+    resources = generation.job.resources
+    on_gpu = resources.device_type == "cuda"
+    hours = views * trial.view_s / 3600 * (resources.gpus if on_gpu else 1)
+    work = duration(hours, price if on_gpu else None)
+    return (
+        f"plan: {views:,} views in {identity.num_shards:,} shards; about "
+        f"{decimal(int(views * trial.view_bytes))} and {work} of one "
+        f"{'GPU' if on_gpu else 'CPU worker'}, estimated from one batch"
+    )
