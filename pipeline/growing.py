@@ -34,7 +34,7 @@ from pipeline.generating import (
 from pipeline.ingredients import can_render_here, read_subjects
 from pipeline.job import Job, TakenFrom
 from pipeline.retrying import ShardFailure
-from pipeline.shard_report import ShardReport
+from pipeline.shard_report import ShardReport, Underway
 from pipeline.share import Share
 from pipeline.worker import ShardWorker
 from prompts.merging import MergedSubjects, merge_subjects
@@ -132,7 +132,9 @@ class _TakingFirst:
         self._executor = executor
         self._shards = shards
 
-    def run(self, shards: Sequence[int], job: Job) -> Iterator[ShardReport | ShardFailure]:
+    def run(
+        self, shards: Sequence[int], job: Job
+    ) -> Iterator[ShardReport | ShardFailure | Underway]:
         """An error while a shard is taken ends the job: it lies in the old set."""
         assert job.taking is not None
         taking, identity = job.taking.open(), self._shards.recipe.identity
