@@ -1,13 +1,15 @@
 """What a shard costs beside its rendering, for sets of many shards: the real code on fake pictures.
 
     python -m benchmarks.scale --work FOLDER [--shards 1000,10000,100000]
-        [--captions 100000,1000000,10000000]
+        [--captions 100000,1000000,10000000] [--resumes 1000000]
 
 A renderer of no cost draws one picture of 8 px for each shard; planner, worker, committer and seal
 are those of every set, in one process. FOLDER should be in memory (/dev/shm), or the disk is
 measured. For each size: seconds and CPU of a shard, peak memory, start-up of a run that finds
 nothing left to do in half of the set, and `synth status` of that half. Then what a plan of so many
-captions takes, in shards of 100, of which one is made. Writes results/scale.json.
+captions takes, in shards of 100, of which one is made. Then what `synth generate --out` alone takes
+to find that all but one shard of so many are made; their manifests are links to one file, of which
+only the names are read. Writes results/scale.json.
 """
 
 import json
@@ -118,18 +120,44 @@ def plan_of(work: Path, num_captions: int) -> dict[str, float]:
         shutil.rmtree(folder)
 
 
+def resume_of(work: Path, num_shards: int) -> dict[str, float]:
+    """Seconds and memory of resuming a set of which one shard is left to others."""
+    folder = work / f"resume-{num_shards}"
+    folder.mkdir()
+    captions, url = folder / "captions.txt", folder / "set"
+    captions.write_text("".join(f"thing number {index}\n" for index in range(num_shards)))
+    share = ("--executor", "inline", "--share", f"1/{num_shards}")
+    generate = [
+        *("generate", "--prompts", captions, "--out", url, "--views-per-subject", 1),
+        *("--renderer", "benchmarks.noise:Noise", "--set", "renderer.size_px=8"),
+        *("--subjects-per-shard", 1),
+    ]
+    try:
+        measured(*generate, *share)
+        (first,) = (url / "manifests").iterdir()
+        for shard in range(1, num_shards - 1):
+            os.link(first, first.with_name(f"{shard:0{len(first.stem)}}.parquet"))
+        resumed = measured("generate", "--out", url, *share, "--trust", "benchmarks.noise:Noise")
+    finally:
+        shutil.rmtree(folder)
+    return {"shards": num_shards, **resumed}
+
+
 @click.command(help=__doc__)
 @click.option("--work", type=click.Path(path_type=Path), required=True)
 @click.option("--shards", default="1000,10000,100000", show_default=True)
 @click.option("--captions", default="100000,1000000,10000000", show_default=True)
+@click.option("--resumes", default="1000000", show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
-def main(work: Path, shards: str, captions: str, out: Path) -> None:
+def main(work: Path, shards: str, captions: str, resumes: str, out: Path) -> None:
     work.mkdir(parents=True, exist_ok=True)
-    result: dict[str, Any] = {"machine": machine.describe(), "shards": [], "captions": []}
+    result: dict[str, Any] = {"machine": machine.describe()}
     for name, counts, measure in (
         ("shards", shards, of_size),
         ("captions", captions, plan_of),
+        ("resumes", resumes, resume_of),
     ):
+        result[name] = []
         for count in filter(None, counts.split(",")):
             row = {key: round(value, 2) for key, value in measure(work, int(count)).items()}
             click.echo(json.dumps(row))

@@ -147,9 +147,12 @@ class ShardSet:
         Args:
             committed: What `committed` gave a moment ago; listed again if not given.
         """
+        paths = self.store.files("failed")
+        if not paths:
+            return {}
         committed = set(self.committed() if committed is None else committed)
         notes: dict[int, str] = {}
-        for path in self.store.list("failed"):
+        for path in paths:
             number = self.layout.number(path)
             if number is not None and number not in committed:
                 # Numbers of one width, so the path that sorts last is the last note.
@@ -174,7 +177,7 @@ class ShardSet:
         )
 
     def _numbers(self, folder: str) -> list[int]:
-        numbers = (self.layout.number(path) for path in self.store.list(folder))
+        numbers = (self.layout.number(path) for path in self.store.files(folder))
         return sorted(number for number in numbers if number is not None)
 
     def manifest(self, shard: int) -> Manifest:

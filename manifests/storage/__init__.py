@@ -105,6 +105,10 @@ class Store(Protocol):
         """
         ...
 
+    def files(self, folder: str = "") -> tuple[str, ...]:
+        """The paths that `list` gives. A large folder answers faster without their sizes."""
+        return tuple(self.list(folder))
+
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Sorted names of whatever lies directly in a folder: other folders, pipes and links too.
 

@@ -102,6 +102,12 @@ class LocalStore(Store):
                 if _is_file(entry)
             }
 
+    def files(self, folder: str = "") -> tuple[str, ...]:
+        prefix = f"{folder}/" if folder else ""
+        with self._errors(folder):
+            entries = self._entries(folder)
+            return tuple(prefix + entry.name for entry in entries if _is_file(entry))
+
     def names(self, folder: str = "") -> tuple[str, ...]:
         with self._errors(folder):
             return tuple(entry.name for entry in self._entries(folder))

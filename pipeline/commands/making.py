@@ -149,8 +149,7 @@ def make(
             f"{seal.root_sha256[:16]}"
         )
         return
-    committed = generation.shards.committed()
-    given_up = [*generation.shards.given_up(committed)]
+    given_up = [*generation.shards.given_up()]
     if part is not None:
         given_up = part.of(given_up)
     if given_up:
@@ -162,7 +161,7 @@ def make(
         )
         raise SystemExit(3)
     if part is not None:
-        left = generation.shards.layout.num_shards - len(committed)
+        left = generation.shards.layout.num_shards - len(generation.shards.committed())
         click.echo(f"{url}: share {part} is made; {left:,} shards are left to others")
 
 
