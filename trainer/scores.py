@@ -16,11 +16,11 @@ from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
 from trainer.set_metrics import (
     RECALL_AT,
-    Metric,
     mean_average_precision,
     mean_per_class,
     mean_per_class_interval,
 )
+from trainer.tasks import Metric
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,7 +19,7 @@ from trainer.labelled_sets import LabelledSet
 from trainer.random_crops import crops_of
 from trainer.score_file import FORMAT_VERSION
 from trainer.scores import Score, classes_in, score
-from trainer.set_metrics import METRICS
+from trainer.tasks import METRICS
 
 MAX_THREADS = 8
 """Threads of a rank that decode and resize images."""

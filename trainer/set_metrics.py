@@ -3,25 +3,13 @@
 No function that predicts or chooses is given a test label: they are seen here, and by the scoring.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Literal, get_args
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from trainer.classifiers import Interval, wilson_interval
-
-Task = Literal["classification", "multilabel", "retrieval"]
-"""What the images of a set are labelled with: one class, any number of classes, or captions."""
-Metric = Literal["top-1", "mean-per-class", "map-11", "recall@1"]
-METRICS: Mapping[Task, tuple[Metric, ...]] = {
-    "classification": ("top-1", "mean-per-class"),
-    "multilabel": ("map-11",),
-    "retrieval": ("recall@1",),
-}
-"""By task; the first is taken if the user names none."""
-METRIC_NAMES: tuple[str, ...] = get_args(Metric)
 
 RECALL_AT = (1, 5, 10)
 _RESAMPLES = 400

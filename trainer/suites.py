@@ -28,7 +28,7 @@ from trainer.frozen_encoders import Crop, FrozenEncoder, Precision, cropped, ope
 from trainer.labelled_sets import LabelledSet, open_labelled
 from trainer.score_file import files_in, read_scores, write_scores
 from trainer.scoring import classes_fingerprint, known_classes, score_encoder
-from trainer.set_metrics import Metric
+from trainer.tasks import Metric
 
 _Value = TypeVar("_Value")
 
@@ -46,7 +46,7 @@ class SuiteSet(Table):
     test_split: str = ""
     """`test`, or `val` if there is no test, if empty."""
     metric: Metric | None = None
-    """What is measured on it; None for what its task has: see trainer.set_metrics."""
+    """What is measured on it; None for what its task has: see trainer.tasks."""
     crop: Crop = Crop()
     """How its images are resized and cropped; as each encoder says it if empty."""
 

@@ -24,7 +24,7 @@ from pipeline.commands.generate import config_of, pixel_options
 @click.option(
     "--draws",
     type=click.IntRange(1, 64),
-    help="Draws of the noise for each prompt.  [default: 1, or 4 if nothing else varies]",
+    help="Draws of the noise for each prompt. If not given, 1, or 4 if nothing else varies.",
 )
 @click.option("--out", default="preview.png", show_default=True, help="PNG to write.")
 def preview(

@@ -102,7 +102,6 @@ BAD_OPTIONS = {
     "audit that is not used": (["--set", "audits.blurr.x=1"], "audits.blurr is set but not used"),
     "unknown prompt source": (["--set", "prompts.source=fil"], "did you mean 'file'"),
     "key of another executor": (["--ray-address", "auto"], "unknown key execution.ray_address"),
-    "unknown executor": (["--set", "execution.executor=rey"], "did you mean 'ray'"),
     "unknown scheduler": (["--set", "renderer.scheduler=DDIMSchedular"], "'DDIMScheduler'"),
     "scheduler that does not fit": (
         ["--set", "renderer.scheduler=FlowMatchEulerDiscreteScheduler"],

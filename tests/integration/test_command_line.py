@@ -189,7 +189,8 @@ def test_a_bare_install_works_or_says_in_one_line_what_to_install(
 @pytest.fixture
 def golden_copy(tmp_path: Path) -> Path:
     """A folder with what the examples in the help name: a sealed set and captions."""
-    shutil.copytree(ROOT / "tests" / "contract" / "golden", tmp_path / "set")
+    for name in ("set", "animals", "plants"):
+        shutil.copytree(ROOT / "tests" / "contract" / "golden", tmp_path / name)
     write_captions(tmp_path)
     (tmp_path / "recipe.toml").write_text('[prompts]\nfile = "captions.txt"\n')
     make_folder(tmp_path / "photos", train={"a": 3, "b": 3}, test={"a": 2, "b": 2})

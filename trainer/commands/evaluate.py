@@ -4,8 +4,8 @@ from typing import Any, Literal
 
 import click
 
-METRIC_CHOICES = ("top-1", "mean-per-class", "map-11", "recall@1")
-"""Those of trainer.set_metrics, which is too heavy to be imported for `--help`."""
+from trainer.tasks import METRIC_NAMES
+
 _FAILED_STATUS = 3
 """As `synth generate` has it: finished, but something was given up and is named."""
 
@@ -44,8 +44,8 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
 )
 @click.option(
     "--metric",
-    type=click.Choice(METRIC_CHOICES),
-    help="What is measured.  [default: top-1; map-11 where images have several classes]",
+    type=click.Choice(METRIC_NAMES),
+    help="What is measured. If not given, top-1, or map-11 where images have several classes.",
 )
 @click.option(
     "--train-split",
@@ -278,18 +278,24 @@ def _table(documents: list[dict[str, Any]]) -> Any:
         if other.replace("per class", "mean-per-class") != metric
         and any(_other(score, other) is not None for score in everything)
     ]
-    for name in (f"{metric} %", "95 % interval", *(f"{other} %" for other in others)):
-        table.add_column(name, justify="right", min_width=6)
-    for scores in zip(*(document["scores"] for document in documents), strict=True):
-        for document, score in zip(documents, scores, strict=True):
-            table.add_row(
-                score["name"],
-                Text(printable(document["encoder"]["name"])),
-                f"{100 * score['value']:.1f}",
-                f"{100 * score['low']:.1f}-{100 * score['high']:.1f}",
-                *(_percent(_other(score, other)) for other in others),
-            )
-        table.add_section()
+    headers = (f"{metric} %", "95 % interval", *(f"{other} %" for other in others))
+    rows = [
+        (
+            score["name"],
+            Text(printable(document["encoder"]["name"])),
+            f"{100 * score['value']:.1f}",
+            f"{100 * score['low']:.1f}-{100 * score['high']:.1f}",
+            *(_percent(_other(score, other)) for other in others),
+        )
+        for scores in zip(*(document["scores"] for document in documents), strict=True)
+        for document, score in zip(documents, scores, strict=True)
+    ]
+    # On a narrow terminal names of encoders are folded, and no number or name of a metric is cut.
+    for header, cells in zip(headers, list(zip(*rows, strict=True))[2:], strict=True):
+        width = max(map(len, [*header.split(), *cells]))
+        table.add_column(header, justify="right", width=width)
+    for number, row in enumerate(rows, start=1):
+        table.add_row(*row, end_section=number % len(documents) == 0)
     return table
 
 

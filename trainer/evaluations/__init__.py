@@ -29,7 +29,7 @@ from manifests.foundation.settings import Table, check
 from trainer.errors import DataError
 from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
-from trainer.set_metrics import Metric, Task
+from trainer.tasks import Metric, Task
 
 Ranks = Literal["classes", "captions", "images"]
 

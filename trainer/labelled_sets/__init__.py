@@ -22,7 +22,7 @@ from manifests.foundation.errors import PluginError
 from manifests.foundation.plugins import Entry, did_you_mean
 from trainer.addresses import resolve
 from trainer.errors import DataError
-from trainer.set_metrics import Task
+from trainer.tasks import Task
 
 SUFFIXES = ("jpg", "jpeg", "png", "webp")
 """Of the files that are images, in lower case."""

@@ -27,7 +27,7 @@ from manifests.storage import Store, open_store
 from trainer.data.foreign_tars import read_groups
 from trainer.errors import DataError
 from trainer.labelled_sets import SUFFIXES, LabelledImage, LabelledSet, OnBytes, Split, share
-from trainer.set_metrics import METRICS, Task
+from trainer.tasks import METRICS, Task
 
 MAX_CLASSES = 1 << 20
 """Bound on labels where the set does not name its classes: memory grows with the largest label."""
