@@ -124,8 +124,8 @@ class LazyGroup(click.Group):
             except (click.Abort, KeyboardInterrupt) as exc:
                 click.echo("\nstopped by Ctrl-C", err=True)
                 raise click.exceptions.Exit(130) from exc
-            except click.exceptions.Exit:
-                raise
+            except (click.exceptions.Exit, BrokenPipeError):
+                raise  # click ends quietly where a reader such as `head` has gone
             except (Exception, SystemExit) as exc:
                 # A SynthError tells the user what is wrong; its traceback would hide the message.
                 # So does a line about a plug-in of somebody else. Any other exception is a bug of

@@ -120,10 +120,12 @@ def read_subjects(
 def _shown(subjects: Iterable[Subject]) -> Iterator[Subject]:
     """The subjects as they come, with their number on the terminal: there may be millions."""
     with progress("read", "subjects", None) as advance:
+        number = 0
         for number, subject in enumerate(subjects, start=1):
             if number % SHOWN_EVERY == 0:
                 advance(SHOWN_EVERY)
             yield subject
+        advance(number % SHOWN_EVERY)
 
 
 def probe(ingredients: Ingredients) -> Ingredients:

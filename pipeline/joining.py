@@ -64,6 +64,8 @@ def require_same_recipe(first: SealedSet, other: SealedSet) -> None:
     )
     if keys := differing_keys(one, two):
         grow = "; `synth grow` makes views equal" if keys == ["views_per_subject"] else ""
+        if keys == ["renderer_identity.batch_size"]:  # chosen by the size of the first shards
+            grow = "; give both the same --batch-size when they are made"
         raise IdentityError(
             f"{other.shards.store.url}: was made in another way than {first.shards.store.url}; "
             f"these keys differ: {', '.join(keys)}. One set has one recipe{grow}; `synth train "

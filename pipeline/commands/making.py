@@ -29,9 +29,8 @@ class Kept:
     """Shards that this command made."""
 
     def __str__(self) -> str:
-        """Example: ", 12 of 300 shards are kept". Empty for a set that is not begun."""
-        if self.generation is None:
-            return ""
+        """Example: ", 12 of 300 shards are kept"."""
+        assert self.generation is not None
         num_kept = self.generation.num_committed + self.num_made
         return f", {num_kept:,} of {self.generation.shards.layout.num_shards:,} shards are kept"
 
@@ -53,8 +52,11 @@ def stopping(out: str, *, again: str | None = None) -> Iterator[Kept]:
 
     def last_words(stopped: "JobStopped") -> None:
         Console(stderr=True).show_cursor()  # a bar has hidden it, if the process is ended now
-        resumed = (kept.generation and again) or "the same command"
-        click.echo(f"{redact(out)}: stopped by {stopped}{kept}; {resumed} resumes", err=True)
+        said = f"{redact(out)}: stopped by {stopped}"
+        if kept.generation is None:
+            click.echo(f"{said} before it was begun or resumed; start it again", err=True)
+        else:
+            click.echo(f"{said}{kept}; {again or 'the same command'} resumes", err=True)
 
     try:
         with stopping_on_signals(last_words):

@@ -145,6 +145,7 @@ def _show_group(
         if output is not None:
             sheet = group_sheet(shards.recipe.identity, rows, tiles)
             write_output(output, sheet, option="--out")
+            console.print(Text(printable(str(output))), soft_wrap=True)
         if console.is_terminal:
             keys = [row.key for row in rows]
             console.print(side_by_side(tiles, keys, width=console.width))
@@ -169,6 +170,8 @@ def _show_view(
     from pipeline.showing import half_blocks
 
     table = Table(show_header=False)
+    table.add_column()
+    table.add_column(overflow="fold")  # a value is copied, so none is cut
     names = [column.name for column in manifest_columns(shards.recipe.identity.columns)]
     for name in names:
         # In a plain string rich would replace markup and emoji codes; a Text is shown as it is.
