@@ -38,9 +38,9 @@ def test_a_disk_that_is_full_at_any_step_loses_nothing(
 
         with monkeypatch.context() as patch:
             patch.setattr(os, "fsync", full)
-            if step > 30:  # 15 files, each synced with its folder
+            if step > 2 * len(files):  # each is synced with its folder
                 make(str(folder))
-                assert next(calls) == 31
+                assert next(calls) == 2 * len(files) + 1
                 break
             with refused(StoreError, str(folder), FULL):
                 make(str(folder))
