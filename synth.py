@@ -159,14 +159,14 @@ def _foreign_package() -> str:
     there is none. Nothing is imported."""
     for name in _PACKAGES:
         spec = find_spec(name)
-        found = None if spec is None or spec.origin is None else Path(spec.origin)
+        imported = None if spec is None or spec.origin is None else Path(spec.origin)
         ours = Path(__file__).absolute().parent / name / "__init__.py"
         if not ours.exists():
             continue  # installed as no folder: whatever is found is all that there is
-        if found is None or not found.samefile(ours):
+        if imported is None or not imported.samefile(ours):
             return (
-                f"{found or name}: is found in place of {ours}, which synth needs under the name "
-                f"{name}; rename it, or take its folder from PYTHONPATH"
+                f"{imported or name}: is found in place of {ours}, which synth needs under the "
+                f"name {name}; rename it, or take its folder from PYTHONPATH"
             )
         if other := _overwritten_by(ours):
             return (

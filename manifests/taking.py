@@ -123,10 +123,10 @@ class Taking:
     def holds(self, identity: Identity, shard: int) -> bool:
         """Whether all views of a shard of the new set can be taken."""
         for group in identity.subjects_in(shard):
-            found = self._find(group)
-            if found is None:
+            location = self._find(group)
+            if location is None:
                 return False
-            source, place = found
+            source, place = location
             old = self._sets[source].identity
             if old.views_per_subject < identity.views_per_subject or not self._sets[source].has(
                 place // old.subjects_per_shard
@@ -145,9 +145,9 @@ class Taking:
         """
         wanted: dict[tuple[int, int], dict[str, ViewRequest]] = {}
         for request in requests:
-            if (found := self._find(request.subject.group_index)) is None:
+            if (location := self._find(request.subject.group_index)) is None:
                 continue
-            source, place = found
+            source, place = location
             old = self._sets[source].identity
             shard = place // old.subjects_per_shard
             if request.view_index < old.views_per_subject and self._sets[source].has(shard):

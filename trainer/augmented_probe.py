@@ -106,8 +106,8 @@ class LearningHeads:
             with torch.enable_grad():
                 logits = self._logits(batch).transpose(1, 2)  # [images, classes, heads]
                 # The sum over heads of mean losses: no head's gradient holds one of another head.
-                each = truth[:, None].expand(-1, len(self._peaks))
-                loss = F.cross_entropy(logits, each, reduction="sum") / len(truth)
+                truths = truth[:, None].expand(-1, len(self._peaks))
+                loss = F.cross_entropy(logits, truths, reduction="sum") / len(truth)
                 self._optimizer.zero_grad()
                 loss.backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()

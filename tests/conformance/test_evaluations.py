@@ -133,8 +133,8 @@ def test_an_evaluation_that_breaks_a_law_fails() -> None:
 def test_every_entry_is_tested() -> None:
     learned = TestKnn, TestLinear, TestLinearPlain, TestLinearAugmented, TestLogistic, TestFewShot
     named = {laws.name for laws in (*learned, TestZeroShot)}
-    found = {laws.name for laws in (TestTextRetrieval, TestImageRetrieval)}
-    assert named | found == set(EVALUATIONS)
+    elsewhere = {laws.name for laws in (TestTextRetrieval, TestImageRetrieval)}
+    assert named | elsewhere == set(EVALUATIONS)
 
 
 def test_two_evaluations_of_one_name_are_refused() -> None:

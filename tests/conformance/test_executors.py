@@ -84,11 +84,11 @@ def test_how_far_a_shard_is_is_told_before_it_is_made(
         monkeypatch.setattr(module, "LOOK_EVERY_S", 0.1)
     trouble(tmp_path, "slow", CAPTIONS)  # half a second for each batch of four views
     generation = begin_set(tmp_path, execution, subjects_per_shard=5)
-    told: list[int] = []
-    reports = [*run(generation, on_underway=lambda news: told.extend(news.num_rendered.values()))]
+    counts: list[int] = []
+    reports = [*run(generation, on_underway=lambda news: counts.extend(news.num_rendered.values()))]
     assert len(reports) == 1
-    assert {4, 8} & {*told}
-    assert max(told) <= 10
+    assert {4, 8} & {*counts}
+    assert max(counts) <= 10
 
 
 def test_files_do_not_depend_on_the_executor(execution: dict[str, Any], tmp_path: Path) -> None:

@@ -42,8 +42,8 @@ def run(
 
 
 def commands() -> dict[str, click.Command]:
-    found = {name: main.get_command(click.Context(main), name) for name in COMMANDS}
-    return {name: one for name, one in found.items() if one is not None}
+    loaded = {name: main.get_command(click.Context(main), name) for name in COMMANDS}
+    return {name: one for name, one in loaded.items() if one is not None}
 
 
 def examples(verb: str) -> list[list[str]]:

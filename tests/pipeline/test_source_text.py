@@ -25,14 +25,14 @@ def test_every_call_that_is_told_by_its_text_is_that_of_its_class() -> None:
     # One for videos needs OpenCV, and diffusers has a stand-in for it here.
     classes = {name: one for name, one in offered.items() if not hasattr(one, "_backends")}
     assert offered.keys() - classes.keys() <= {"ConsisIDPipeline"}
-    num_told = 0
+    num_read = 0
     for name, pipeline in classes.items():
-        told = source_text.call_of(name, texts)
-        if told is None:
+        arguments = source_text.call_of(name, texts)
+        if arguments is None:
             continue
-        num_told += 1
+        num_read += 1
         real = inspect.signature(pipeline.__call__).parameters
-        assert {key: one.default for key, one in told.items()} == {
+        assert {key: one.default for key, one in arguments.items()} == {
             key: one.default for key, one in real.items()
         }, name
-    assert num_told > 0.8 * len(classes)
+    assert num_read > 0.8 * len(classes)

@@ -156,10 +156,10 @@ def test_sources_that_nobody_reads_make_room_and_those_in_use_do_not(tmp_path: P
     sizes = [sum(path.stat().st_size for path in Path(url, "data").glob("*.tar")) for url in urls]
     kept = cache(tmp_path, sizes[0] + sizes[1])
     tars = [tars_of(url, kept) for url in urls]
-    for each in tars[:2]:
-        each.fetch()
+    for tar in tars[:2]:
+        tar.fetch()
     assert num_bytes(tmp_path) == sizes[0] + sizes[1]
-    folders = [Path(each._folder) for each in tars]
+    folders = [Path(tar._folder) for tar in tars]
     for number, folder in enumerate(folders[:2]):  # the second was used last
         os.utime(folder / LOCK, (1000 + number, 1000 + number))
     with (folders[0] / LOCK).open() as lock:

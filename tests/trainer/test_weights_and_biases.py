@@ -42,7 +42,7 @@ def records(folder: Path) -> list[Any]:
     from wandb.proto import wandb_internal_pb2
 
     (file,) = folder.glob("*.wandb")
-    data, place, message, found = file.read_bytes(), FILE_HEADER, b"", []
+    data, place, message, records = file.read_bytes(), FILE_HEADER, b"", []
     while place + HEADER <= len(data):
         if (left := BLOCK - place % BLOCK) < HEADER:
             place += left
@@ -50,10 +50,10 @@ def records(folder: Path) -> list[Any]:
         end = place + HEADER + int.from_bytes(data[place + 4 : place + 6], "little")
         message += data[place + HEADER : end]
         if data[place + 6] in LAST:
-            found.append(wandb_internal_pb2.Record.FromString(message))
+            records.append(wandb_internal_pb2.Record.FromString(message))
             message = b""
         place = end
-    return found
+    return records
 
 
 @pytest.mark.slow
