@@ -193,7 +193,7 @@ class _Loop:
                     values = self._values(finished, result) | rates.read()
                     if metrics is not None:
                         metrics.write(finished, values)
-                        self._place.grown()
+                        self._place.metrics_written()
                 if finished % run.checkpoint_every == 0 or is_last:
                     self._stepper.settle()
                     self._save(finished)
@@ -234,7 +234,7 @@ class _Loop:
         self._state.save(step, self._control)
         if rank() == 0:
             run = self._plan.config.run
-            self._place.saved(keep=run.keep_checkpoints, keep_every=run.keep_every)
+            self._place.checkpoint_written(keep=run.keep_checkpoints, keep_every=run.keep_every)
 
     def _save_last(self, step: int) -> None:
         """Save before an error that every rank raises."""
@@ -295,7 +295,8 @@ def _sinks(plan: Plan, place: Place) -> list[Sink]:
         return []
     run = run_id(place.name, read_run(place.folder)["sessions"][0]["started"])
     config = plan.config.model_dump(mode="json")
-    return [WeightsAndBiases(plan.config.run.wandb, name=place.name, run=run, config=config)]
+    name = without_folders(place.name)
+    return [WeightsAndBiases(plan.config.run.wandb, name=name, run=run, config=config)]
 
 
 def _mean_over_ranks(values: dict[str, Tensor]) -> dict[str, float]:

@@ -24,7 +24,7 @@ from trainer.errors import CheckpointError, TrainerError
 from trainer.lease import Lease
 from trainer.uploads import COPY_BYTES, Uploads
 
-GROWN_S = 30.0
+METRICS_EVERY_S = 30.0
 """Metrics are stored so often, besides before each checkpoint."""
 GRACE_S = 15.0
 """After an error, files that wait for the storage have so long."""
@@ -61,11 +61,11 @@ class Place(Protocol):
         """Let every rank find the newest checkpoint in its folder. Called on all ranks."""
         ...
 
-    def grown(self) -> None:
+    def metrics_written(self) -> None:
         """Metrics were written. Called on the first rank."""
         ...
 
-    def saved(self, *, keep: int, keep_every: int | None) -> None:
+    def checkpoint_written(self, *, keep: int, keep_every: int | None) -> None:
         """A checkpoint was written; see `save_checkpoint`. Called on the first rank."""
         ...
 
@@ -127,10 +127,10 @@ class FolderPlace:
     def share(self, control: ControlChannel) -> None:
         """See `Place`."""
 
-    def grown(self) -> None:
+    def metrics_written(self) -> None:
         """See `Place`."""
 
-    def saved(self, *, keep: int, keep_every: int | None) -> None:
+    def checkpoint_written(self, *, keep: int, keep_every: int | None) -> None:
         """See `Place`."""
 
     def finish(self, control: ControlChannel, *, exports: Sequence[str] = ()) -> None:
@@ -146,9 +146,9 @@ class StorePlace:
         self._store = store
         self._lease = Lease(store)
         self._uploads = Uploads(store, before=self._lease.require, after=self._retire)
-        self._kept: tuple[int, int | None] = 1, None
-        self._saved = ""
-        self._grown = time.monotonic()
+        self._keep: tuple[int, int | None] = 1, None
+        self._last_saved = ""
+        self._metrics_stored_at = time.monotonic()
         folder.mkdir()
 
     @contextmanager
@@ -177,6 +177,8 @@ class StorePlace:
                     fetch(self._store, name, self.folder / name)
             if not fresh and (stored := _checkpoints(self._store)):
                 fetch(self._store, stored[-1], self.folder / stored[-1])
+                # It is there, and a run that stops before its next step saves it once more.
+                self._last_saved = Path(stored[-1]).name
         elif names:
             raise CheckpointError(
                 f"{self.name}: holds {names[0]} but no {runs.FILE}; give an empty place as --out"
@@ -203,22 +205,22 @@ class StorePlace:
             path = f"{checkpointing.FOLDER}/{newest[0]}"
             fetch(self._store, path, self.folder / path)
 
-    def grown(self) -> None:
+    def metrics_written(self) -> None:
         """See `Place`."""
         self._uploads.raise_failure()
-        if time.monotonic() - self._grown > GROWN_S:
+        if time.monotonic() - self._metrics_stored_at > METRICS_EVERY_S:
             self._store_numbers()
 
-    def saved(self, *, keep: int, keep_every: int | None) -> None:
+    def checkpoint_written(self, *, keep: int, keep_every: int | None) -> None:
         """See `Place`."""
         self._uploads.raise_failure()
-        self._kept = keep, keep_every
+        self._keep = keep, keep_every
         self._store_numbers()
         newest = checkpointing.checkpoints(self.folder)[-1]
-        if newest.name == self._saved:  # a run that is stopped just after a checkpoint
+        if newest.name == self._last_saved:  # a run that is stopped just after a checkpoint
             newest.unlink()
             return
-        self._saved = newest.name
+        self._last_saved = newest.name
         # Moved, so that no later checkpoint removes it before it is stored.
         waiting = self.folder / "waiting" / newest.name
         waiting.parent.mkdir(exist_ok=True)
@@ -228,7 +230,7 @@ class StorePlace:
         self._uploads.create(path, waiting, is_passing=is_passing)
 
     def _store_numbers(self) -> None:
-        self._grown = time.monotonic()
+        self._metrics_stored_at = time.monotonic()
         events = sorted((self.folder / metrics.BOARD).glob("events.*"))
         for file in (self.folder / metrics.FILE, *events):
             if file.exists():
@@ -237,7 +239,7 @@ class StorePlace:
     def _retire(self) -> None:
         """Remove checkpoints that need not stay."""
         stored = [Path(path) for path in _checkpoints(self._store)]
-        keep, keep_every = self._kept
+        keep, keep_every = self._keep
         for path in superseded(stored, keep=keep, keep_every=keep_every):
             self._store.delete(path.as_posix())
 

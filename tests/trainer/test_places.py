@@ -1,5 +1,6 @@
 """A run in a store: what is there, what is refused, and who else reads it."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from tests.picture_sets import make_picture_set
 from tests.sets import refused
 from trainer.config import load_config
 from trainer.data.opening import open_source
-from trainer.errors import CheckpointError
+from trainer.errors import CheckpointError, DataError
 from trainer.exporting import export_finished
 from trainer.frozen_encoders import open_encoder
 from trainer.loop import train
@@ -102,6 +103,26 @@ def test_a_run_goes_on_from_the_newest_checkpoint_of_its_store(
     assert losses == [line["loss"] for line in read_metrics(stored)]
     weights = "encoder.safetensors"
     assert (tmp_path / weights).read_bytes() == (stored / weights).read_bytes()
+
+
+def test_a_resumed_run_that_cannot_take_a_step_says_why(url: str, tmp_path: Path) -> None:
+    """It saves the step that it resumed from once more, as the store has it already."""
+    broken, out = tmp_path / "set", f"file://{tmp_path / 'run'}"
+    shutil.copytree(url, broken)
+
+    class KilledError(Exception):
+        pass
+
+    def kill(step: int, values: dict[str, float]) -> None:
+        if step == 5:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        train(plan_of(str(broken)), out, device=CPU, on_step=kill)
+    for tar in (broken / "data").glob("*.tar"):
+        tar.write_bytes(bytes(tar.stat().st_size))
+    with pytest.raises(DataError):
+        train(plan_of(str(broken)), out, device=CPU)
 
 
 def test_what_is_refused_names_the_url_and_not_the_working_copy(

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from manifests.foundation.caches import LOCK
+from manifests.foundation.caches import LOCK, locked_if_free
 from manifests.foundation.errors import ConfigError
 from manifests.shard_set import ShardSet
 from manifests.storage.local import LocalStore
@@ -130,6 +130,36 @@ def test_a_tar_that_was_damaged_on_the_disk_is_read_from_the_source(tmp_path: Pa
     assert groups_of(url, cache(tmp_path), views_per_group=3) == expected
     # It may be here again, and right, because a thread goes on fetching.
     assert damaged not in kept_tars(tmp_path) or any(damaged.read_bytes())
+
+
+def test_a_share_that_another_process_fetches_keeps_no_other_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_picture_set(tmp_path / "set")
+    tars = tars_of(str(tmp_path / "set"), cache(tmp_path))
+
+    class WaitingError(Exception):
+        pass
+
+    def wait(seconds: float) -> None:
+        raise WaitingError
+
+    monkeypatch.setattr(tar_cache.time, "sleep", wait)
+    with locked_if_free(Path(tars._folder) / "fetching-0"), pytest.raises(WaitingError):
+        tars.fetch()
+    assert [path.name for path in kept_tars(tmp_path)] == ["000001.tar", "000002.tar", "000003.tar"]
+
+
+def test_a_tar_that_was_cut_on_the_disk_is_removed(tmp_path: Path) -> None:
+    make_picture_set(tmp_path / "set")
+    tars = tars_of(str(tmp_path / "set"), cache(tmp_path))
+    tars.fetch()
+    first = kept_tars(tmp_path)[0]
+    size = first.stat().st_size
+    first.write_bytes(b"")
+    tars._process = os.getpid()  # so that no thread fetches it again meanwhile
+    assert tars.read(0, 0, size) is None
+    assert not first.exists()
 
 
 def test_a_tar_that_is_not_the_sealed_one_is_not_kept(

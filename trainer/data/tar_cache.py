@@ -111,7 +111,10 @@ class TarCache:
                 data = os.pread(file.fileno(), length, offset)
         except OSError:
             return None
-        return data if len(data) == length else None
+        if len(data) != length:
+            self.forget(number)  # it was cut after it had been checked
+            return None
+        return data
 
     def forget(self, number: int) -> None:
         """Remove a tar that turned out to be damaged."""
@@ -139,7 +142,11 @@ class TarCache:
         What goes wrong ends it with a warning: training reads by ranges then.
         """
         try:
-            while not all(self._fetch_share(share) for share in range(TARS_AT_ONCE)):
+            while True:
+                # All of them, also behind one that another process is at.
+                are_fetched = [self._fetch_share(share) for share in range(TARS_AT_ONCE)]
+                if all(are_fetched):
+                    break
                 time.sleep(PAUSE_S)
         except _NoRoomError:
             _log.info("%s: is full; other tars are read from the storage", self._root)

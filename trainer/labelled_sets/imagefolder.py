@@ -33,13 +33,14 @@ class ImageFolder:
         root = local_path(place, option="imagefolder")
         try:
             folders = sorted(path for path in root.iterdir() if path.is_dir())
+            folders = [path for path in folders if path.name[0] != "."]
             if captioned := [path for path in folders if (path / METADATA).is_file()]:
                 return LabelledSet(
                     name=f"imagefolder:{root}",
                     splits={path.name: _captioned(path) for path in captioned},
                     task="retrieval",
                 )
-            splits = {path.name: _classes_of(path) for path in folders if path.name[0] != "."}
+            splits = {path.name: _classes_of(path) for path in folders}
         except OSError as exc:
             raise DataError(f"{root}: cannot be read ({exc.strerror}); give a folder") from exc
         splits = {name: classes for name, classes in splits.items() if classes}
