@@ -13,6 +13,7 @@ and named.
 import argparse
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -163,7 +164,7 @@ def read(uv: str, name: str, work: Path, folder: Path) -> dict[str, object]:
         [uv, "pip", "freeze", "--python", str(python)], capture_output=True, text=True, check=True
     )
     versions = dict(line.split("==") for line in listed.stdout.split() if "==" in line)
-    wanted = {name.partition("[")[0].partition("=")[0].rstrip("><") for name in reader.packages}
+    wanted = {re.split(r"[\[<>=]", package)[0].replace("_", "-") for package in reader.packages}
     code = f"FOLDER, WORK = {str(folder)!r}, {str(venv)!r}\n{reader.code}"
     done = subprocess.run(
         [str(python), "-P", "-W", "ignore", "-c", code],

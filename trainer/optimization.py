@@ -51,17 +51,17 @@ def weight_decay(step: int, config: OptimizerTable, *, num_steps: int) -> float:
     return last + (first - last) * 0.5 * (1 + cos(pi * min(step / num_steps, 1.0)))
 
 
-def make_optimizer(every: Iterable[nn.Parameter], config: OptimizerTable) -> Optimizer:
+def make_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerTable) -> Optimizer:
     """The optimizer of those parameters that require a gradient.
 
     Biases, norms and scalars do not decay unless `decay_all` says so. The position embedding and
     the class token of a ViT are decayed, as in the reference. Both optimizers are fused, because a
     step is skipped by what only fused ones look at (`trainer.steps`).
     """
-    parameters = [p for p in every if p.requires_grad]
+    trained = [p for p in parameters if p.requires_grad]
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in parameters if p.ndim > 1], "decays": True},
-        {"params": [p for p in parameters if p.ndim <= 1], "decays": config.decay_all},
+        {"params": [p for p in trained if p.ndim > 1], "decays": True},
+        {"params": [p for p in trained if p.ndim <= 1], "decays": config.decay_all},
     ]
     if not config.decay_all:
         groups[1]["weight_decay"] = 0.0

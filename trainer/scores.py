@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from manifests.foundation.errors import PluginError
-from trainer.classifiers import accuracy_interval
+from trainer.classifiers import Interval, accuracy_interval
 from trainer.episodes import episode_accuracy, episode_interval
 from trainer.errors import DataError
 from trainer.evaluations import Classes, Evaluation, Prediction
@@ -79,14 +79,36 @@ def score(
     details = {"top1": interval.accuracy, "mean_per_class": mean_per_class(correct, test.labels)}
     if classes.metric == "mean-per-class":
         interval = mean_per_class_interval(correct, test.labels, groups)
+    return _measured(
+        name,
+        classes,
+        prediction,
+        interval,
+        details,
+        num_test=len(correct),
+        top5=_top5(hit, classes.num),
+    )
+
+
+def _measured(
+    name: str,
+    classes: Classes,
+    prediction: Prediction,
+    interval: Interval,
+    details: dict[str, Any],
+    *,
+    num_test: int,
+    top5: float | None = None,
+) -> Score:
+    """A score: what was measured besides stands before what the evaluation says itself."""
     return Score(
         name=name,
         metric=classes.metric,
         value=interval.accuracy,
         low=interval.low,
         high=interval.high,
-        top5=_top5(hit, classes.num),
-        num_test=len(correct),
+        top5=top5,
+        num_test=num_test,
         details=details | dict(prediction.details),
     )
 
@@ -104,20 +126,17 @@ def _score_retrieval(name: str, prediction: Prediction, test: Features, classes:
         hit = image_of[ranking] == torch.arange(len(ranking))[:, None]
     recall = {at: hit[:, :at].any(dim=1) for at in RECALL_AT}
     interval = accuracy_interval(recall[1], groups)
-    return Score(
-        name=name,
-        metric=classes.metric,
-        value=interval.accuracy,
-        low=interval.low,
-        high=interval.high,
-        top5=None,
-        num_test=len(hit),
-        details={
+    return _measured(
+        name,
+        classes,
+        prediction,
+        interval,
+        {
             f"recall@{at}": float(correct.double().mean())
             for at, correct in recall.items()
             if at > 1
-        }
-        | dict(prediction.details),
+        },
+        num_test=len(hit),
     )
 
 
@@ -128,15 +147,13 @@ def _score_multilabel(name: str, prediction: Prediction, test: Features, classes
     if not targets.any():
         raise DataError(f"{name}: no test image has a class")
     interval = mean_average_precision(prediction.scores.cpu(), targets, test.group_ids())
-    return Score(
-        name=name,
-        metric=classes.metric,
-        value=interval.accuracy,
-        low=interval.low,
-        high=interval.high,
-        top5=None,
+    return _measured(
+        name,
+        classes,
+        prediction,
+        interval,
+        {"num_classes_in_test": int(targets.any(dim=0).sum())},
         num_test=len(targets),
-        details={"num_classes_in_test": int(targets.any(dim=0).sum())} | dict(prediction.details),
     )
 
 
@@ -155,22 +172,19 @@ def _score_episodes(
         raise DataError(f"{name}: no test image is of a class of any episode; draw more of them")
     interval = episode_interval(accuracy[tested])
     is_query = (test.labels[:, None, None] == ways).any(dim=2)  # [images, episodes]
-    return Score(
-        name=name,
-        metric=classes.metric,
-        value=interval.accuracy,
-        low=interval.low,
-        high=interval.high,
-        top5=None,
-        num_test=int(is_query.any(dim=1).sum()),
-        details={
+    return _measured(
+        name,
+        classes,
+        prediction,
+        interval,
+        {
             # An episode counts each of its classes alike, so the two are one.
             "top1": interval.accuracy,
             "mean_per_class": interval.accuracy,
             "num_episodes": int(tested.sum()),
             "std_of_episodes": float(accuracy[tested].std(correction=0)),
-        }
-        | dict(prediction.details),
+        },
+        num_test=int(is_query.any(dim=1).sum()),
     )
 
 
@@ -237,8 +251,8 @@ def require_known_classes(train: Features | None, test: Features, classes: Class
         return
     train_labels, test_labels = (classes_in(features) for features in (train, test))
     if len(train_labels) < 2:
-        known = ", ".join(map(str, train_labels)) or "none"
-        raise DataError(f"train has one class, {known}; expected at least two")
+        known = f"one class, {next(iter(train_labels))}" if train_labels else "no class"
+        raise DataError(f"train has {known}; expected at least two")
     unknown = sorted(test_labels.keys() - train_labels.keys())
     if unknown:
         row = test_labels[unknown[0]]

@@ -78,11 +78,11 @@ class _Ranked:
 
     def average_precision(self, weights: Tensor | None) -> Tensor:
         counts = torch.ones_like(self._hit) if weights is None else weights.double()[self._order]
-        found, taken = (self._hit * counts).cumsum(dim=0), counts.cumsum(dim=0)
-        precision = torch.where(self._is_last & (taken > 0), found / taken, 0.0)
-        total = found[-1]
+        num_hit, num_taken = (self._hit * counts).cumsum(dim=0), counts.cumsum(dim=0)
+        precision = torch.where(self._is_last & (num_taken > 0), num_hit / num_taken, 0.0)
+        total = num_hit[-1]
         points = [
-            torch.where(10 * found >= tenth * total, precision, 0.0).amax(dim=0)
+            torch.where(10 * num_hit >= tenth * total, precision, 0.0).amax(dim=0)
             for tenth in range(11)
         ]
         return torch.where(total > 0, torch.stack(points).mean(dim=0), torch.nan)

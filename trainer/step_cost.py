@@ -75,10 +75,10 @@ def _shared(learner: Learner, *, world: int, keeps_whole: bool) -> Shared:
     def num_bytes(tensors: Iterable[Tensor]) -> int:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
-    every = num_bytes(learner.parameters())
+    all_bytes = num_bytes(learner.parameters())
     blocks = [num_bytes(block.parameters()) for block in blocks_of(learner)]
-    outside, largest = every - sum(blocks), max(blocks, default=0)
-    whole = every if keeps_whole else outside + 2 * largest
+    outside, largest = all_bytes - sum(blocks), max(blocks, default=0)
+    whole = all_bytes if keeps_whole else outside + 2 * largest
     return Shared(
         world=world,
         buffer_bytes=num_bytes(learner.buffers()),

@@ -139,6 +139,15 @@ def require_possible(
     evaluation.check(encoder, classes)
 
 
+def require_texts(name: str, encoder: FrozenEncoder) -> None:
+    """Refuse an encoder that embeds no texts. Raises DataError."""
+    if encoder.embed_texts is None or encoder.embed_features is None:
+        raise DataError(
+            f"{name}: {encoder.name} was not trained with text; leave {name} out of --with, or "
+            "take an encoder of stablerep-plus, clip or open_clip"
+        )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChosenEvaluation:
     """An evaluation as the user wants it."""

@@ -85,13 +85,16 @@ class LinearAugmented:
         assert train.crops is not None
         config, labels = self.config, train.labels
         recipe = AugmentedRecipe(**config.model_dump(exclude={"rates", "held_out", *_CROP_KEYS}))
-        held_out = hold_out(labels, train.group_ids(), fraction=config.held_out, seed=config.seed)
         is_choice = len(config.rates) > 1
-        if is_choice and not held_out.any():
-            raise DataError(
-                "linear-augmented: no class of train has two groups, so no rate can be chosen; "
-                "give one with --set linear-augmented.rates=[0.1]"
-            )
+        held_out = torch.zeros(len(labels), dtype=torch.bool)
+        if is_choice:
+            groups = train.group_ids()
+            held_out = hold_out(labels, groups, fraction=config.held_out, seed=config.seed)
+            if not held_out.any():
+                raise DataError(
+                    "linear-augmented: no class of train has two groups, so no rate can be chosen; "
+                    "give one with --set linear-augmented.rates=[0.1]"
+                )
         kept = (~held_out).nonzero().squeeze(1)
 
         def heads(num_images: int) -> LearningHeads:
@@ -104,15 +107,16 @@ class LinearAugmented:
                 device=encoder.device,
             )
 
-        whole, part = heads(len(labels)), heads(len(kept))
+        whole = heads(len(labels))
+        part = heads(len(kept)) if is_choice else None
         for epoch in range(config.epochs):
             values = train.crops(self.augment, seed=config.seed, epoch=epoch)
             whole.learn(values, labels)
-            if is_choice:
+            if part is not None:
                 part.learn(values[kept], labels[kept])
         head = 0
         details: dict[str, Any] = {}
-        if is_choice:
+        if part is not None:
             choice = best_head(
                 part.logits,
                 train.values[held_out],

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from manifests.foundation.progress import progress
 from manifests.foundation.settings import Table
-from trainer.errors import DataError
-from trainer.evaluations import Classes, Prediction, Ranks
+from trainer.evaluations import Classes, Prediction, Ranks, require_texts
 from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
 from trainer.neighbours import nearest
@@ -45,11 +44,7 @@ class TextRetrieval:
 
     def check(self, encoder: FrozenEncoder, classes: Classes) -> None:
         """Refuse an encoder without texts."""
-        if encoder.embed_texts is None or encoder.embed_features is None:
-            raise DataError(
-                f"{self.name}: {encoder.name} was not trained with text; leave {self.name} out of "
-                "--with, or take an encoder of stablerep-plus, clip or open_clip"
-            )
+        require_texts(self.name, encoder)
 
     def predict(
         self,

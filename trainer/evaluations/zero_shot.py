@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from manifests.foundation.settings import Table
 from trainer.classifiers import rank_classes
 from trainer.errors import DataError
-from trainer.evaluations import Classes, Prediction
+from trainer.evaluations import Classes, Prediction, require_texts
 from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
 
@@ -48,11 +48,7 @@ class ZeroShot:
 
     def check(self, encoder: FrozenEncoder, classes: Classes) -> None:
         """Refuse an encoder without texts and a set without names of classes."""
-        if encoder.embed_texts is None or encoder.embed_features is None:
-            raise DataError(
-                f"zero-shot: {encoder.name} was not trained with text; leave zero-shot out of "
-                "--with, or take an encoder of stablerep-plus or clip"
-            )
+        require_texts("zero-shot", encoder)
         if len(classes.names) < 2:
             raise DataError("zero-shot: the set does not name its classes; add classnames.txt")
 

@@ -131,8 +131,8 @@ class Fsdp:
     def _divided(self, optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
         """The parameters of an optimizer, by their numbers in its state."""
         whole = {id(own): parameter for parameter, own in self._parts}
-        every = [p for group in optimizer.param_groups for p in group["params"]]
-        return [whole.get(id(parameter), parameter) for parameter in every]
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        return [whole.get(id(parameter), parameter) for parameter in parameters]
 
     def load(self, document: Mapping[str, Any], optimizer: torch.optim.Optimizer) -> None:
         """See Strategy."""
@@ -177,7 +177,7 @@ def blocks_of(learner: nn.Module) -> list[nn.Module]:
         for name, child in module.named_children()
         if name in _BLOCKS and isinstance(child, nn.Sequential | nn.ModuleList)
     ]
-    return [block for found in lists for block in found]
+    return [block for blocks in lists for block in blocks]
 
 
 def _dtensor(value: Any, own: Any) -> Any:
