@@ -37,7 +37,7 @@ class Score:
     encoder: str
     test: str
     """Set and evaluation, such as "pictograms, knn"."""
-    accuracy: float
+    value: float
     low: float
     high: float
 
@@ -74,10 +74,11 @@ def runs_of(paths: Sequence[Path], *, root_sha256: str | None) -> list[tuple[Pat
 
 def _run(folder: Path, identity: Any) -> Run:
     objective, schedule = identity.get("objective"), identity.get("schedule")
+    steps = schedule.get("steps") if isinstance(schedule, dict) else None
     return Run(
         name=folder.resolve().name,
         objective=str(objective.get("name")) if isinstance(objective, dict) else "",
-        steps=int(schedule.get("steps", 0)) if isinstance(schedule, dict) else 0,
+        steps=steps if isinstance(steps, int) else 0,
         curve=_curve(folder / "metrics.jsonl"),
     )
 
@@ -142,14 +143,14 @@ def _scores(path: Path, document: Mapping[str, Any]) -> list[Score]:
             Score(
                 # A run by its folder, and what stands before it: `untrained:runs/a` is another.
                 encoder=f"{kind}:{place.rsplit('/')[-1]}" if kind else place.rsplit("/")[-1],
-                test=f"{name}, {score['name']}",
-                accuracy=float(score["accuracy"]),
+                test=f"{name}, {score['name']}, {score['metric']}",
+                value=float(score["value"]),
                 low=float(score["low"]),
                 high=float(score["high"]),
             )
             for kind, _, place in [encoder.rpartition(":")]
             for score in document["scores"]
-            if {"accuracy", "low", "high"} <= score.keys()
+            if {"metric", "value", "low", "high"} <= score.keys()
         ]
     except (LookupError, TypeError, ValueError, AttributeError) as exc:
         raise CorruptError(

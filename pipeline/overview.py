@@ -7,7 +7,7 @@ missing or damaged is left out, and changes no count.
 """
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from manifests.manifest import Manifest
 from manifests.shard_set import ShardSet
 from manifests.storage.errors import StoreError
 from pipeline.shard_report import PHASES
+from pipeline.throughput import by_host
 
 MAX_SAMPLE = 40
 """Committed shards of which manifest and statistics are read; all of them in a smaller set."""
@@ -131,7 +132,7 @@ def overview(shards: ShardSet) -> Overview:
         seconds=seconds,
         failed_attempts=sum(len(line["errors"]) for line in stats),
         storage_repeats=sum(line["storage_repeats"] for line in stats),
-        hosts=_hosts(stats),
+        hosts={speed.host: speed.views_per_s for speed in by_host(stats)},
         on_gpu=on_gpu,
         device_hours=hours,
         device_hours_left=left * hours / num_working if hours is not None and working else None,
@@ -158,16 +159,6 @@ def _content(manifests: Sequence[Manifest], num_views: int) -> tuple[int, int]:
 def _reasons(manifests: Sequence[Manifest]) -> dict[str, int]:
     failed = (row.reason for m in manifests for row in m.rows if not row.is_ok)
     return dict(Counter(failed).most_common())
-
-
-def _hosts(stats: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    views: Counter[str] = Counter()
-    seconds: defaultdict[str, float] = defaultdict(float)
-    for line in stats:
-        views[line["host"]] += max(line["num_views"] - line["num_taken"], 0)
-        seconds[line["host"]] += line["render_s"]
-    rates = {host: count / max(seconds[host], 1e-9) for host, count in views.items() if count}
-    return dict(sorted(rates.items(), key=lambda item: item[1]))
 
 
 def duration(hours: float, price: float | None = None) -> str:

@@ -19,7 +19,7 @@ from pipeline.group_cards import Card, cards, headings, num_across
 from pipeline.learned import Run, Score, runs_of, scores_in
 from pipeline.overview import overview, spread, statistics_of
 from pipeline.sampling import take_sample
-from pipeline.throughput import by_host, by_time
+from pipeline.throughput import MAX_HOSTS, by_host, by_time
 from pipeline.wording import variation_name
 
 MAX_MEASURED = 48
@@ -84,7 +84,7 @@ def write_report(
         num_failed_read=sum(sample.reasons.values()),
         totals=[(column, sample.totals[column.name]) for column in counted],
         speed=_speed(stats, len(stats) / max(len(committed), 1)) if stats else None,
-        hosts=by_host(stats),
+        hosts=by_host(stats)[:MAX_HOSTS],
         runs=[(run, _curve(run)) for _, run in learned],
         scores=_by_test(scores_in([*of_runs, *scores])),
         own={run.name for _, run in learned},
@@ -191,7 +191,7 @@ def _by_test(scores: Sequence[Score]) -> list[tuple[str, float, list[Score]]]:
         (
             test,
             max(0.01, min(1.0, 1.08 * max(score.high for score in of_test))),
-            sorted(of_test, key=lambda score: -score.accuracy),
+            sorted(of_test, key=lambda score: -score.value),
         )
         for test, of_test in tests.items()
     ]

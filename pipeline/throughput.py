@@ -6,6 +6,7 @@ from typing import Any
 
 NUM_SLICES = 24
 MAX_HOSTS = 12
+"""Hosts that the report lists: the slowest."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,7 +23,7 @@ class HostSpeed:
 def by_time(
     stats: Sequence[Mapping[str, Any]], *, share: float
 ) -> tuple[float, list[tuple[float, float]]]:
-    """Views a second of all workers together in equal slices of time.
+    """Rendered views a second of all workers together in equal slices of time.
 
     The views of a shard are spread evenly from the start of its attempt to its end.
 
@@ -45,25 +46,29 @@ def by_time(
         for number in range(count):
             left, right = start + number * width, start + (number + 1) * width
             overlap = max(0.0, min(last, right) - max(first, left))
-            views[number] += line["num_views"] * overlap / length
+            views[number] += _num_rendered(line) * overlap / length
     rates = [count / width / share for count in views]
     return width, [((number + 0.5) * width, rate) for number, rate in enumerate(rates)]
 
 
 def by_host(stats: Sequence[Mapping[str, Any]]) -> list[HostSpeed]:
-    """Speed on each host, the slowest first; of many hosts, the slowest alone."""
-    hosts = {line["host"] for line in stats}
+    """Speed on each host that rendered something, the slowest first."""
     speeds = []
-    for host in hosts:
+    for host in {line["host"] for line in stats}:
         lines = [line for line in stats if line["host"] == host]
-        views = sum(line["num_views"] for line in lines)
         seconds = sum(line["render_s"] for line in lines)
-        speeds.append(
-            HostSpeed(
-                host=host,
-                num_shards=len(lines),
-                num_views=views,
-                views_per_s=views / max(seconds, 1e-9),
+        if views := sum(map(_num_rendered, lines)):
+            speeds.append(
+                HostSpeed(
+                    host=host,
+                    num_shards=len(lines),
+                    num_views=views,
+                    views_per_s=views / max(seconds, 1e-9),
+                )
             )
-        )
-    return sorted(speeds, key=lambda speed: (speed.views_per_s, speed.host))[:MAX_HOSTS]
+    return sorted(speeds, key=lambda speed: (speed.views_per_s, speed.host))
+
+
+def _num_rendered(line: Mapping[str, Any]) -> int:
+    """Views that were rendered for a shard, and not taken from another set."""
+    return max(int(line["num_views"]) - int(line["num_taken"]), 0)

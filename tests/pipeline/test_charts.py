@@ -41,13 +41,14 @@ def test_one_value_is_a_chart() -> None:
     assert all(math.isfinite(place) for place in (drawn.lines[0].points[0].x, drawn.bar_px))
 
 
-def line(host: str, start: float, end: float, views: int) -> dict[str, object]:
+def line(host: str, start: float, end: float, views: int, *, taken: int = 0) -> dict[str, object]:
     return {
         "host": host,
         "finished_at": end,
         "total_s": end - start,
         "render_s": (end - start) / 2,
-        "num_views": views,
+        "num_views": views + taken,
+        "num_taken": taken,
     }
 
 
@@ -66,3 +67,10 @@ def test_the_slowest_host_comes_first() -> None:
         ("b", 1, 10.0),
         ("a", 2, 20.0),
     ]
+
+
+def test_views_that_were_taken_are_not_counted_as_rendered() -> None:
+    stats = [line("a", 0, 10, 50, taken=1000), line("copies", 0, 10, 0, taken=10)]
+    assert [(speed.host, speed.num_views) for speed in by_host(stats)] == [("a", 50)]
+    _, rates = by_time(stats, share=1.0)
+    assert sum(rate for _, rate in rates) / len(rates) == pytest.approx(5.0)

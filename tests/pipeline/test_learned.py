@@ -5,9 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 
 from manifests.errors import CorruptError, ForeignSetError
 from pipeline.learned import MAX_POINTS, runs_of, scores_in
+from synth import main
+from tests.labelled_sets import make_folder
 from tests.sets import refused
 
 
@@ -25,7 +28,7 @@ def make_run(folder: Path, root: str = "a" * 64, metrics: str = "") -> Path:
 
 def write_scores(path: Path, **changes: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    score = {"name": "knn", "accuracy": 0.5, "low": 0.4, "high": 0.6} | changes
+    score = {"name": "knn", "metric": "top-1", "value": 0.5, "low": 0.4, "high": 0.6} | changes
     test = {"name": "wds:x/pictograms", "train_split": "train", "test_split": "test"}
     document = {"encoder": {"name": "runs/first"}, "set": test, "scores": [score]}
     path.write_text(json.dumps(document))
@@ -71,12 +74,34 @@ def test_scores_are_read_from_files_and_folders(tmp_path: Path) -> None:
     path = write_scores(tmp_path / "scores" / "first.json")
     (score,) = scores_in([tmp_path])
     assert [score] == scores_in([path])
-    assert (score.encoder, score.test) == ("first", "pictograms, train to test, knn")
-    assert (score.accuracy, score.low, score.high) == (0.5, 0.4, 0.6)
+    assert (score.encoder, score.test) == ("first", "pictograms, train to test, knn, top-1")
+    assert (score.value, score.low, score.high) == (0.5, 0.4, 0.6)
 
 
-@pytest.mark.parametrize("accuracy", [None, "x", [1]])
-def test_a_file_that_holds_no_scores_is_named(tmp_path: Path, accuracy: Any) -> None:
-    path = write_scores(tmp_path / "first.json", accuracy=accuracy)
+@pytest.mark.parametrize("value", [None, "x", [1]])
+def test_a_file_that_holds_no_scores_is_named(tmp_path: Path, value: Any) -> None:
+    path = write_scores(tmp_path / "first.json", value=value)
     with refused(CorruptError, "first.json", "not a file of scores"):
         scores_in([path])
+
+
+@pytest.mark.slow
+def test_scores_that_synth_evaluate_writes_are_read(tmp_path: Path) -> None:
+    make_folder(tmp_path / "photos", train={"a": 3, "b": 3}, test={"a": 2, "b": 2})
+    out = tmp_path / "scores.json"
+    on = ["--on", f"imagefolder:{tmp_path / 'photos'}", "--with", "knn", "--out", str(out)]
+    result = CliRunner().invoke(main, ["evaluate", "pixels:8", *on, "--set", "knn.neighbours=2"])
+    assert result.exit_code == 0, result.output
+    (written,) = json.loads(out.read_text())["scores"]
+    (score,) = scores_in([out])
+    assert (score.encoder, score.test) == ("pixels:8", "photos, train to test, knn, top-1")
+    assert (score.value, score.low) == (written["value"], written["low"])
+
+
+def test_a_damaged_schedule_of_a_run_is_no_traceback(tmp_path: Path) -> None:
+    folder = make_run(tmp_path / "run")
+    document = json.loads((folder / "run.json").read_text())
+    document["identity"]["schedule"] = {"steps": None}
+    (folder / "run.json").write_text(json.dumps(document))
+    ((_, run),) = runs_of([folder], root_sha256="a" * 64)
+    assert run.steps == 0
