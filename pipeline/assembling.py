@@ -24,12 +24,10 @@ from manifests.shard_set import ShardSet
 from manifests.storage import Store
 from manifests.taking import SealedSet, Taking
 from pipeline.committing import commit_views
+from pipeline.machine_paths import recall, remember
 from pipeline.shard_report import ShardReport
 from prompts.merging import MergedSubjects
 from prompts.subject import Subject
-
-NUM_WORKERS = 8
-"""Shards that are taken at once, each with its images in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +79,7 @@ def begin_assembly(
         settings=first.settings,
         origin=Origin(verb=verb, sets=tuple(one.source for one in sets), part=part),
     )
+    remember(shards.recipe_sha256, recall(sets[0].shards.recipe_sha256))
     committed = {*shards.committed()} if shards.seal() is None else {*range(identity.num_shards)}
     return Assembly(
         shards=shards,
@@ -149,9 +148,12 @@ def shared_environment(environments: Sequence[Mapping[str, Any]]) -> dict[str, A
 
 
 def assemble_all(
-    shards: ShardSet, taking: Taking, numbers: Sequence[int], *, num_workers: int = NUM_WORKERS
+    shards: ShardSet, taking: Taking, numbers: Sequence[int], *, num_workers: int
 ) -> Iterator[ShardReport]:
     """Commit some shards of a new set, and yield a report of each.
+
+    Args:
+        num_workers: Shards that are taken at once, each with its images in memory.
 
     Raises:
         CorruptError: A view lies in no set, or not as its seal says.

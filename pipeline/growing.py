@@ -33,6 +33,7 @@ from pipeline.generating import (
 )
 from pipeline.ingredients import can_render_here, read_subjects
 from pipeline.job import Job, TakenFrom
+from pipeline.machine_paths import recall, remember
 from pipeline.retrying import ShardFailure
 from pipeline.shard_report import ShardReport, Underway
 from pipeline.share import Share
@@ -41,6 +42,9 @@ from prompts.merging import MergedSubjects, merge_subjects
 
 NUM_LOOKED_AT = 20
 """Shards in which a good view is looked for, to be rendered again."""
+
+NUM_TAKEN_AT_ONCE = 8
+"""Whole shards that the driver takes at once, each with its images in memory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,15 +96,15 @@ def begin_growth(
     executor = open_executor(execution, origin="recipe")
     old = SealedSet.open(old_url)
     require_apart([old], store)
-    changes = {} if model is None else {"model": model}
+    changes = recall(old.shards.recipe_sha256) | ({} if model is None else {"model": model})
     old_job = Job.from_recipe(
         old.shards.recipe, absolute(old_url), changes=changes, trusted=trusted
     )
-    renderer = ShardWorker(old.shards, old_job)  # refuses a machine with another renderer
+    worker = ShardWorker(old.shards, old_job)  # refuses a machine with another renderer
     subjects = _subjects(old, old_job, growth.prompts)
     identity = _grown(old, growth, subjects)
     if not store.exists(RECIPE) and not accept_drift:
-        _require_same_bytes(old, old_job, renderer)
+        _require_same_bytes(old, old_job, worker)
     environments = [old.shards.recipe.environment, environment_here()]
     shards = ShardSet.begin(
         store,
@@ -110,6 +114,7 @@ def begin_growth(
         settings=old.shards.recipe.settings,
         origin=Origin(verb="grow", sets=(old.source,)),
     )
+    remember(shards.recipe_sha256, changes)
     job = Job.from_recipe(shards.recipe, absolute(url), changes=changes, trusted=trusted)
     taking = TakenFrom(url=absolute(old_url), root_sha256=old.seal.root_sha256)
     generation = generation_of(
@@ -139,7 +144,7 @@ class _TakingFirst:
         assert job.taking is not None
         taking, identity = job.taking.open(), self._shards.recipe.identity
         whole = [shard for shard in shards if taking.holds(identity, shard)]
-        yield from assemble_all(self._shards, taking, whole)
+        yield from assemble_all(self._shards, taking, whole, num_workers=NUM_TAKEN_AT_ONCE)
         if rest := sorted({*shards} - {*whole}):
             yield from self._executor.run(rest, job)
 

@@ -68,7 +68,8 @@ def render_preview(
     """
     pipeline = ingredients.view_pipeline
     identity = freeze(ingredients)
-    paired = replace(identity, paired=True, views_per_subject=num_draws * len(identity.variations))
+    num_views = num_draws * len(identity.variations)
+    paired = replace(identity, paired=True, views_per_subject=num_views, subjects_per_shard=1)
     requests = requests_of(paired, _spread(ingredients.subjects, num_subjects))
     renderer = pipeline.renderer
     tiles: dict[str, NDArray[np.uint8] | str] = {}

@@ -25,7 +25,7 @@ from pipeline.renderers import renderer_class
 from pipeline.wording import title_of, variation_name
 from pipeline.worker import ShardWorker
 
-MAX_FOUND = 10
+MAX_GROUPS_NAMED = 10
 """Groups that a message names if a text is in several."""
 ONE_VARIATION_COLUMNS = 8
 VIEW_WIDTH = 24
@@ -79,7 +79,7 @@ def find_group(shards: ShardSet, name: str) -> int:
                 f"{shards.store.url}: no group {name}; it has groups 0 to {num_groups - 1}"
             )
         return int(name)
-    subjects, count = shards.find_subjects(canonical_text(name), limit=MAX_FOUND)
+    subjects, count = shards.find_subjects(canonical_text(name), limit=MAX_GROUPS_NAMED)
     if not subjects:
         raise ContractError(
             f"{shards.store.url}: no group has {shortened(name)!r} in its text; give a part of it, "

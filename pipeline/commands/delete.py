@@ -10,7 +10,7 @@ def delete(url: str, yes: bool) -> None:
     """List what there is of SET, and with --yes remove it, also from a bucket.
 
     The seal goes first and the recipe last, so what a killed command leaves is no set that anybody
-    trusts, and the same command goes on. Where other files lie among those of the set, nothing is
+    trusts, and the same command resumes. Where other files lie among those of the set, nothing is
     removed. Sets that have grown from this one do not need it. Use --yes only while nobody writes
     to the set.
     """

@@ -175,7 +175,8 @@ def generate(
     again.
     """
     from manifests.foundation.messages import redact
-    from pipeline.commands.making import make, require_shareable, stopping
+    from pipeline.commands.making import make, require_shareable
+    from pipeline.commands.stopping import stopping
     from pipeline.generating import begin, rejoin
 
     part = require_shareable(share, seal_incomplete)
@@ -189,12 +190,20 @@ def generate(
     if trust and not is_resumed:
         raise click.UsageError("--trust is for a set that --out alone resumes; leave it out")
     # What came through a pipe is gone, but the set holds it.
-    is_piped = flags["prompts"] == "-"
-    with stopping(out, again=f"synth generate --out {redact(out)}" if is_piped else None) as kept:
+    is_piped = config.prompts.get("file") == "-"
+    again = f"synth generate --out {redact(out)}" if is_piped else "the same command"
+    with stopping(out, again=again) as kept:
         if is_resumed:
             generation = rejoin(
                 config.execution, out, retry_failed=retry_failed, share=part, trusted=trust
             )
+            origin_of_set = generation.shards.recipe.origin
+            if origin_of_set is not None and generation.todo:
+                click.echo(
+                    f"note: {redact(out)}: takes views from other sets by `synth "
+                    f"{origin_of_set.verb}`; this command renders them again",
+                    err=True,
+                )
         else:
             origin = str(recipe or "recipe")
             generation = begin(config, out, retry_failed=retry_failed, share=part, origin=origin)

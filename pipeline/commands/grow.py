@@ -82,7 +82,8 @@ def grow(
     resumes.
     """
     from manifests.foundation.messages import redact
-    from pipeline.commands.making import make, require_shareable, stopping
+    from pipeline.commands.making import make, require_shareable
+    from pipeline.commands.stopping import stopping
     from pipeline.config import load_config
     from pipeline.growing import Growth, begin_growth
 
@@ -96,6 +97,11 @@ def grow(
                 "leave it out"
             )
     config = load_config(recipe=None, overrides=overrides, flags=keys)
+    if config.prompts.get("file") == "-":
+        raise click.UsageError(
+            "--prompts -: the same command could not resume, because standard input is read once; "
+            "give a file"
+        )
     is_prompted = len(config.prompts) > 1 or any(one.startswith("prompts.") for one in overrides)
     growth = Growth(
         views_per_subject=views_per_subject,

@@ -1,69 +1,17 @@
-"""What `generate` and `grow` have in common: make what is left with a bar, seal, say what is made.
+"""What `generate` and `grow` have in common: make what is left, seal it, say what is made."""
 
-After a signal they say what is kept.
-"""
-
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from manifests.seal import Seal
+    from pipeline.commands.stopping import Kept
     from pipeline.generating import Generation
     from pipeline.share import Share
-    from pipeline.stopping import JobStopped
 
 _MAX_NAMED = 20
 """Shards that the last line names at most."""
-
-
-@dataclass(slots=True)
-class Kept:
-    """How much of a set there is when its command is stopped."""
-
-    generation: "Generation | None" = None
-    """None until the set is begun."""
-    num_made: int = 0
-    """Shards that this command made."""
-
-    def __str__(self) -> str:
-        """Example: ", 12 of 300 shards are kept"."""
-        assert self.generation is not None
-        num_kept = self.generation.num_committed + self.num_made
-        return f", {num_kept:,} of {self.generation.shards.layout.num_shards:,} shards are kept"
-
-
-@contextmanager
-def stopping(out: str, *, again: str | None = None) -> Iterator[Kept]:
-    """Within it, a signal ends the command in time, with a line that says what is kept.
-
-    Args:
-        out: URL of the set.
-        again: Command that resumes a set that is begun, if it is not the same one.
-    """
-    from rich.console import Console
-
-    from manifests.foundation.messages import redact
-    from pipeline.stopping import JobStopped, stopping_on_signals
-
-    kept = Kept()
-
-    def last_words(stopped: "JobStopped") -> None:
-        Console(stderr=True).show_cursor()  # a bar has hidden it, if the process is ended now
-        said = f"{redact(out)}: stopped by {stopped}"
-        if kept.generation is None:
-            click.echo(f"{said} before it was begun or resumed; start it again", err=True)
-        else:
-            click.echo(f"{said}{kept}; {again or 'the same command'} resumes", err=True)
-
-    try:
-        with stopping_on_signals(last_words):
-            yield kept
-    except JobStopped as stopped:
-        last_words(stopped)
-        raise SystemExit(stopped.status) from stopped
 
 
 def require_shareable(share: str | None, seal_incomplete: bool) -> "Share | None":
@@ -82,7 +30,7 @@ def require_shareable(share: str | None, seal_incomplete: bool) -> "Share | None
 def make(
     generation: "Generation",
     part: "Share | None",
-    kept: Kept,
+    kept: "Kept",
     *,
     seal_incomplete: bool,
     max_failed: float,
@@ -100,7 +48,8 @@ def make(
     from pipeline.retrying import ShardFailure
     from pipeline.shard_report import Underway
 
-    kept.generation = generation
+    kept.num_kept = generation.num_committed
+    kept.num_shards = generation.shards.layout.num_shards
     console = Console(stderr=True)
     for change in generation.drift:
         note = f"note: {change}; pixels may differ in their last bits"
@@ -138,18 +87,13 @@ def make(
                 message = f"shard {outcome.shard} was given up: {outcome.errors[-1]}"
                 console.print(printable(message), markup=False)
             else:
-                kept.num_made += 1
+                kept.num_kept += 1
                 num_made_views += outcome.num_views
                 show()
     seal = finish(generation, seal_incomplete=seal_incomplete)
     url = generation.shards.store.url
     if seal is not None:
-        counts = seal.counts
-        click.echo(
-            f"{url}: {counts['num_ok']:,} views in {counts['num_shards']:,} shards, "
-            f"{counts['num_failed']:,} failed, {len(seal.missing)} shards missing, root "
-            f"{seal.root_sha256[:16]}"
-        )
+        click.echo(sealed_line(url, seal))
         return
     given_up = [*generation.shards.given_up()]
     if part is not None:
@@ -165,6 +109,16 @@ def make(
     if part is not None:
         left = generation.shards.layout.num_shards - len(generation.shards.committed())
         click.echo(f"{url}: share {part} is made; {left:,} shards are left to others")
+
+
+def sealed_line(url: str, seal: "Seal") -> str:
+    """What there is, when a set is sealed."""
+    counts = seal.counts
+    return (
+        f"{url}: {counts['num_ok']:,} views in {counts['num_shards']:,} shards, "
+        f"{counts['num_failed']:,} failed, {len(seal.missing)} shards missing, root "
+        f"{seal.root_sha256[:16]}"
+    )
 
 
 def _plan_line(generation: "Generation", price: float | None) -> str:

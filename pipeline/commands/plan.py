@@ -97,11 +97,12 @@ def _rates(estimate: "Estimate") -> "Table":
     from rich.table import Table
 
     from manifests.foundation.messages import printable
+    from pipeline.wording import variation_name
 
     table = Table("variation", "views/s of a worker", "measured on", title="rates")
     for rate in estimate.calibration.rates[:MAX_VARIATIONS]:
         variation = estimate.identity.variations[rate.variation]
-        name = ", ".join(f"{key} {value}" for key, value in variation.items())
+        name = variation_name(variation)
         table.add_row(printable(name), f"{1 / rate.render_s:,.2f}", f"{rate.num_views:,} views")
     return table
 

@@ -21,7 +21,7 @@ def publish(source: str, target: str, workers: int) -> None:
     """Copy a sealed set to a folder or a bucket; every byte is checked, the seal comes last.
 
     SRC and DST are folders or URLs: the same command brings a set from a bucket to this machine.
-    The same command continues a copy that was stopped. Files that DST has already are compared and
+    The same command resumes a copy that was stopped. Files that DST has already are compared and
     never overwritten.
     """
     from manifests.foundation.progress import progress

@@ -2,6 +2,9 @@
 
 import click
 
+from pipeline.commands.assembly import make_assembly, workers_option
+from pipeline.commands.stopping import stopping
+
 
 @click.command(epilog="\b\nExamples:\n  synth split set --parts train=0.9,val=0.1 --out parts")
 @click.argument("old", metavar="SET")
@@ -14,21 +17,19 @@ import click
     "--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
     help="Another seed gives other parts.",
 )  # fmt: skip
-@click.option(
-    "--workers", type=click.IntRange(1, 64), default=8, show_default=True,
-    help="Shards that are made at once.",
-)  # fmt: skip
+@workers_option()
 def split(old: str, parts: str, out: str, seed: int, workers: int) -> None:
     """Make a new set of each part of the groups of the sealed SET.
 
     The part of a group follows from its id and the seed alone: all its views are in one part, and
     it is in the same part after SET has grown. So the shares are those of a draw, and not exact.
-    Nothing is rendered, and the same command continues where it was stopped.
+    Nothing is rendered, and the same command resumes.
     """
-    from pipeline.commands.assembly import make_assembly
     from pipeline.splitting import begin_split, parse_parts
 
-    for part, assembly in begin_split(old, out, parse_parts(parts, seed)):
-        line = make_assembly(assembly, f"split {part.name}", workers)
-        num_groups = assembly.shards.recipe.identity.num_subjects
-        click.echo(f"{line}, {num_groups:,} groups")
+    with stopping(out) as kept:
+        for part, assembly in begin_split(old, out, parse_parts(parts, seed)):
+            verb = f"split {part.name}"
+            line = make_assembly(assembly, kept, verb=verb, num_workers=workers)
+            num_groups = assembly.shards.recipe.identity.num_subjects
+            click.echo(f"{line}, {num_groups:,} groups")

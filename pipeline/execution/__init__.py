@@ -32,7 +32,7 @@ class Executor(Protocol):
     ) -> Iterator[ShardReport | ShardFailure | Underway]:
         """Make the shards, in any order, and yield the outcome of each as soon as it is known.
 
-        An executor that can tells in between, every few seconds, how far the others are.
+        An executor that knows how far the other shards are yields an `Underway` every few seconds.
 
         Raises:
             SynthError: An error that is not one shard's own; it ends the job.

@@ -14,7 +14,7 @@ from pipeline.shard_report import ShardReport, Underway
 from pipeline.worker import SHARDS_IN_FLIGHT, ShardWorker
 
 LOOK_EVERY_S = 0.5
-"""How often it is told how far the shards are."""
+"""Seconds between two reports of how far the shards are."""
 
 
 class InlineConfig(Table):

@@ -69,3 +69,22 @@ def test_no_file_of_a_set_names_a_folder_of_the_machine(tmp_path: Path) -> None:
     assert elsewhere.exit_code == 1
     assert "my model: no such folder" in elsewhere.output
     assert run("show", out, key, "--render", "--model", model).exit_code == 0
+
+
+@pytest.mark.slow
+def test_a_model_in_a_folder_is_known_to_the_sets_that_are_made_from_a_set(tmp_path: Path) -> None:
+    model = tmp_path / "my model"
+    shutil.copytree(EMBEDDED_FOLDER, model)
+    out, grown, part = tmp_path / "set", tmp_path / "grown", tmp_path / "parts" / "a"
+    captions = tmp_path / "captions.txt"
+    captions.write_text("a penguin\nan owl\na bus\na car\na skull\ntea\n")
+    generate(captions, out, "--model", model)
+    more = ("--views-per-subject", 3, "--executor", "inline")
+    result = run("grow", out, "--out", grown, *more)
+    assert result.exit_code == 0, result.output
+    result = run("split", grown, "--parts", "a=0.5,b=0.5", "--out", tmp_path / "parts")
+    assert result.exit_code == 0, result.output
+    for url in (grown, part):
+        key = ShardSet.open(str(url)).manifest(0).rows[-1].key
+        result = run("show", url, key, "--render")
+        assert result.exit_code == 0, result.output

@@ -1,5 +1,6 @@
 """`synth grow`, `merge`, `split` and `delete` in folders and buckets; and what learns from them."""
 
+import os
 import signal
 import time
 from collections.abc import Iterator
@@ -9,7 +10,11 @@ import fsspec
 import pytest
 from click.testing import CliRunner
 
+from manifests.shard_set import ShardSet
 from manifests.storage import open_store
+from manifests.taking import Taking
+from pipeline import assembling
+from pipeline.shard_report import ShardReport
 from synth import main
 from tests.cluster import cluster as cluster
 from tests.grown_sets import CAPTIONS, MORE, STRIPES, captions_file, generate
@@ -73,7 +78,7 @@ def test_every_command_in_a_bucket(folders: dict[str, Path], bucket: str, tmp_pa
     assert "42 views in 4 shards" in here(*command, "--prompts", tmp_path / "more.csv")
     output = here("merge", old, more, "--out", f"{bucket}/merged")
     assert "28 views in 4 shards, 0 failed" in output
-    assert "1 equal groups of several sets are once in it" in output
+    assert "groups that several sets have: 1, each taken once" in output
     assert files_of(f"{bucket}/merged") == pixel_files(folders["merged"])
     output = here("split", grown, "--parts", "train=0.7,val=0.3", "--out", f"{bucket}/parts")
     assert "4 groups" in output
@@ -116,6 +121,31 @@ def test_a_killed_growth_and_a_stopped_one_go_on(tmp_path: Path) -> None:
     assert 4 <= made < 8
     assert "48 views in 8 shards" in synth(*command)
     assert pixel_files(new) == pixel_files(tmp_path / "whole")
+
+
+def test_a_merge_that_is_stopped_says_what_is_kept(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assemble = assembling.assemble
+
+    def stopped(shards: ShardSet, taking: Taking, shard: int) -> ShardReport:
+        if shard == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return assemble(shards, taking, shard)
+
+    command = ("merge", folders["old"], folders["more"], "--out", tmp_path / "new")
+    with monkeypatch.context() as patch:
+        patch.setattr(assembling, "assemble", stopped)
+        output = here(*command, "--workers", 1, status=143)
+    assert f"{tmp_path / 'new'}: stopped by SIGTERM, " in output
+    assert "shards are kept; the same command resumes" in output
+    here(*command)
+    assert pixel_files(tmp_path / "new") == pixel_files(folders["merged"])
+
+
+def test_standard_input_cannot_be_resumed_and_is_refused(folders: dict[str, Path]) -> None:
+    command = ("grow", folders["old"], "--out", "new", "--prompts", "-", *INLINE)
+    assert "give a file" in here(*command, status=2)
 
 
 def test_workers_on_ray_take_views_too(
