@@ -1,6 +1,7 @@
 """The data-set card, whose YAML header tells hubs and `datasets` to read the tars alone."""
 
 import json
+from collections.abc import Callable
 
 from manifests.about import About
 from manifests.foundation.markup import as_text
@@ -97,7 +98,8 @@ def dataset_card(recipe: Recipe, seal: Seal) -> str:
             *_licences(about),
             "",
             "Whoever publishes the set states the licence of its images, which is that of the "
-            f"output of {as_text(_maker(identity))}, in place of `other` in the header.",
+            f"output of {as_text(_maker(identity))}, in place of `other` in the header of the copy "
+            "that is published: `synth verify` calls a card that was changed a problem.",
             "",
         ]
     )
@@ -132,7 +134,7 @@ def _facts(recipe: Recipe, seal: Seal) -> str:
     rows += [
         f"| {name} | {shown(value)} |" for name, value in identity.constants.items() if value != ""
     ]
-    rows += [] if recipe.origin is None else [_origin_row(recipe.origin)]
+    rows += [] if recipe.origin is None else [_origin_row(recipe.origin, shown)]
     details = "\n".join(rows) or "| variations | none |"
     return f"""| what | value |
 |---|---|
@@ -173,10 +175,10 @@ def _licences(about: About) -> list[str]:
 _VERBS = {"grow": "grown", "merge": "merged", "split": "split"}
 
 
-def _origin_row(origin: Origin) -> str:
+def _origin_row(origin: Origin, shown: Callable[[object], str]) -> str:
     """The sets that views were taken from, by their roots."""
-    roots = ", ".join(f"`{one.root_sha256}`" for one in origin.sets)
+    roots = ", ".join(f"`{shown(one.root_sha256)}`" for one in origin.sets)
     part = origin.part
     if part is not None:
-        roots += f", part {part.name}: {part.start:g} to {part.stop:g} with seed {part.seed}"
+        roots += f", part {shown(part.name)}: {part.start:g} to {part.stop:g} with seed {part.seed}"
     return f"| {_VERBS.get(origin.verb, 'taken')} from | {roots} |"

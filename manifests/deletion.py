@@ -55,27 +55,26 @@ def plan_deletion(shards: ShardSet) -> Deletion:
                     f"{store.at(path)}: is no file of the set, so nothing is removed; move it "
                     "away, and run the same command again"
                 )
-    root = by_folder[""]
-    # No file outlives one that vouches for it: the seal, then the manifests, then their tars.
+    sizes = {path: size for files in by_folder.values() for path, size in files.items()}
+    # No file outlives one that vouches for it: the seal, then what follows from it, then the
+    # manifests, then their tars.
     stages = [
-        {path: root[path] for path in (SEAL,) if path in root},
-        by_folder["manifests"],
-        {
-            path: size
-            for folder in ALL_FOLDERS
-            if folder != "manifests"
-            for path, size in by_folder[folder].items()
-            if path not in (SEAL, RECIPE)
-        },
-        {RECIPE: root[RECIPE]},
+        {path: sizes.pop(path) for path in (SEAL,) if path in sizes},
+        {path: sizes.pop(path) for path in [*sizes] if _follows_from_seal(path)},
+        {path: sizes.pop(path) for path in by_folder["manifests"]},
+        {path: size for path, size in sizes.items() if path != RECIPE},
+        {RECIPE: sizes[RECIPE]},
     ]
     return Deletion(shards=shards, stages=[stage for stage in stages if stage])
 
 
 def _is_of_set(shards: ShardSet, path: str) -> bool:
-    if path in (RECIPE, SEAL, *DERIVED) or _INDEX.fullmatch(path) or _EXAMPLE.fullmatch(path):
-        return True
-    return shards.layout.number(path) is not None
+    is_numbered = shards.layout.number(path) is not None
+    return is_numbered or path in (RECIPE, SEAL) or _follows_from_seal(path)
+
+
+def _follows_from_seal(path: str) -> bool:
+    return path in DERIVED or bool(_INDEX.fullmatch(path) or _EXAMPLE.fullmatch(path))
 
 
 def delete_set(deletion: Deletion) -> Iterator[str]:

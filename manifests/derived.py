@@ -1,7 +1,8 @@
-"""Files that follow from recipe and seal alone, for readers that know nothing of this format.
+"""Files that follow from recipe and seal, for readers that know nothing of this format.
 
-They are written after the seal, which does not name them. They are functions of recipe and seal, so
-that two writers cannot disagree about them, and a missing one can be written again.
+They are written after the seal, which does not name them. They depend on recipe and seal alone, and
+the examples on the tars, so that two writers cannot disagree about them, and a missing one can be
+written again.
 """
 
 import json

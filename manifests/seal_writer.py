@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pyarrow as pa
 
-from manifests.about import AboutCounter, Example, ShardFacts, facts_of
+from manifests.about import AboutCounter, ShardFacts, facts_of
 from manifests.canonical import sha256_hex
 from manifests.commit import Expected, commit_tar_in_place
 from manifests.derived import derived_files, example_files
@@ -53,26 +53,11 @@ def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
             shards.store.create(path, content)
     for path, example in example_files(shards.recipe, seal).items():
         if not shards.store.exists(path):
-            shards.store.create(path, _image_of(shards, example))
+            shards.store.create(path, shards.image_at(example.shard, example))
     for folder in ALL_FOLDERS:
         # A writer who loses a temporary file by this, because it is not done yet, repeats it.
         shards.store.sweep(folder)
     return seal
-
-
-def _image_of(shards: ShardSet, example: Example) -> bytes:
-    path = shards.layout.tar(example.shard)
-
-    def read() -> bytes:
-        image = shards.store.read_range(path, example.offset, example.length)
-        if sha256_hex(image) != example.sha256:
-            raise CorruptError(
-                f"{shards.store.at(path)}: the image of {example.key} is not what the seal says; "
-                "run `synth verify`"
-            )
-        return image
-
-    return reread(read)
 
 
 def _write_seal(shards: ShardSet, incomplete: bool) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from manifests.about import Example
 from manifests.canonical import sha256_hex
 from manifests.errors import (
     ContractError,
@@ -278,16 +279,21 @@ class ShardSet:
             CorruptError: The view failed, its bytes do not have the hash of the row, or the tar is
                 gone.
         """
-        path = self.layout.tar(shard)
-        where = f"{self.store.at(path)}, {row.key}"
         if not row.is_ok:
             raise CorruptError(
-                f"{where}: has no image, it failed ({row.reason}); take another view"
+                f"{self.store.at(self.layout.tar(shard))}, {row.key}: has no image, it failed "
+                f"({row.reason}); take another view"
             )
+        return self.image_at(shard, row)
+
+    def image_at(self, shard: int, place: ViewRow | Example) -> bytes:
+        """The PNG or JPEG at a place of the tar of a shard. Raises CorruptError as `image`."""
+        path = self.layout.tar(shard)
+        where = f"{self.store.at(path)}, {place.key}"
 
         def read() -> bytes:
-            data = self.store.read_range(path, row.offset, row.length)
-            if sha256_hex(data) != row.sha256:
+            data = self.store.read_range(path, place.offset, place.length)
+            if sha256_hex(data) != place.sha256:
                 raise CorruptError(f"{where}: not the image that was committed; run `synth verify`")
             return data
 

@@ -232,23 +232,28 @@ def _check_seal(shards: ShardSet, seal: Seal, committed: Sequence[int]) -> Itera
     for required in (RECIPE, *layout.subject_files()):
         if required not in seal.files:
             yield Problem(where=SEAL, kind="files", message=f"does not name {required}")
+    about = AboutCounter()
+    is_counted = True
     for summary in seal.shards:
-        yield from _check_summary(shards, summary)
+        try:
+            manifest = shards.manifest(summary.shard)
+        except (SynthError, FileNotFoundError):
+            is_counted = False
+            continue  # the manifest has its own problem already
+        about.add(facts_of(manifest))
+        yield from _check_summary(manifest, summary)
+    if seal.about is not None and is_counted and about.result() != seal.about:
+        message = "does not say of its subjects and views what the manifests say"
+        yield Problem(where=SEAL, kind="about", message=message)
     if seal.index:
         yield from _check_index(shards, seal)
-    if seal.about is not None:
-        yield from _check_about(shards, seal)
     hashes = {layout.manifest(summary.shard): summary.manifest_sha256 for summary in seal.shards}
     hashes |= derived_hashes(shards.recipe, seal)
     for path, expected in {**hashes, **seal.files}.items():
         yield from _check_hash(shards, path, expected)
 
 
-def _check_summary(shards: ShardSet, sealed: ShardSummary) -> Iterator[Problem]:
-    try:
-        manifest = shards.manifest(sealed.shard)
-    except (SynthError, FileNotFoundError):
-        return  # the manifest has its own problem already
+def _check_summary(manifest: Manifest, sealed: ShardSummary) -> Iterator[Problem]:
     actual = (manifest.tar_sha256, manifest.tar_bytes, len(manifest.rows), manifest.num_ok)
     if actual != (sealed.tar_sha256, sealed.tar_bytes, sealed.num_views, sealed.num_ok):
         message = f"its line for shard {sealed.shard} is not what the manifest says"
@@ -273,18 +278,6 @@ def _check_index(shards: ShardSet, seal: Seal) -> Iterator[Problem]:
         if not stored.equals(expected):
             message = "does not say what the manifests say"
             yield Problem(where=path, kind="index", message=message)
-
-
-def _check_about(shards: ShardSet, seal: Seal) -> Iterator[Problem]:
-    counter = AboutCounter()
-    try:
-        for summary in seal.shards:
-            counter.add(facts_of(shards.manifest(summary.shard)))
-    except (SynthError, FileNotFoundError):
-        return  # the manifest has its own problem already
-    if counter.result() != seal.about:
-        message = "does not say of its subjects and views what the manifests say"
-        yield Problem(where=SEAL, kind="about", message=message)
 
 
 def _check_names(shards: ShardSet, seal: Seal | None) -> Iterator[Problem]:

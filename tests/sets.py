@@ -4,6 +4,7 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -203,6 +204,21 @@ def make_set(url: str | Path | Store, **changes: Any) -> ShardSet:
     for shard in range(shards.layout.num_shards):
         commit(shards, shard)
         shards.store.create(shards.layout.stats(shard), b'{"total_s": 1.5}\n')
+    seal_set(shards)
+    return shards
+
+
+def make_numbered_set(url: str | Path) -> ShardSet:
+    """A whole set whose labels are whole numbers, for which timm has a file."""
+    subjects = [
+        replace(subject, label=label)
+        for subject, label in zip(
+            subject_rows("a red fox", "a blue door", "two pears"), ("1", "0", "12"), strict=True
+        )
+    ]
+    shards = ShardSet.begin(open_store(str(url)), identity_of(subjects), subjects, environment={})
+    for shard in range(shards.layout.num_shards):
+        commit(shards, shard)
     seal_set(shards)
     return shards
 

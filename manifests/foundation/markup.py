@@ -11,6 +11,6 @@ def as_text(value: object) -> str:
     Example: as_text("<b>a|b") == "&lt;b&gt;a\\\\|b".
     """
     text = html.escape(printable(shortened(str(value))), quote=False)
-    for mark in "\\`*[]|":
+    for mark in "\\`*_~[]|":
         text = text.replace(mark, f"\\{mark}")
     return text

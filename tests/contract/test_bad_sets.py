@@ -36,6 +36,7 @@ from tests.sets import (
     begin,
     commit,
     identity_of,
+    make_numbered_set,
     make_set,
     picture_of,
     png,
@@ -162,7 +163,7 @@ def test_a_set_of_a_newer_minor_version_is_read_but_not_added_to(tmp_path: Path)
     """A key of the identity decides pixels, also if this version does not know it."""
     old = begin(tmp_path)
     identity = old.recipe.identity.to_json() | {"tiling": "none"}
-    rewrite(tmp_path / "recipe.json", format_version="2.3", identity=identity, author="x")
+    rewrite(tmp_path / "recipe.json", format_version="2.999", identity=identity, author="x")
     shards = ShardSet.open(str(tmp_path))
     for shard in range(2):
         commit(shards, shard)  # as the newer version would
@@ -575,11 +576,17 @@ def test_an_advisory_file_that_was_changed_or_is_gone_is_reported(
     assert kinds(sealed) == [(path, "hash")]
 
 
+def test_what_a_set_has_for_timm_is_checked(tmp_path: Path) -> None:
+    shards = make_numbered_set(tmp_path)
+    assert kinds(shards) == []
+    (tmp_path / "_info.json").write_bytes(b"{}")
+    assert kinds(shards) == [("_info.json", "hash")]
+
+
 def test_a_seal_that_tells_of_other_subjects_is_reported(sealed: ShardSet) -> None:
-    seal = sealed.seal()
-    assert seal is not None
-    assert seal.about is not None
-    other = replace(seal, about=replace(seal.about, licences=[("MIT", 3)]))
-    sealed.store.delete(SEAL)
-    sealed.store.create(SEAL, other.to_bytes())
+    def other(seal: Seal) -> Seal:
+        assert seal.about is not None
+        return replace(seal, about=replace(seal.about, licences=[("MIT", 3)]))
+
+    reseal(sealed, other)
     assert (SEAL, "about") in kinds(sealed)

@@ -8,18 +8,13 @@ import subprocess
 import tarfile
 import warnings
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from manifests.plan import hash_subjects
-from manifests.seal_writer import seal_set
-from manifests.shard_set import ShardSet
-from manifests.storage import open_store
-from tests.sets import COLUMNS, commit, identity_of, subject_rows
+from tests.sets import make_numbered_set
 
 # These libraries warn, for example of files that they leave open; that is no fault of ours.
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -174,17 +169,7 @@ def test_the_code_in_the_card_reads_the_set(
 
 def test_timm_reads_a_set_whose_labels_are_numbers(tmp_path: Path) -> None:
     timm = pytest.importorskip("timm")
-    subjects = [
-        replace(subject, label=label)
-        for subject, label in zip(
-            subject_rows("a red fox", "a blue door", "two pears"), ("1", "0", "12"), strict=True
-        )
-    ]
-    identity = identity_of(subjects, subjects_sha256=hash_subjects(subjects, COLUMNS))
-    shards = ShardSet.begin(open_store(str(tmp_path)), identity, subjects, environment={})
-    for shard in range(2):
-        commit(shards, shard)
-    seal_set(shards)
+    make_numbered_set(tmp_path)
     options = {"root": str(tmp_path), "split": "train", "is_training": False, "batch_size": 1}
     data = timm.data.create_dataset("wds/set", **options)
     views = list(data)

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
 
-from manifests.card import size_category
+from manifests.card import dataset_card, size_category
+from manifests.origin import Origin, Part, SourceSet
 from tests.sets import make_set
 
 
@@ -56,7 +58,9 @@ def test_what_a_set_says_is_no_markup_in_its_card(tmp_path: Path) -> None:
     assert "<script>" not in body
     assert "[y](z)" not in body
     assert not {"\x1b", "\u202e"} & {*card}
-    assert "x" in yaml.safe_load(header)["pretty_name"]
+    name = yaml.safe_load(header)["pretty_name"]
+    assert name.startswith("2 captions x 2 views by a <script>x</script>")
+    assert "\x1b" not in name
 
 
 def test_header_has_what_hubs_ask_for(tmp_path: Path) -> None:
@@ -75,3 +79,16 @@ def test_card_shows_views_that_lie_beside_it(tmp_path: Path) -> None:
         assert (tmp_path / f"examples/{key}.png").read_bytes().startswith(b"\x89PNG")
     assert "Views of: a red fox" in card
     assert "| not stated | 3 |" in card
+
+
+def test_the_part_of_a_split_set_is_no_markup_in_its_card(tmp_path: Path) -> None:
+    shards = make_set(tmp_path)
+    seal = shards.seal()
+    assert seal is not None
+    part = Part(name=f"{HOSTILE}\n# x", seed=0, start=0.0, stop=0.5)
+    sets = (SourceSet(root_sha256="<b>", recipe_sha256="r"),)
+    recipe = replace(shards.recipe, origin=Origin(verb="split", sets=sets, part=part))
+    card = dataset_card(recipe, seal)
+    assert "<script>" not in card
+    assert "<b>" not in card
+    assert "\n# x" not in card

@@ -5,12 +5,13 @@ from pathlib import Path
 import pytest
 
 from manifests.deletion import delete_set, plan_deletion
+from manifests.derived import DERIVED
 from manifests.errors import ForeignSetError
 from manifests.layout import RECIPE, SEAL
 from manifests.shard_set import ShardSet
 from manifests.storage.errors import StoreError
 from manifests.storage.local import LocalStore
-from tests.sets import begin, commit, make_set, refused, tree
+from tests.sets import begin, commit, make_numbered_set, make_set, refused, tree
 
 
 def remove(url: Path) -> list[str]:
@@ -33,12 +34,18 @@ class Failing(LocalStore):
         super().delete(path)
 
 
-def test_the_seal_goes_first_then_manifests_and_the_recipe_last(tmp_path: Path) -> None:
+def test_nothing_outlives_what_vouches_for_it(tmp_path: Path) -> None:
     url = tmp_path / "set"
     make_set(url)
     (url / "data/.tmp-000001.tar-5f").write_bytes(b"half")
     paths = remove(url)
-    assert paths[:3] == [SEAL, "manifests/000000.parquet", "manifests/000001.parquet"]
+    derived = {
+        path for path in paths if path in DERIVED or path.startswith(("examples/", "index/"))
+    }
+    end = 1 + len(derived)
+    assert paths[0] == SEAL
+    assert {*paths[1:end]} == derived
+    assert paths[end : end + 2] == ["manifests/000000.parquet", "manifests/000001.parquet"]
     assert paths[-1] == RECIPE
     assert len(paths) == NUM_FILES
     assert list(tmp_path.iterdir()) == []
@@ -102,3 +109,9 @@ def test_what_is_no_set_is_not_removed(tmp_path: Path) -> None:
     with refused(ForeignSetError, "no shard set here"):
         remove(tmp_path)
     assert tree(tmp_path) == {"notes.txt": b"mine"}
+
+
+def test_what_a_sealed_set_has_for_timm_is_removed_with_it(tmp_path: Path) -> None:
+    make_numbered_set(tmp_path / "set")
+    assert "_info.json" in remove(tmp_path / "set")
+    assert list(tmp_path.iterdir()) == []

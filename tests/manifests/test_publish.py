@@ -24,7 +24,7 @@ from manifests.storage.errors import StoreError
 from manifests.storage.local import LocalStore
 from manifests.validation import validate_shard_set
 from tests.running import synth
-from tests.sets import begin, commit, make_set, refused, tree
+from tests.sets import begin, commit, make_numbered_set, make_set, refused, tree
 
 PATHS = [
     "README.md",
@@ -102,6 +102,17 @@ def test_a_copy_is_equal_to_the_byte(source: Path, target: Path) -> None:
     assert sorted(copy(source, target)) == PATHS
     assert tree(target) == tree(source)
     assert list(validate_shard_set(ShardSet.open(str(target)))) == []
+
+
+def test_what_a_set_has_for_timm_is_copied(tmp_path: Path) -> None:
+    make_numbered_set(tmp_path / "numbered")
+    target = open_store(str(tmp_path / "copy"))
+    paths = [
+        result.file.path
+        for result in publish(plan_publication(ShardSet.open(str(tmp_path / "numbered")), target))
+    ]
+    assert "_info.json" in paths
+    assert tree(tmp_path / "copy") == tree(tmp_path / "numbered")
 
 
 def test_no_file_comes_before_those_that_it_vouches_for(source: Path, target: Path) -> None:

@@ -114,5 +114,5 @@ def test_of_a_path_on_this_machine_its_last_part_is_given_away(place: str, shown
 
 
 def test_text_in_markdown_marks_nothing_up() -> None:
-    text = as_text("<b>|[a](b) *c* `d` \\ \x1b[1m")
-    assert text == r"&lt;b&gt;\|\[a\](b) \*c\* \`d\` \\ \\x1b\[1m"
+    text = as_text("<b>|[a](b) *c* _c_ ~d~ `d` \\ \x1b[1m")
+    assert text == r"&lt;b&gt;\|\[a\](b) \*c\* \_c\_ \~d\~ \`d\` \\ \\x1b\[1m"
