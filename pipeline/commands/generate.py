@@ -72,7 +72,7 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
     "--guidance",
     "renderer.guidance",
     callback=_numbers,
-    help="One scale, or several to deal: 1,3,8. If not given, 2, or the model's own.",
+    help="One scale, or several to deal: 1,3,8. If not given, what suits the model.",
 )
 @flag(
     "--negative-prompt", "renderer.negative_prompt", help="What guided views are steered away from."

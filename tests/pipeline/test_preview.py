@@ -13,7 +13,7 @@ from manifests.storage.local import LocalStore
 from pipeline.commands.generate import pixel_options
 from pipeline.config import load_config
 from pipeline.contact_sheet import SheetRow, contact_sheet
-from pipeline.ingredients import probe, resolve
+from pipeline.ingredients import Ingredients, probe, resolve
 from pipeline.preview import render_preview
 from synth import main
 from tests.running import write_captions
@@ -51,17 +51,20 @@ def test_preview_draws_the_noise_again_where_nothing_else_varies(tmp_path: Path)
     assert "preview.png: 8 views, " in result.output
 
 
-def test_views_of_a_row_share_their_noise(tmp_path: Path) -> None:
+def ingredients_of(folder: Path, captions: list[str]) -> Ingredients:
     flags = {
-        "prompts.file": str(write_captions(tmp_path, ["ant", "bee"])),
+        "prompts.file": str(write_captions(folder, captions)),
         "renderer.name": "tests.renderers:Faulty",
-        "renderer.trouble": str(tmp_path),
+        "renderer.trouble": str(folder),
         "renderer.guidance": (1.0, 3.0),
         "views.per_subject": 2,
     }
     config = load_config(recipe=None, overrides=[], flags=flags)
-    store = LocalStore(str(tmp_path / "set"))
-    ingredients = probe(resolve(config, store, origin="recipe"))
+    return probe(resolve(config, LocalStore(str(folder / "set")), origin="recipe"))
+
+
+def test_views_of_a_row_share_their_noise(tmp_path: Path) -> None:
+    ingredients = ingredients_of(tmp_path, ["ant", "bee"])
     shown: list[int] = []
     made = render_preview(ingredients, num_subjects=2, num_draws=2, on_views=shown.append)
     seeds = [request.seed for request in made.requests]
@@ -96,11 +99,15 @@ def test_preview_works_with_the_embedded_model(tmp_path: Path) -> None:
     assert out.read_bytes().startswith(PNG)
 
 
-def test_preview_shows_a_view_that_fails_and_goes_on(tmp_path: Path) -> None:
+def test_preview_shows_why_a_view_failed_beside_those_that_did_not(tmp_path: Path) -> None:
+    ingredients = ingredients_of(tmp_path, ["ant", "bee", "cat"])
     (tmp_path / "blank").write_text("ant")
-    result = preview(tmp_path, "--guidance", "1,3")
-    assert result.exit_code == 0, result.output
-    assert "preview.png: 8 views, " in result.output
+    (tmp_path / "raise").write_text("bee")
+    made = render_preview(ingredients, num_subjects=3, num_draws=1, on_views=lambda count: None)
+    tiles = [made.tiles[request.key] for request in made.requests]
+    assert tiles[:2] == 2 * ["refused: blank"]
+    assert all(isinstance(tile, str) and "cannot render" in tile for tile in tiles[2:4])
+    assert all(isinstance(tile, np.ndarray) for tile in tiles[4:])
 
 
 def test_preview_takes_the_options_of_generate_that_decide_pixels() -> None:
