@@ -31,7 +31,7 @@ def test_it_states_the_facts_of_run_and_set() -> None:
     lines = card(FACTS).splitlines()
     for row in (
         "| tower | resnet18 of timm |",
-        '| arguments of the tower | {"drop_path_rate": 0.1} |',
+        r'| arguments of the tower | {"drop\_path\_rate": 0.1} |',
         "| images | RGB, 224 px square |",
         "| mean of red, green, blue | 0.485, 0.456, 0.406 |",
         "| objective | stablerep |",
