@@ -287,12 +287,13 @@ def fetch(store: Store, path: str, file: Path) -> None:
 
 
 @contextmanager
-def run_files(place: str, *, option: str) -> Iterator[Path]:
+def run_files(place: str, *, option: str, only: str | None = None) -> Iterator[Path]:
     """A run or a file in one, on this machine while the block runs: what lies elsewhere is fetched.
 
     Args:
         place: A path, or the URL of a run, of its encoder.safetensors or of one of its checkpoints.
         option: Option that it was given for, for messages.
+        only: Name of the file that is enough; None for all that the run keeps beside its metrics.
 
     Raises:
         ConfigError: It is neither a path nor a URL.
@@ -311,7 +312,8 @@ def run_files(place: str, *, option: str) -> Iterator[Path]:
         if not paths:
             raise CheckpointError(f"{store.url}: no run here; give the --out of a run")
         for path in paths:
-            fetch(store, path, scratch / path)
+            if only in (None, path):
+                fetch(store, path, scratch / path)
         if inside and inside not in paths:
             try:
                 fetch(store, inside, scratch / inside)

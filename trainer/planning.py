@@ -13,7 +13,7 @@ from trainer.data.batches import CropSet
 from trainer.data.crops import AugmentConfig
 from trainer.data.sources import Cache, Demand, GroupStream, Source
 from trainer.errors import DataError
-from trainer.models.encoder import EncoderSpec, read_description
+from trainer.models.encoder import SPEC, EncoderSpec, read_description
 from trainer.objectives import READABLE, Arrangement, objective_class
 from trainer.places import run_files
 
@@ -138,7 +138,7 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
 def _first_weights(config: TrainConfig, spec: EncoderSpec) -> str:
     """Hash of the weights that the tower begins with."""
     path = config.run.init_from
-    with run_files(path, option="--init-from") as folder:
+    with run_files(path, option="--init-from", only=SPEC) as folder:
         description = read_description(folder)
     for key in ("model", "args", "input_px"):
         theirs, ours = getattr(description.spec, key), getattr(spec, key)

@@ -25,17 +25,17 @@ MAX_THREADS = 8
 """Threads of a rank that decode and resize images."""
 
 
-def known_classes(labelled: LabelledSet, metric: str = "") -> Classes:
+def known_classes(labelled: LabelledSet, metric: str | None = None) -> Classes:
     """What is known of a set before it is read.
 
     Args:
-        metric: Empty for the one that its task has.
+        metric: None for the first of those that its task has.
 
     Raises:
         ConfigError: A set of this task has no such metric.
     """
     possible = METRICS[labelled.task]
-    if metric and metric not in possible:
+    if metric is not None and metric not in possible:
         raise ConfigError(
             f"{labelled.name}: is a set of {labelled.task}, which is measured by "
             f"{' or '.join(possible)}, not by {metric}"
@@ -65,14 +65,14 @@ def score_encoder(
     test_split: str,
     train_split: str = "train",
     batch_size: int,
-    metric: str = "",
+    metric: str | None = None,
 ) -> dict[str, Any] | None:
     """Make features and scores.
 
     Collective: every rank makes features, rank 0 alone scores.
 
     Args:
-        metric: Of the set; empty for the one that its task has.
+        metric: As in `known_classes`.
 
     Returns:
         The document that `write_scores` keeps; None on the other ranks.
@@ -85,7 +85,8 @@ def score_encoder(
     known = known_classes(labelled, metric)
     require_evaluable(encoder, known, evaluations)
     num_threads = max(1, min(MAX_THREADS, (os.cpu_count() or 1) // world_size()))
-    needs_train = any(chosen.evaluation.needs_train for chosen in evaluations.values())
+    cropped = [name for name, chosen in evaluations.items() if chosen.evaluation.needs_crops]
+    needs_train = cropped or any(chosen.evaluation.needs_train for chosen in evaluations.values())
     features = {
         split: extract(
             labelled.split(split),
@@ -100,8 +101,12 @@ def score_encoder(
         max(classes_in(part), default=-1) for part in features.values()
     )
     classes = replace(known, num=num_classes)
+
+    def measured(name: str, train: Features | None) -> Score:
+        evaluation = evaluations[name].evaluation
+        return score(name, evaluation, encoder, train=train, test=test, classes=classes)
+
     scores: dict[str, Score] = {}
-    cropped = [name for name, chosen in evaluations.items() if chosen.evaluation.needs_crops]
     if cropped and train is not None:
         # First, because the other ranks wait for rank 0 from one epoch to the next.
         with crops_of(
@@ -112,22 +117,11 @@ def score_encoder(
             num_threads=num_threads,
         ) as crops:
             if crops is not None:
-                for name in cropped:
-                    scores[name] = score(
-                        name,
-                        evaluations[name].evaluation,
-                        encoder,
-                        train=replace(train, crops=crops),
-                        test=test,
-                        classes=classes,
-                    )
+                with_crops = replace(train, crops=crops)
+                scores = {name: measured(name, with_crops) for name in cropped}
     if rank():
         return None
-    for name, chosen in evaluations.items():
-        if name not in scores:
-            scores[name] = score(
-                name, chosen.evaluation, encoder, train=train, test=test, classes=classes
-            )
+    scores |= {name: measured(name, train) for name in evaluations if name not in scores}
     train_digests = set(() if train is None else train.digests)
     return {
         "format_version": FORMAT_VERSION,

@@ -182,7 +182,7 @@ def _score(
     if isinstance(labelled, str):
         raise DataError(labelled)
     encoder = cropped(encoder, entry.crop)
-    known = known_classes(labelled, entry.metric or "")
+    known = known_classes(labelled, entry.metric)
     splits = {
         "train_split": entry.train_split,
         "test_split": entry.test_split or labelled.test_split(),

@@ -18,6 +18,7 @@ from trainer.exporting import export_finished
 from trainer.frozen_encoders import open_encoder
 from trainer.loop import train
 from trainer.metrics import read_metrics
+from trainer.models.encoder import SPEC
 from trainer.places import run_files
 from trainer.planning import Plan, make_plan
 
@@ -178,6 +179,11 @@ def test_a_run_in_a_store_is_evaluated_exported_and_begun_from(
         run_files(f"file://{stored}", option="RUN") as folder,
     ):
         export_finished(folder, "timm-hub", tmp_path / "hub")
+
+
+def test_a_description_is_fetched_without_the_weights(stored: Path) -> None:
+    with run_files(f"file://{stored}", option="encoder", only=SPEC) as folder:
+        assert [path.name for path in folder.iterdir()] == [SPEC]
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def evaluate(
         paths = files_in(out_path, [encoder.name for encoder in opened])
     else:
         paths = [out_path or scores_path(e.run, labelled.name, **splits) for e in opened]
-    classes = known_classes(labelled, metric or "")
+    classes = known_classes(labelled, metric)
     for encoder, path in zip(opened, paths, strict=True):
         require_evaluable(encoder, classes, evaluations)
         if path is not None:  # a file of something else is refused now, not after hours of work

@@ -80,7 +80,7 @@ class Evaluation(Protocol):
     needs_train: bool
     """Whether `train` must be given."""
     needs_crops: bool
-    """Whether `train.crops` must be given: images of train are read and encoded again."""
+    """Whether `train` and its `crops` must be given: its images are read and encoded again."""
 
     def __init__(self, config: Any) -> None:
         """Keep an instance of Config."""

@@ -3,7 +3,7 @@
 import torch
 
 from trainer.frozen_encoders import FrozenEncoder, of_tower
-from trainer.models.encoder import build_encoder, read_description
+from trainer.models.encoder import SPEC, build_encoder, read_description
 from trainer.places import run_files
 
 
@@ -15,7 +15,7 @@ class Untrained:
     @staticmethod
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
         """See EncoderKind."""
-        with run_files(place, option="encoder") as path:
+        with run_files(place, option="encoder", only=SPEC) as path:
             spec = read_description(path).spec
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
