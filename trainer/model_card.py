@@ -82,7 +82,7 @@ def _licences(facts: SetFacts | None) -> str:
     if facts is None:
         return (
             "The set was not read for this card, so it states neither generator nor licences: "
-            "`synth export --learned-from URL` reads them from the set."
+            "`synth export --learned-from SET` reads them from the set."
         )
     listed, others = facts.licences[:MAX_LICENCES], facts.licences[MAX_LICENCES:]
     rows = [f"| {as_text(name or 'not stated')} | {count:,} |" for name, count in listed]

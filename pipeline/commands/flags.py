@@ -1,4 +1,4 @@
-"""Flags that set keys of the recipe of `synth generate`."""
+"""Flags that set keys of the recipe of `synth generate`, and options of several commands."""
 
 from collections.abc import Callable
 from typing import Any
@@ -36,6 +36,12 @@ def keys_of_flags(command: click.Command) -> dict[str, str]:
     return {str(one.name): one.key for one in command.params if isinstance(one, _Flag)}
 
 
+def values_by_key(flags: dict[str, Any]) -> dict[str, Any]:
+    """Values of flags of the running command, by the key that each of them sets."""
+    command = click.get_current_context().command
+    return {key: flags[name] for name, key in keys_of_flags(command).items()}
+
+
 class ExecutorName(click.ParamType[str]):
     """Name of an executor, or a dotted path `package.module:Class`."""
 
@@ -64,3 +70,53 @@ class ExecutorName(click.ParamType[str]):
         from pipeline.execution import EXECUTORS
 
         return list(EXECUTORS)
+
+
+def execution_flags(command: Any) -> Any:
+    """Decorate a command that renders with the flags of what runs the workers."""
+    return _decorated(
+        command,
+        flag(
+            "--executor", "execution.executor", type=ExecutorName(), help="What runs the workers."
+        ),
+        flag(
+            "--workers",
+            "execution.workers",
+            type=int,
+            help="Number of workers. If not given, one for each GPU, or for each core.",
+        ),
+        flag("--ray-address", "execution.ray_address", help="local, auto or HOST:PORT."),
+    )
+
+
+def making_options(command: Any) -> Any:
+    """Decorate a command that makes a set with what says how far it goes."""
+    return _decorated(
+        command,
+        click.option(
+            "--max-failed",
+            type=click.FloatRange(0, 1),
+            default=1.0,
+            show_default=True,
+            help="Share of all views that may fail before the run ends, 0 to 1.",
+        ),
+        click.option(
+            "--share",
+            metavar="K/N",
+            help="Make one of N parts of the set alone, such as 3/64; N commands make all of it.",
+        ),
+        click.option(
+            "--retry-failed", is_flag=True, help="Try the shards again that were given up."
+        ),
+        click.option(
+            "--seal-incomplete",
+            is_flag=True,
+            help="Seal although shards are missing; the seal names them.",
+        ),
+    )
+
+
+def _decorated(command: Any, *options: Callable[[Any], Any]) -> Any:
+    for option in reversed(options):  # as if they stood above the command, one on each line
+        command = option(command)
+    return command

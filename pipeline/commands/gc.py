@@ -4,7 +4,7 @@ import click
 
 
 @click.command(epilog="\b\nExamples:\n  synth gc s3://bucket/set\n  synth gc set --yes")
-@click.argument("url")
+@click.argument("url", metavar="SET")
 @click.option("--yes", is_flag=True, help="Remove the files; without it they are only listed.")
 def gc(url: str, yes: bool) -> None:
     """List what nothing names, and with --yes remove it.

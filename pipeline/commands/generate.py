@@ -5,7 +5,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.commands.flags import ExecutorName, flag, keys_of_flags
+from pipeline.commands.flags import (
+    execution_flags,
+    flag,
+    keys_of_flags,
+    making_options,
+    values_by_key,
+)
 
 if TYPE_CHECKING:
     from pipeline.config import GenerateConfig
@@ -112,14 +118,7 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
 @flag(
     "--batch-size", "renderer.batch_size", callback=_auto_or_number, help="Views rendered at once."
 )
-@flag("--executor", "execution.executor", type=ExecutorName(), help="What runs the workers.")
-@flag(
-    "--workers",
-    "execution.workers",
-    type=int,
-    help="Number of workers. If not given, one for each GPU, or for each core.",
-)
-@flag("--ray-address", "execution.ray_address", help="local, auto or HOST:PORT.")
+@execution_flags
 @click.option(
     "--recipe", type=click.Path(path_type=Path), help="TOML file with any of these and more."
 )
@@ -131,13 +130,6 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
     help="Resume with this plug-in of somebody else, which the set names.",
 )
 @click.option(
-    "--max-failed",
-    type=click.FloatRange(0, 1),
-    default=1.0,
-    show_default=True,
-    help="Share of all views that may fail before the run ends, 0 to 1.",
-)
-@click.option(
     "--price-per-gpu-hour",
     type=click.FloatRange(min=0),
     metavar="PRICE",
@@ -146,15 +138,7 @@ def _auto_or_number(ctx: click.Context, option: click.Parameter, text: str | Non
 @click.option(
     "--time-batches", is_flag=True, help="Print the rate of each batch size, and make nothing."
 )
-@click.option(
-    "--share",
-    metavar="K/N",
-    help="Make one of N parts of the set alone, such as 3/64; N commands make all of it.",
-)
-@click.option("--retry-failed", is_flag=True, help="Try the shards again that were given up.")
-@click.option(
-    "--seal-incomplete", is_flag=True, help="Seal although shards are missing; the seal names them."
-)
+@making_options
 def generate(
     out: str,
     recipe: Path | None,
@@ -180,7 +164,7 @@ def generate(
     from pipeline.generating import begin, rejoin
 
     part = require_shareable(share, seal_incomplete)
-    keys = _keys(flags)
+    keys = values_by_key(flags)
     config = config_of(recipe, overrides, flags)
     if time_batches:
         _print_rates(config, out, str(recipe or "recipe"))
@@ -223,13 +207,7 @@ def config_of(
     """The recipe that file, `--set` and the flags of the running command make together."""
     from pipeline.config import load_config
 
-    return load_config(recipe=recipe, overrides=overrides, flags=_keys(flags))
-
-
-def _keys(flags: dict[str, Any]) -> dict[str, Any]:
-    """Values of flags of the running command, by the key that each of them sets."""
-    command = click.get_current_context().command
-    return {key: flags[name] for name, key in keys_of_flags(command).items()}
+    return load_config(recipe=recipe, overrides=overrides, flags=values_by_key(flags))
 
 
 def pixel_options() -> list[click.Parameter]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import click
 
-from pipeline.commands.flags import ExecutorName, flag, keys_of_flags
+from pipeline.commands.flags import execution_flags, flag, making_options, values_by_key
 
 
 @click.command(
@@ -27,14 +27,7 @@ from pipeline.commands.flags import ExecutorName, flag, keys_of_flags
     help="Subjects in one shard. If not given, as many as in SET.",
 )
 @click.option("--model", help="Where the model lies today, if it is not where SET says.")
-@flag("--executor", "execution.executor", type=ExecutorName(), help="What runs the workers.")
-@flag(
-    "--workers",
-    "execution.workers",
-    type=int,
-    help="Number of workers. If not given, one for each GPU, or for each core.",
-)
-@flag("--ray-address", "execution.ray_address", help="local, auto or HOST:PORT.")
+@execution_flags
 @click.option(
     "--set", "overrides", multiple=True, metavar="KEY=VALUE",
     help="A key of the tables [prompts] or [execution] of a recipe.",
@@ -47,19 +40,7 @@ from pipeline.commands.flags import ExecutorName, flag, keys_of_flags
     "--accept-drift", is_flag=True,
     help="Go on where a view of SET has other bytes when it is rendered here.",
 )  # fmt: skip
-@click.option(
-    "--max-failed", type=click.FloatRange(0, 1), default=1.0,
-    show_default=True,
-    help="Share of all views that may fail before the run ends, 0 to 1.",
-)  # fmt: skip
-@click.option(
-    "--share", metavar="K/N",
-    help="Make one of N parts of the grown set alone, such as 3/64; N commands make all of it.",
-)  # fmt: skip
-@click.option("--retry-failed", is_flag=True, help="Try the shards again that were given up.")
-@click.option(
-    "--seal-incomplete", is_flag=True, help="Seal although shards are missing; the seal names them."
-)
+@making_options
 def grow(
     old: str,
     out: str,
@@ -88,15 +69,13 @@ def grow(
     from pipeline.growing import Growth, begin_growth
 
     part = require_shareable(share, seal_incomplete)
-    command = click.get_current_context().command
-    keys = {key: flags[name] for name, key in keys_of_flags(command).items()}
     for override in overrides:
         if not override.startswith(("prompts.", "execution.")):
             raise click.UsageError(
                 f"--set {override}: all but [prompts] and [execution] is as in the set that grows; "
                 "leave it out"
             )
-    config = load_config(recipe=None, overrides=overrides, flags=keys)
+    config = load_config(recipe=None, overrides=overrides, flags=values_by_key(flags))
     if config.prompts.get("file") == "-":
         raise click.UsageError(
             "--prompts -: the same command could not resume, because standard input is read once; "

@@ -4,7 +4,7 @@ import click
 
 
 @click.command(epilog="\b\nExamples:\n  synth report set --out report.html")
-@click.argument("url")
+@click.argument("url", metavar="SET")
 @click.option("--out", default="report.html", show_default=True, help="File to write.")
 @click.option(
     "--groups", default=24, show_default=True, type=click.IntRange(1, 400), help="Groups to show."

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     "  synth show set 000000012_003\n"
     "  synth show set 000000012_003 --render --json"
 )
-@click.argument("url")
+@click.argument("url", metavar="SET")
 @click.argument("what")
 @click.option("--out", help="Of a group: PNG with all its views to write.")
 @click.option("--save", help="Of a view: file for the stored image.")

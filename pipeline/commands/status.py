@@ -21,7 +21,7 @@ MAX_HOSTS = 5
     "  synth status s3://bucket/set --watch\n"
     "  synth status set --json"
 )
-@click.argument("url")
+@click.argument("url", metavar="SET")
 @click.option(
     "--price-per-gpu-hour",
     type=click.FloatRange(min=0),

@@ -8,7 +8,7 @@ MAX_LINES = 100
 @click.command(
     epilog="\b\nExamples:\n  synth verify set\n  synth verify s3://bucket/set --sealed --json"
 )
-@click.argument("url")
+@click.argument("url", metavar="SET")
 @click.option("--sealed", is_flag=True, help="Count it as a fault if the set is not sealed.")
 @click.option(
     "--json",

@@ -64,7 +64,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_run_and_the_command_write_the_same_files(work: Path, tmp_path: Path) -> None:
     output = run("export", work / "run", "--as", "timm-hub", "--out", tmp_path / "new" / "hub")
     assert output.splitlines()[-1] == str(tmp_path / "new" / "hub")
-    assert "--learned-from URL states its licences" in output
+    assert "--learned-from SET states its licences" in output
     files = contents(tmp_path / "new" / "hub")
     assert files.keys() == {"README.md", "config.json", "model.safetensors"}
     assert files == contents(work / "run" / "timm-hub")

@@ -14,7 +14,8 @@ import click
 @click.option("--out", required=True, help="Folder to make.")
 @click.option(
     "--learned-from",
-    help="URL of the set that RUN learned from: the card then states its generator and licences.",
+    metavar="SET",
+    help="The set that RUN learned from: the card then states its generator and licences.",
 )
 def export(run: str, name: str, out: str, learned_from: str | None) -> None:
     """Write the finished RUN, a folder or a URL, in the format of another library.
@@ -30,5 +31,5 @@ def export(run: str, name: str, out: str, learned_from: str | None) -> None:
     with run_files(run, option="RUN") as run_folder:
         export_finished(run_folder, name, folder, learned_from=learned_from)
     if learned_from is None and (folder / "README.md").exists():
-        click.echo("note: the set was not read; --learned-from URL states its licences", err=True)
+        click.echo("note: the set was not read; --learned-from SET states its licences", err=True)
     click.echo(str(folder))

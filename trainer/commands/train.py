@@ -13,7 +13,7 @@ from trainer.commands.flags import flag, keys_of_flags
     "  synth train s3://bucket/set --out run --recipe stablerep-cc12m --nproc 8\n"
     "  synth train set --out run --objective simclr --epochs 10 --dry-run"
 )
-@click.argument("url")
+@click.argument("url", metavar="SET")
 @click.option(
     "--out",
     required=True,
@@ -57,11 +57,11 @@ def train(
     dry_run: bool,
     **flags: Any,
 ) -> None:
-    """Learn an encoder from the shard set at URL.
+    """Learn an encoder from the images of SET.
 
-    URL is a sealed set, or wds:FOLDER for WebDataset tars of single images. The same command
-    resumes a run that was stopped. torchrun, srun and --nproc each start several ranks. With
-    --dry-run nothing is trained and --out is left alone.
+    SET is the folder or URL of a sealed set, or wds:FOLDER for WebDataset tars of single images.
+    The same command resumes a run that was stopped. torchrun, srun and --nproc each start several
+    ranks. With --dry-run nothing is trained and --out is left alone.
     """
     from manifests.foundation.files import local_path
     from manifests.foundation.messages import redact
