@@ -183,7 +183,7 @@ def test_a_run_in_a_store_is_evaluated_exported_and_begun_from(
 
 def test_a_description_is_fetched_without_the_weights(stored: Path) -> None:
     with run_files(f"file://{stored}", option="encoder", only=SPEC) as folder:
-        assert [path.name for path in folder.iterdir()] == [SPEC]
+        assert [path.name for path in folder.glob("[!.]*")] == [SPEC]
 
 
 @pytest.mark.parametrize(
