@@ -1,7 +1,6 @@
 """Views and groups of a set: find them, draw them, render a view again."""
 
 from collections.abc import Collection, Sequence
-from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +42,17 @@ def find_view(shards: ShardSet, key: str) -> tuple[int, ViewRow]:
         ForeignSetError: The shard of the view is not committed yet.
         CorruptError: The manifest is damaged or lacks the row.
     """
+    shard, rows = _rows_beside(shards, key)
+    for row in rows:
+        if row.key == key:
+            return shard, row
+    raise CorruptError(
+        f"{shards.store.at(shards.layout.manifest(shard))}: has no row {key}; run `synth verify`"
+    )
+
+
+def _rows_beside(shards: ShardSet, key: str) -> tuple[int, Sequence[ViewRow]]:
+    """The committed shard that the plan says a view is in, and its rows. Raises as `find_view`."""
     group, view = parse_key(key)
     identity = shards.recipe.identity
     if group >= identity.num_subjects or view >= identity.views_per_subject:
@@ -53,17 +63,11 @@ def find_view(shards: ShardSet, key: str) -> tuple[int, ViewRow]:
     # Groups lie in shards in the order of the plan, so no other manifest has to be read.
     shard = group // identity.subjects_per_shard
     try:
-        rows = shards.manifest(shard).rows
+        return shard, shards.manifest(shard).rows
     except FileNotFoundError as exc:
         raise ForeignSetError(
             f"{shards.store.url}: shard {shard} with {key} is not committed yet; see `synth status`"
         ) from exc
-    for row in rows:
-        if row.key == key:
-            return shard, row
-    raise CorruptError(
-        f"{shards.store.at(shards.layout.manifest(shard))}: has no row {key}; run `synth verify`"
-    )
 
 
 def find_group(shards: ShardSet, name: str) -> int:
@@ -100,10 +104,9 @@ def group_rows(shards: ShardSet, group: int) -> tuple[int, list[ViewRow]]:
 
     Raises:
         ForeignSetError: Its shard is not committed yet.
-        CorruptError: The manifest is damaged or lacks a row.
+        CorruptError: The manifest is damaged.
     """
-    shard, _ = find_view(shards, view_key(group, 0))
-    rows = shards.manifest(shard).rows
+    shard, rows = _rows_beside(shards, view_key(group, 0))
     return shard, [row for row in rows if parse_key(row.key)[0] == group]
 
 
@@ -173,15 +176,13 @@ def _block(tile: NDArray[np.uint8] | str, width: int) -> list[Text]:
 
 
 def render_again(
-    shards: ShardSet, shard: int, key: str, *, model: str | None, trusted: Collection[str]
+    shards: ShardSet, shard: int, row: ViewRow, *, model: str | None, trusted: Collection[str]
 ) -> ViewRow:
-    """Render one view by itself and return its row, to be compared with the stored one.
-
-    Offset and length are those of the stored row, because nothing is written: equal rows mean
-    equal image bytes, by their hash.
+    """Render one view by itself; see `ShardWorker.render_again`.
 
     Args:
         shard: Number of the shard that holds the view.
+        row: Of the view, as it is stored.
         model: Folder or hub id of the model on this machine, if it is not where the recipe says.
         trusted: Dotted paths of plug-ins outside of this package that the user allows to run.
 
@@ -197,11 +198,7 @@ def render_again(
             f"{shards.store.url}: renderer {job.renderer} does not promise the same pixels again, "
             "so there is nothing to compare"
         )
-    worker = ShardWorker(shards, job)
-    requests = [request for request in shards.requests(shard) if request.key == key]
-    (view,) = worker.render_views(requests)
-    _, stored = find_view(shards, key)
-    return replace(view.row, offset=stored.offset, length=stored.length)
+    return ShardWorker(shards, job).render_again(shard, row)
 
 
 def half_blocks(pixels: NDArray[np.uint8], *, width: int) -> Text:

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -169,6 +170,20 @@ class ShardWorker:
         pending = self._render(requests, isolate=False, shard=None)
         views = {view.row.key: view for future in pending for view in future.result().views}
         return [views[request.key] for request in requests]
+
+    def render_again(self, shard: int, row: ViewRow) -> ViewRow:
+        """Render the view of a row by itself and return the row that it would get.
+
+        Offset and length are those of the given row, because nothing is written: equal rows mean
+        equal image bytes, by their hash.
+
+        Args:
+            shard: Number of the shard that holds the view.
+            row: Of that view, as it is stored.
+        """
+        requests = [one for one in self._shards.requests(shard) if one.key == row.key]
+        (view,) = self.render_views(requests)
+        return replace(view.row, offset=row.offset, length=row.length)
 
     def _render(
         self, requests: Sequence[ViewRequest], *, isolate: bool, shard: int | None

@@ -88,7 +88,7 @@ def show(
     _show_view(shards, shard, row, output, console)
     document = _document(shards, shard, [row])
     if render:
-        again = render_again(shards, shard, what, model=model, trusted=trust)
+        again = render_again(shards, shard, row, model=model, trusted=trust)
         columns = [column.name for column in manifest_columns(shards.recipe.identity.columns)]
         differing = [name for name in columns if again.get(name) != row.get(name)]
         document["differs"] = differing
