@@ -72,6 +72,14 @@ def shortened(text: str, max_chars: int = MAX_CHARS) -> str:
     return text if len(text) <= max_chars else f"{text[:max_chars]}..."
 
 
+def counted(number: int, noun: str) -> str:
+    """A number with its noun, which takes an s unless there is one.
+
+    Example: counted(1, "shard") == "1 shard", counted(2000, "view") == "2,000 views".
+    """
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 @contextmanager
 def hiding(texts: Iterable[str]) -> Iterator[None]:
     """Until the block ends, `redact` also removes the secrets of the URLs in these texts.

@@ -14,6 +14,7 @@ def gc(url: str, yes: bool) -> None:
     --yes only while nobody writes to the set: a shard that is being committed has a tar and no
     manifest for a moment.
     """
+    from manifests.foundation.messages import counted
     from manifests.garbage import find_garbage, remove_garbage
     from manifests.shard_set import ShardSet
 
@@ -25,5 +26,5 @@ def gc(url: str, yes: bool) -> None:
         click.echo(f"{shards.store.at(path)}, an upload that never ended")
     if yes:
         remove_garbage(shards, garbage)
-    counts = f"{len(garbage.files)} files and {len(garbage.uploads)} uploads"
+    counts = f"{counted(len(garbage.files), 'file')} and {counted(len(garbage.uploads), 'upload')}"
     click.echo(f"{counts} {'removed' if yes else 'that nothing names; --yes removes them'}")

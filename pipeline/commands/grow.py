@@ -62,7 +62,7 @@ def grow(
     was sealed without. SET stays as it is, and the new set does not need it. The same command
     resumes.
     """
-    from manifests.foundation.messages import redact
+    from manifests.foundation.messages import counted, redact
     from pipeline.commands.making import make, require_shareable
     from pipeline.commands.stopping import stopping
     from pipeline.config import load_config
@@ -101,8 +101,8 @@ def grow(
         )
         num_views = generation.shards.recipe.identity.num_views
         click.echo(
-            f"plan: {num_views:,} views, of which {num_taken:,} are taken from {redact(old)} "
-            f"and {num_views - num_taken:,} rendered",
+            f"plan: {counted(num_views, 'view')}, of which {num_taken:,} are taken from "
+            f"{redact(old)} and {num_views - num_taken:,} rendered",
             err=True,
         )
         make(

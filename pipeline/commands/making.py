@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from manifests.foundation.messages import counted
+
 if TYPE_CHECKING:
     from manifests.seal import Seal
     from pipeline.commands.stopping import Kept
@@ -101,22 +103,22 @@ def make(
     if given_up:
         names = ", ".join(str(shard) for shard in given_up[:_MAX_NAMED])
         click.echo(
-            f"{url}: {len(given_up)} shards were given up: {names}; --retry-failed tries them "
-            "again, --seal-incomplete seals without them",
+            f"{url}: given up: {counted(len(given_up), 'shard')}, {names}; --retry-failed "
+            "tries again, --seal-incomplete seals without",
             err=True,
         )
         raise SystemExit(3)
     if part is not None:
         left = generation.shards.layout.num_shards - len(generation.shards.committed())
-        click.echo(f"{url}: share {part} is made; {left:,} shards are left to others")
+        click.echo(f"{url}: share {part} is made; left to others: {counted(left, 'shard')}")
 
 
 def sealed_line(url: str, seal: "Seal") -> str:
     """What there is, when a set is sealed."""
     counts = seal.counts
     return (
-        f"{url}: {counts['num_ok']:,} views in {counts['num_shards']:,} shards, "
-        f"{counts['num_failed']:,} failed, {len(seal.missing)} shards missing, root "
+        f"{url}: {counted(counts['num_ok'], 'view')} in {counted(counts['num_shards'], 'shard')}, "
+        f"{counts['num_failed']:,} failed, {counted(len(seal.missing), 'shard')} missing, root "
         f"{seal.root_sha256[:16]}"
     )
 
@@ -135,7 +137,7 @@ def _plan_line(generation: "Generation", price: float | None) -> str:
     hours = views * trial.view_s / 3600 * (resources.gpus if on_gpu else 1)
     work = duration(hours, price if on_gpu else None)
     return (
-        f"plan: {views:,} views in {identity.num_shards:,} shards; about "
+        f"plan: {counted(views, 'view')} in {counted(identity.num_shards, 'shard')}; about "
         f"{decimal(int(views * trial.view_bytes))} and {work} of one "
         f"{'GPU' if on_gpu else 'CPU worker'}, estimated from one batch"
     )

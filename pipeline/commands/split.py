@@ -25,6 +25,7 @@ def split(old: str, parts: str, out: str, seed: int, workers: int) -> None:
     it is in the same part after SET has grown. So the shares are those of a draw, and not exact.
     Nothing is rendered, and the same command resumes.
     """
+    from manifests.foundation.messages import counted
     from pipeline.splitting import begin_split, parse_parts
 
     with stopping(out) as kept:
@@ -32,4 +33,4 @@ def split(old: str, parts: str, out: str, seed: int, workers: int) -> None:
             verb = f"split {part.name}"
             line = make_assembly(assembly, kept, verb=verb, num_workers=workers)
             num_groups = assembly.shards.recipe.identity.num_subjects
-            click.echo(f"{line}, {num_groups:,} groups")
+            click.echo(f"{line}, {counted(num_groups, 'group')}")

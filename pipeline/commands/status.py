@@ -117,7 +117,7 @@ def _table(shards: "ShardSet", summary: "Overview", price: float | None) -> "Gro
     from rich.table import Table
     from rich.text import Text
 
-    from manifests.foundation.messages import printable
+    from manifests.foundation.messages import counted, printable
     from pipeline.overview import duration
 
     about = "" if summary.is_exact else "about "
@@ -152,7 +152,7 @@ def _table(shards: "ShardSet", summary: "Overview", price: float | None) -> "Gro
             table.add_row("", f"{left} left, by estimate")
     if not summary.is_sealed and summary.bytes_left is not None:
         table.add_row("bytes left", f"{decimal(int(summary.bytes_left))}, by estimate")
-    table.add_row("given up", f"{len(summary.given_up):,} shards")
+    table.add_row("given up", counted(len(summary.given_up), "shard"))
     lines = [
         Text(printable(f"shard {shard}: {errors[-1]}"))
         for shard, errors in summary.given_up.items()

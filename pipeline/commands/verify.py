@@ -24,7 +24,7 @@ def verify(url: str, sealed: bool, as_json: bool) -> None:
     """
     import json
 
-    from manifests.foundation.messages import printable
+    from manifests.foundation.messages import counted, printable
     from manifests.foundation.progress import progress
     from manifests.shard_set import ShardSet
     from manifests.validation import validate_shard_set
@@ -66,6 +66,6 @@ def verify(url: str, sealed: bool, as_json: bool) -> None:
             raise SystemExit(1)
     else:
         click.echo(
-            f"{shards.store.url}: all right: {seal.counts['num_ok']:,} views in {committed:,} "
-            f"shards, root {seal.root_sha256[:16]}"
+            f"{shards.store.url}: all right: {counted(seal.counts['num_ok'], 'view')} in "
+            f"{counted(committed, 'shard')}, root {seal.root_sha256[:16]}"
         )

@@ -73,7 +73,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
     write_captions(folder, ["a red fox"])
     said, loaded = loaded_by("generate", *made_by(folder))
-    assert "1 views in 1 shards" in said
+    assert "1 view in 1 shard," in said
     assert "torch" in loaded  # so that what follows compares with something
     return folder
 
@@ -95,8 +95,8 @@ def made_by(folder: Path, **changes: object) -> list[object]:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({}, "1 views in 1 shards"),
-        ({"executor": "ray"}, "1 views in 1 shards"),
+        ({}, "1 view in 1 shard,"),
+        ({"executor": "ray"}, "1 view in 1 shard,"),
         ({"views-per-subject": 2}, "was begun with another recipe"),
         ({"model": "embeded"}, "embeded"),
         ({"size": 33}, "size 33 px"),
@@ -124,9 +124,9 @@ def test_a_refusal_and_a_set_that_is_made_load_no_model_library(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("generate", "--out", "{set}"), "1 views in 1 shards"),
+        (("generate", "--out", "{set}"), "1 view in 1 shard,"),
         (("status", "{set}"), "sealed"),
-        (("verify", "{set}"), "all right: 1 views"),
+        (("verify", "{set}"), "all right: 1 view "),
         (("show", "{set}", "000000000_000"), "a red fox"),
         (("train", "{set}", "--out", "{run}", "--recipe", "dmo"), "the recipes of this package"),
         (("train", "{set}", "--out", "{run}", "--set", "run.stepz=3"), "unknown key run.stepz"),

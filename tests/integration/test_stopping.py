@@ -266,7 +266,7 @@ def test_a_share_alone_leaves_the_others(
 ) -> None:
     url = tmp_path / "set"
     output = synth(*generate(url, "--executor", "inline", "--share", "2/4"))
-    assert f"{url}: share 2/4 is made; 9 shards are left to others" in output
+    assert f"{url}: share 2/4 is made; left to others: 9 shards" in output
     assert sorted(path.stem for path in url.glob("manifests/*")) == ["000001", "000005", "000009"]
 
 

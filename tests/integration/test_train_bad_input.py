@@ -95,7 +95,7 @@ def test_groups_smaller_than_the_views_of_a_step(url: str, tmp_path: Path) -> No
 def test_groups_that_lost_views_are_left_out_and_counted(url: str, tmp_path: Path) -> None:
     status, output = run("train", url, "--out", tmp_path, *SMALL, "--views-per-group", "4")
     assert status == 0, output
-    assert "1 groups have fewer than 4 good views and are left out" in output
+    assert "left out: 1 group with fewer than 4 good views" in output
     sessions = json.loads((tmp_path / "run.json").read_text())["sessions"]
     assert sessions[0]["set"]["num_left_out"] == 1
 

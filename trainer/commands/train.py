@@ -160,10 +160,10 @@ def _cost(plan: Any, world: int) -> str:
 
 def _left_out(plan: Any) -> str:
     """A note on groups that cannot be trained on. Only the number of all of them is known."""
-    lacks = [f"have fewer than {plan.demand.views_per_group} good views"]
+    from manifests.foundation.messages import counted
+
+    lacks = [f"fewer than {plan.demand.views_per_group} good views"]
     needed = plan.demand.reads & {"captions", "labels"}  # of what else is read, none can lack
-    lacks += [f"have no {name.removesuffix('s')}" for name in sorted(needed)]
-    return (
-        f"{plan.source.url}: {plan.stream.num_left_out:,} groups {' or '.join(lacks)} and are "
-        "left out"
-    )
+    lacks += [f"no {name.removesuffix('s')}" for name in sorted(needed)]
+    number = counted(plan.stream.num_left_out, "group")
+    return f"{plan.source.url}: left out: {number} with {' or '.join(lacks)}"
