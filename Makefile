@@ -64,7 +64,7 @@ lint: setup ## Format and check without running anything
 PYTHON_VERSION := 3.14
 resolve: ## Whether wheels of all packages are there for PYTHON_VERSION; needs uv alone
 	uv pip compile --quiet --only-binary :all: --no-header --no-annotate --python-version $(PYTHON_VERSION) \
-		$(EXTRAS) --extra shaders pyproject.toml --output-file /dev/null
+		--all-extras pyproject.toml --output-file /dev/null
 
 lock: setup ## Names and versions of everything, no address in it
 	$(BIN)/uv pip compile --quiet --upgrade --no-emit-index-url --no-header --no-annotate \

@@ -31,8 +31,11 @@ class Example:
     text: str
     shard: int
     offset: int
+    """First byte of the image in the tar of the shard."""
     length: int
+    """Of the image, in bytes."""
     sha256: str
+    """Of the image, 64 hexadecimal digits."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,15 +4,21 @@
     .venv/bin/python -m tests.contract.make_golden FOLDER sizes
     .venv/bin/python -m tests.contract.make_golden FOLDER grown
 
-Three captions of two views at a scale of 1 and of 3, two captions in a shard, one failed view, and
-pictures of 8 x 8 pixels in one colour. The renderer declares a column of every scope. The first is
-`golden_about/`, of format version 2.4; it was `golden_index/`, of version 2.2, without what the
-seal says of its subjects, and without its index it was `golden/`, of version 2.0; in the second,
-once `golden_sizes/` of version 2.1, the views at a scale of 3 have 12 x 8. The third one, once
-`golden_grown/` of version 2.3, takes the views of `golden_index/` and has two more of each caption.
+A set has three captions of two views, at a scale of 1 and of 3, two captions in a shard, one failed
+view, and pictures of 8 x 8 pixels in one colour. Its renderer declares a column of every scope.
+With `sizes` the views at a scale of 3 have 12 x 8 pixels. With `grown` it takes the views of
+`golden_index/` and has two more of each caption.
 
-Later versions must be able to read the set as it is. So it is made once for each version of the
-format and never again, and the folder must not exist yet.
+The folders beside this module were made by earlier states of it:
+
+    golden/        version 2.0
+    golden_sizes/  version 2.1, with `sizes`
+    golden_index/  version 2.2: the seal has an index of the groups
+    golden_grown/  version 2.3, with `grown`
+    golden_about/  version 2.4: the seal says what its subjects are
+
+Later versions must be able to read each of them as it is. So a set is made once for each version
+of the format and never again, and the folder must not exist yet.
 """
 
 import io

@@ -111,10 +111,8 @@ def test_a_renderer_that_hangs_does_not_keep_a_stopped_job(
     (tmp_path / "trouble" / "hang").write_text("\n".join(CAPTIONS))
     time.sleep(1.5)
     process.send_signal(signal.SIGTERM)
-    start_s = time.monotonic()
     process.communicate(timeout=GRACE_S + 30)
     assert process.returncode == 143
-    assert time.monotonic() - start_s > GRACE_S / 2
     (tmp_path / "trouble" / "hang").unlink()
     # What the killed process left in scratch is removed by the next one.
     synth(*generate(url))
