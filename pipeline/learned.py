@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from manifests.errors import CorruptError, ForeignSetError
+from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import read_regular
 
 MAX_BYTES = 64 << 20
 """Largest file of a run that is read."""
 MAX_RUNS = 24
+"""Most runs of one page, each a curve in one plot."""
 MAX_POINTS = 120
 """Points of a curve: of more steps, each point is the mean of several."""
 
@@ -50,6 +52,7 @@ def runs_of(paths: Sequence[Path], *, root_sha256: str | None) -> list[tuple[Pat
 
     Raises:
         ForeignSetError: A folder is no run and holds none, or a run learned from another set.
+        ConfigError: There are more runs than a page can show.
         CorruptError: A file of a run is damaged.
     """
     runs = []
@@ -69,7 +72,12 @@ def runs_of(paths: Sequence[Path], *, root_sha256: str | None) -> list[tuple[Pat
                     f"--run {path}: learned from another set, of root {str(origin)[:16]}; this one "
                     f"has {root_sha256[:16] if root_sha256 else 'none, it is not sealed'}"
                 )
-    return runs[:MAX_RUNS]
+    if len(runs) > MAX_RUNS:
+        raise ConfigError(
+            f"--run: {len(runs)} runs learned from this set, and a page shows at most {MAX_RUNS}; "
+            "name those that it is to show, each with --run"
+        )
+    return runs
 
 
 def _run(folder: Path, identity: Any) -> Run:

@@ -267,9 +267,9 @@ def enough_epochs(num_images: int, *, batch_size: int, epochs: int, min_steps: i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An accuracy with its 95 % confidence interval, all from 0 to 1."""
+    """A value such as an accuracy with its 95 % confidence interval, all from 0 to 1."""
 
-    accuracy: float
+    value: float
     low: float
     high: float
 
@@ -309,5 +309,5 @@ def wilson_interval(p: float, size: float) -> Interval:
     half = z * math.sqrt(p * (1 - p) / size + (z / (2 * size)) ** 2) / (1 + z**2 / size)
     # In exact arithmetic the interval holds p; the bounds keep rounding from moving it past p.
     return Interval(
-        accuracy=p, low=min(max(middle - half, 0.0), p), high=min(max(middle + half, p), 1.0)
+        value=p, low=min(max(middle - half, 0.0), p), high=min(max(middle + half, p), 1.0)
     )

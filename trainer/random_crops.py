@@ -88,11 +88,7 @@ def crops_of(
         return again.values
 
     if world_size() == 1:
-
-        def alone(augment: AugmentConfig, *, seed: int, epoch: int) -> Tensor:
-            return make(augment, seed, epoch)
-
-        yield alone
+        yield make
         return
     if rank():
         while (order := _from_rank_0(None, group)) is not None:

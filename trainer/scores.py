@@ -76,7 +76,7 @@ def score(
     correct = hit[:, 0]
     groups = test.group_ids()
     interval = accuracy_interval(correct, groups)
-    details = {"top1": interval.accuracy, "mean_per_class": mean_per_class(correct, test.labels)}
+    details = {"top1": interval.value, "mean_per_class": mean_per_class(correct, test.labels)}
     if classes.metric == "mean-per-class":
         interval = mean_per_class_interval(correct, test.labels, groups)
     return _measured(
@@ -104,7 +104,7 @@ def _measured(
     return Score(
         name=name,
         metric=classes.metric,
-        value=interval.accuracy,
+        value=interval.value,
         low=interval.low,
         high=interval.high,
         top5=top5,
@@ -179,8 +179,8 @@ def _score_episodes(
         interval,
         {
             # An episode counts each of its classes alike, so the two are one.
-            "top1": interval.accuracy,
-            "mean_per_class": interval.accuracy,
+            "top1": interval.value,
+            "mean_per_class": interval.value,
             "num_episodes": int(tested.sum()),
             "std_of_episodes": float(accuracy[tested].std(correction=0)),
         },

@@ -8,7 +8,8 @@ import pytest
 from click.testing import CliRunner
 
 from manifests.errors import CorruptError, ForeignSetError
-from pipeline.learned import MAX_POINTS, runs_of, scores_in
+from manifests.foundation.errors import ConfigError
+from pipeline.learned import MAX_POINTS, MAX_RUNS, runs_of, scores_in
 from synth import main
 from tests.labelled_sets import make_folder
 from tests.sets import refused
@@ -44,6 +45,13 @@ def test_runs_of_the_set_are_found_among_others(tmp_path: Path) -> None:
     assert folder == tmp_path / "first"
     assert (run.name, run.objective, run.steps) == ("first", "stablerep", 20)
     assert run.curve == [(1.0, 3.5)]
+
+
+def test_more_runs_than_a_page_shows_are_refused_and_not_dropped(tmp_path: Path) -> None:
+    for number in range(MAX_RUNS + 1):
+        make_run(tmp_path / f"run-{number}")
+    with refused(ConfigError, "--run", f"{MAX_RUNS + 1} runs", "name those"):
+        runs_of([tmp_path], root_sha256="a" * 64)
 
 
 def test_a_run_of_another_set_is_refused_where_it_is_named(tmp_path: Path) -> None:

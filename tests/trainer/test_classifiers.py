@@ -283,14 +283,14 @@ def test_interval_of_single_images_is_wilsons() -> None:
     correct = torch.tensor([True] * 8 + [False] * 2)
     interval = accuracy_interval(correct, torch.arange(10))
     # R: binom::binom.wilson(8, 10)
-    assert interval.accuracy == 0.8
+    assert interval.value == 0.8
     assert (round(interval.low, 4), round(interval.high, 4)) == (0.4902, 0.9433)
 
 
 def test_interval_never_shrinks_to_nothing() -> None:
     for groups in (torch.arange(60), torch.arange(20).repeat(3)):
         interval = accuracy_interval(torch.ones(60, dtype=torch.bool), groups)
-        assert interval.accuracy == 1
+        assert interval.value == 1
         assert interval.high == pytest.approx(1)
         assert 0.8 < interval.low < 0.95
 
@@ -322,4 +322,4 @@ def test_interval_holds_the_accuracy_at_both_ends(num_images: int) -> None:
     for value in (False, True):
         correct = torch.full((num_images,), value)
         interval = accuracy_interval(correct, torch.arange(num_images))
-        assert 0 <= interval.low <= interval.accuracy <= interval.high <= 1
+        assert 0 <= interval.low <= interval.value <= interval.high <= 1

@@ -61,8 +61,8 @@ def test_interval_is_the_mean_with_1_96_standard_errors() -> None:
     accuracy = (0.7 + 0.08 * torch.randn(600, generator=generator)).double()
     interval = episode_interval(accuracy)
     half = 1.96 * float(accuracy.std()) / math.sqrt(600)
-    assert interval.accuracy == pytest.approx(float(accuracy.mean()))
-    assert interval.low == pytest.approx(interval.accuracy - half, abs=1e-4)
-    assert interval.high == pytest.approx(interval.accuracy + half, abs=1e-4)
+    assert interval.value == pytest.approx(float(accuracy.mean()))
+    assert interval.low == pytest.approx(interval.value - half, abs=1e-4)
+    assert interval.high == pytest.approx(interval.value + half, abs=1e-4)
     perfect = episode_interval(torch.ones(600).double())
     assert 0.99 < perfect.low < perfect.high == 1

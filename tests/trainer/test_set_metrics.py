@@ -66,7 +66,7 @@ def test_example_of_the_docstring_and_a_class_that_no_image_has() -> None:
     assert first == pytest.approx((6 + 5 * 2 / 3) / 11)
     assert np.isnan(second)
     only = torch.arange(3)
-    assert mean_average_precision(scores, targets, only).accuracy == pytest.approx(first)
+    assert mean_average_precision(scores, targets, only).value == pytest.approx(first)
 
 
 def test_order_of_equal_scores_does_not_matter() -> None:
@@ -104,7 +104,7 @@ def test_interval_of_a_mean_is_as_wide_as_that_of_independent_images() -> None:
     correct = torch.arange(400) % 5 > 0
     labels = torch.zeros(400, dtype=torch.int64)
     interval = mean_per_class_interval(correct, labels, torch.arange(400))
-    assert interval.accuracy == 0.8
+    assert interval.value == 0.8
     half = 1.96 * (0.8 * 0.2 / 400) ** 0.5
     assert interval.high - interval.low == pytest.approx(2 * half, rel=0.15)
     # Images of one group are as one image: groups of four of a kind make it twice as wide.
@@ -130,7 +130,7 @@ def test_interval_of_a_perfect_score_is_not_a_point_and_nothing_is_random() -> N
     before = torch.get_rng_state()
     targets = torch.eye(5, dtype=torch.bool).repeat(10, 1)
     interval = mean_average_precision(targets.double(), targets, torch.arange(50))
-    assert interval.accuracy == interval.high == 1
+    assert interval.value == interval.high == 1
     assert 0.9 < interval.low < 1
     scores, classes = problem()
     groups = torch.arange(60) // 2
@@ -141,5 +141,5 @@ def test_interval_of_a_perfect_score_is_not_a_point_and_nothing_is_random() -> N
 
 def test_none_right_is_an_interval_from_zero() -> None:
     interval = resampled_interval(lambda weights: 0.0, torch.arange(30))
-    assert (interval.low, interval.accuracy) == (0, 0)
+    assert (interval.low, interval.value) == (0, 0)
     assert 0 < interval.high < 0.2
