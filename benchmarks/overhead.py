@@ -14,6 +14,7 @@ import json
 import statistics
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,9 @@ class _Idle:
     async def ready(self) -> None:
         return None
 
+    async def num_rendered(self) -> dict[int, int]:
+        return {}
+
     async def make(self, attempt: Attempt) -> ShardReport:
         await asyncio.sleep(0)
         return ShardReport(shard=attempt.shard, finished_at=time.time(), **self._report)
@@ -92,11 +96,11 @@ def driver(workers: int, num_shards: int) -> dict[str, float]:
         loop = Driver(lambda: workers, job, 1, None)
         loop._actor = _Handles(workers)
         warm = WorkQueue(range(2 * workers))
-        assert sum(1 for _ in loop.run(warm)) == 2 * workers
+        assert _num_made(loop.run(warm)) == 2 * workers
         before = machine.resident_bytes("VmRSS")
         start, cpu = time.perf_counter(), time.process_time()
         queue = WorkQueue(range(2 * workers, 2 * workers + num_shards))
-        assert sum(1 for _ in loop.run(queue)) == num_shards
+        assert _num_made(loop.run(queue)) == num_shards
         return {
             "workers": workers,
             "shards": num_shards,
@@ -106,6 +110,10 @@ def driver(workers: int, num_shards: int) -> dict[str, float]:
         }
     finally:
         ray.shutdown()
+
+
+def _num_made(outcomes: Iterator[Any]) -> int:
+    return sum(isinstance(outcome, ShardReport) for outcome in outcomes)
 
 
 def stored(folder: Path, rate: float) -> dict[str, float]:

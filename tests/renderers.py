@@ -13,7 +13,7 @@ from manifests.columns import DeclaredColumn
 from manifests.foundation.settings import Table
 from pipeline.errors import RenderError, RenderMemoryError
 from pipeline.renderers import Renderer
-from pipeline.views import Provenance, RenderedView, ViewRequest
+from pipeline.views import Provenance, RenderedView, Resources, ViewRequest
 
 SIZE_PX = 8
 
@@ -62,6 +62,7 @@ class FaultyConfig(Table):
     name: str = "tests.renderers:Faulty"
     batch_size: int = 4
     guidance: tuple[float, ...] = (1.0,)
+    threads: int = 1
     trouble: str | None = None
     """A folder. Each file in it is named after a kind of trouble, and lists the captions that cause
     it, one on each line, for as long as the file is there."""
@@ -139,6 +140,20 @@ class Faulty(Renderer):
         return RenderedView(
             pixels=pixels, is_finite=request.subject.text not in self._troubled("nan")
         )
+
+
+class SlowToOpen(Faulty):
+    """Says that it is being opened, in the file `opened`, and waits while `slow-open` is there."""
+
+    def __init__(self, config: FaultyConfig) -> None:
+        super().__init__(config)
+        with Path(config.trouble or "", "opened").open("a") as file:
+            file.write(".")
+        while Path(config.trouble or "", "slow-open").exists():
+            time.sleep(0.05)
+
+    def resources(self) -> Resources:
+        return Resources(threads=self.config.threads)
 
 
 class DiesWhenOpened(Faulty):

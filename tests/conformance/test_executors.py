@@ -197,6 +197,38 @@ def test_a_node_that_joins_late_gets_work(tmp_path: Path) -> None:
     assert len(workers) == 4, output
 
 
+def test_workers_that_die_with_their_node_are_not_taken_for_workers_that_cannot_start(
+    tmp_path: Path,
+) -> None:
+    opened = tmp_path / "trouble" / "opened"
+    trouble(tmp_path, "opened", [])
+    with two_nodes() as nodes:
+        needs_three = ("--set", "renderer.threads=3")
+        command = (
+            *("generate", "--prompts", write_captions(tmp_path, CAPTIONS), "--out"),
+            *(tmp_path / "set", "--renderer", "tests.renderers:SlowToOpen", "--set"),
+            *(f"renderer.trouble={tmp_path / 'trouble'}", "--views-per-subject", 2),
+            *("--subjects-per-shard", 1, "--ray-address", nodes.address),
+        )
+        driver = start(*command)
+        while driver.poll() is None and not (tmp_path / "set" / "recipe.json").exists():
+            time.sleep(0.02)
+        trouble(tmp_path, "slow-open", [])  # the driver has opened its own
+        before = len(opened.read_text())
+        for num_opened in (4, 6, 8):  # two on each node, then two each time that one came back
+            while driver.poll() is None and len(opened.read_text()) < before + num_opened:
+                time.sleep(0.05)
+            if num_opened < 8:
+                nodes.kill_second()
+                nodes.add_second()
+        (tmp_path / "trouble" / "slow-open").unlink()
+        output, _ = driver.communicate(timeout=300)
+        assert driver.returncode == 0, output
+        driver = start(*(str(part).replace("/set", "/large") for part in command), *needs_three)
+        output, _ = driver.communicate(timeout=300)
+    assert "a worker needs 3 CPU, and the largest node has 2; add nodes or give --w" in output
+
+
 @pytest.mark.parametrize("kind", ["die", "hang"])
 def test_prompt_that_kills_or_hangs_every_worker_costs_its_row_only(
     cluster: str, tmp_path: Path, kind: str
@@ -244,7 +276,9 @@ def test_workers_share_a_gpu_if_they_are_told_to(cluster: str, tmp_path: Path) -
 
 def test_a_worker_has_several_gpus_if_its_model_needs_them(cluster: str, tmp_path: Path) -> None:
     begun = begin_set(tmp_path, {"ray_address": cluster})
-    with pytest.raises(ExecutorError, match="a worker needs 2 GPU, and the cluster has 1; add"):
+    with pytest.raises(
+        ExecutorError, match="a worker needs 2 GPU, and the largest node has 1; add"
+    ):
         outcomes(on_gpus(begun, 2))
     shared = begin_set(tmp_path, {"ray_address": cluster, "workers_per_gpu": 2})
     with pytest.raises(ConfigError, match="workers_per_gpu 2: a worker of this set has 2 GPUs"):

@@ -135,20 +135,21 @@ class RayExecutor:
         import ray
 
         resource = "GPU" if job.resources.device_type == "cuda" else "CPU"
-        units = int(ray.cluster_resources().get(resource, 0))
+        # Node by node, because a worker runs on one of them.
+        units = [int(node["Resources"].get(resource, 0)) for node in ray.nodes() if node["Alive"]]
         needed = job.resources.threads if resource == "CPU" else job.resources.gpus
-        available = units // needed
+        available = sum(count // needed for count in units)
         if resource == "GPU" and self._per_gpu > 1:
             if needed > 1:
                 raise ConfigError(
                     f"execution.workers_per_gpu {self._per_gpu}: a worker of this set has {needed} "
                     "GPUs of its own; leave it out"
                 )
-            available = units * self._per_gpu
+            available = sum(units) * self._per_gpu
         # A number that the user gives is taken as it is: nodes may join later.
         if self._workers is None and not available:
             raise ExecutorError(
-                f"ray at {self._address}: a worker needs {needed} {resource}, and the cluster has "
-                f"{units}; add nodes or give --workers"
+                f"ray at {self._address}: a worker needs {needed} {resource}, and the largest node "
+                f"has {max(units, default=0)}; add nodes or give --workers"
             )
         return max(1, min(self._workers or available, num_shards))

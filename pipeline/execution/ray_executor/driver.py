@@ -45,6 +45,8 @@ class Seat:
     """Attempts that it is making now, at most SHARDS_IN_FLIGHT."""
     serves_last_try: bool = False
     """Whether it was started for the last try of one shard; it is dropped after that."""
+    nodes: frozenset[str] = frozenset()
+    """Of the cluster when it was started; it is on one of them, or waits for room."""
 
 
 @dataclass(eq=False, slots=True)
@@ -59,6 +61,11 @@ class Call:
     started_at: float = field(default_factory=time.monotonic)
 
 
+def living_nodes() -> frozenset[str]:
+    """Ids of the nodes of the cluster that have not died."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
+
+
 class Driver:
     """The loop that keeps every seat busy."""
 
@@ -71,6 +78,7 @@ class Driver:
     ) -> None:
         self._count_workers = count_workers
         self._num_workers = count_workers()
+        self._nodes = living_nodes()
         self._counted_at = time.monotonic()
         self._batch_deadline_s = batch_deadline_s
         # Ray must not restart an actor or repeat a call: the queue would not know of it.
@@ -155,6 +163,7 @@ class Driver:
         """Nodes that have joined since give more workers; a cluster that shrank loses none here."""
         if time.monotonic() - self._counted_at > GROW_EVERY_S:
             self._counted_at = time.monotonic()
+            self._nodes = living_nodes()
             with suppress(ExecutorError):  # without any node just now; its workers are buried
                 self._num_workers = max(self._num_workers, self._count_workers())
 
@@ -204,7 +213,7 @@ class Driver:
 
     def _seat(self) -> Seat:
         """Start a worker; its call of `ready`, without an attempt, tells when it can be used."""
-        seat = Seat(handle=self._actor.remote(self._job, self._batch_deadline_s))
+        seat = Seat(handle=self._actor.remote(self._job, self._batch_deadline_s), nodes=self._nodes)
         self._seats.append(seat)
         self._running[seat.handle.ready.remote()] = Call(seat)
         return seat
@@ -260,8 +269,8 @@ class Driver:
     def _bury(self, seat: Seat, exc: RayActorError) -> None:
         """Drop a dead worker. Too many in a row that died before they were ready end the job."""
         # A worker that we dropped ourselves while it started is no longer in the list; it does
-        # not count.
-        if not seat.is_ready and seat in self._seats:
+        # not count. Nor does one that may have died with its node, of which others start again.
+        if not seat.is_ready and seat in self._seats and seat.nodes <= living_nodes():
             self._num_stillborn += 1
             if self._num_stillborn >= MAX_STILLBORN:
                 # Ray's message has many lines; the last one says how the process ended.
