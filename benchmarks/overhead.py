@@ -52,8 +52,8 @@ class _Idle:
             "host": "none",
         }
 
-    async def ready(self) -> None:
-        return None
+    async def ready(self) -> list[str]:
+        return []
 
     async def num_rendered(self) -> dict[int, int]:
         return {}

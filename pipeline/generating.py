@@ -10,7 +10,6 @@ import os
 import platform
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from manifests.errors import ForeignSetError
@@ -31,9 +30,7 @@ from pipeline.machine_paths import published, recall, remember
 from pipeline.retrying import ShardFailure
 from pipeline.shard_report import ShardReport, Underway
 from pipeline.share import Share
-
-_VERSIONED = ("synth-rep", "torch", "diffusers", "transformers", "pyarrow", "pillow", "simplejpeg")
-"""Packages whose versions a recipe records: another version may change the last bits of pixels."""
+from pipeline.versions import versions_here
 
 FIRST_SHARDS = 3
 """A run ends if so many shards are made and none holds a good view: the rest would be no better."""
@@ -263,16 +260,6 @@ def absolute(url: str) -> str:
     return url if "://" in url else os.path.abspath(url)
 
 
-def _versions() -> dict[str, str]:
-    versions = {"python": platform.python_version()}
-    for name in _VERSIONED:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return versions
-
-
 def _environment(config: GenerateConfig) -> dict[str, Any]:
     """What the recipe records and a resume may change, without secrets of URLs and folders of this
     machine: a set is given away."""
@@ -282,7 +269,7 @@ def _environment(config: GenerateConfig) -> dict[str, Any]:
 
 def environment_here() -> dict[str, Any]:
     """Versions of libraries and type of this machine, which may change the last bits of pixels."""
-    return {"versions": _versions(), "machine": platform.machine()}
+    return {"versions": versions_here(), "machine": platform.machine()}
 
 
 def drift_from(recorded: Mapping[str, Any]) -> list[str]:
@@ -293,7 +280,7 @@ def drift_from(recorded: Mapping[str, Any]) -> list[str]:
     before = recorded.get("versions")
     if not isinstance(before, Mapping):
         return []
-    lines, installed = [], _versions()
+    lines, installed = [], versions_here()
     for name in sorted(before.keys() - installed.keys()):
         lines.append(f"{name} is not installed, the set was begun with {before[name]}")
     for name, now in installed.items():

@@ -3,7 +3,6 @@
 A `Job` is plain data that travels to every worker, and the worker builds a `ViewPipeline` from it.
 """
 
-import socket
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -74,8 +73,8 @@ class ViewPipeline:
         there = {name: value for name, value in identity.to_json().items() if name in here}
         if keys := differing_keys(here, there):
             raise IdentityError(
-                f"{where}: this machine ({socket.gethostname()}) would render other pixels than "
-                f"the recipe's; these differ: {', '.join(keys)}. Every machine needs the same "
+                f"{where}: this machine would render other pixels than the recipe's; these "
+                f"differ: {', '.join(keys)}. Every machine needs the same "
                 "package and model"
             )
 

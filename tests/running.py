@@ -27,11 +27,19 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
 
 
-def start(*arguments: object, new_session: bool = False) -> subprocess.Popen[str]:
+def start(
+    *arguments: object, new_session: bool = False, first_on_path: Path | None = None
+) -> subprocess.Popen[str]:
+    """Begin a command.
+
+    Args:
+        first_on_path: Folder from which it takes packages before all others.
+    """
+    paths = [str(ROOT)] if first_on_path is None else [str(first_on_path), str(ROOT)]
     return subprocess.Popen(
         command(*arguments),
         cwd=ROOT,
-        env=environment(),
+        env=environment() | {"PYTHONPATH": os.pathsep.join(paths)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -39,9 +47,9 @@ def start(*arguments: object, new_session: bool = False) -> subprocess.Popen[str
     )
 
 
-def synth(*arguments: object, status: int = 0) -> str:
+def synth(*arguments: object, status: int = 0, first_on_path: Path | None = None) -> str:
     """Run to the end and return what it printed."""
-    with start(*arguments) as process:
+    with start(*arguments, first_on_path=first_on_path) as process:
         output, _ = process.communicate(timeout=300)
     assert process.returncode == status, output
     return output

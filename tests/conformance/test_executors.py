@@ -1,9 +1,11 @@
 """The laws of pipeline.execution, for every entry of the table."""
 
 import json
+import socket
 import time
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +22,7 @@ from pipeline.shard_report import ShardReport
 from pipeline.views import Resources
 from tests.cluster import cluster as cluster
 from tests.cluster import two_nodes
-from tests.running import pixel_files, start, write_captions
+from tests.running import pixel_files, start, synth, write_captions
 
 pytestmark = pytest.mark.slow
 
@@ -140,8 +142,9 @@ def test_error_that_is_no_shards_own_ends_the_job(
     settings = {**generation.job.settings}
     settings["renderer"] = {**settings["renderer"], "batch_size": 3}
     generation = replace(generation, job=replace(generation.job, settings=settings))
-    with pytest.raises(IdentityError, match=r"would render other pixels.*batch_size"):
+    with pytest.raises(IdentityError, match=r"would render other pixels.*batch_size") as raised:
         outcomes(generation)
+    assert (f"(on {socket.gethostname()})" in str(raised.value)) == (execution["executor"] == "ray")
     assert generation.shards.committed() == []
 
 
@@ -170,6 +173,20 @@ def test_the_last_shards_are_started_twice_if_they_are_slow(
     trouble(tmp_path, "hang-once", ["cat"])
     assert outcomes(generation) == ([0, 1, 2, 3, 4], [])
     assert not (tmp_path / "trouble" / "hang-once").exists()
+
+
+def test_a_node_with_other_versions_is_named(cluster: str, tmp_path: Path) -> None:
+    """The driver takes a package for one of another version; its workers come from the cluster."""
+    (tmp_path / "pillow-0.0.1.dist-info").mkdir()
+    (tmp_path / "pillow-0.0.1.dist-info" / "METADATA").write_text("Name: pillow\nVersion: 0.0.1\n")
+    output = synth(
+        *("generate", "--prompts", write_captions(tmp_path), "--out", tmp_path / "set"),
+        *("--renderer", "tests.renderers:Stripes", "--views-per-subject", 2),
+        *("--ray-address", cluster, "--workers", 2),
+        first_on_path=tmp_path,
+    )
+    line = f"{socket.gethostname()} has pillow {version('pillow')}, and 0.0.1 where the job was"
+    assert output.count(line) == 1
 
 
 def test_a_node_that_joins_late_gets_work(tmp_path: Path) -> None:

@@ -30,12 +30,12 @@ def test_drift_names_versions_that_changed_or_were_not_recorded(
     with monkeypatch.context() as then:
         then.setattr(
             generating,
-            "_versions",
+            "versions_here",
             lambda: {"python": "3.9.1", "torch": "2.11.0", "diffusers": "0.42.0"},
         )
         begin(recipe(tmp_path), url)
     now = {"python": "3.9.2", "torch": "2.11.0", "pillow": "12.1.0"}
-    monkeypatch.setattr(generating, "_versions", lambda: now)
+    monkeypatch.setattr(generating, "versions_here", lambda: now)
     generation = rejoin({"executor": "inline"}, url, trusted=[RENDERER])
     assert generation.drift == [
         "diffusers is not installed, the set was begun with 0.42.0",

@@ -217,7 +217,7 @@ def test_versions_that_made_only_some_views_are_not_recorded(
 ) -> None:
     before = ShardSet.open(str(old)).recipe.environment["versions"]
     now = {**before, "pillow": "99.1"}
-    monkeypatch.setattr("pipeline.generating._versions", lambda: now)
+    monkeypatch.setattr("pipeline.generating.versions_here", lambda: now)
     grow(old, tmp_path / "new", views_per_subject=6)
     versions = ShardSet.open(str(tmp_path / "new")).recipe.environment["versions"]
     assert versions == {name: text for name, text in before.items() if name != "pillow"}

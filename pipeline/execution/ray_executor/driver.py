@@ -3,7 +3,7 @@
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,6 +18,7 @@ from pipeline.execution.ray_executor.metrics import DriverMetrics
 from pipeline.job import Job
 from pipeline.retrying import Attempt, ShardFailure, WorkQueue, slow_attempts
 from pipeline.shard_report import ShardReport, Underway
+from pipeline.versions import versions_here
 from pipeline.worker import SHARDS_IN_FLIGHT
 
 log = logging.getLogger(__name__)
@@ -95,6 +96,9 @@ class Driver:
         self._actor = ray.remote(max_concurrency=SHARDS_IN_FLIGHT + 1, **options)(Actor)
         self._metrics = DriverMetrics(job.url)
         self._job = ray.put(job)  # once, and not again for each actor
+        self._versions = versions_here()
+        self._noted: set[str] = set()
+        """What was said of nodes, each line once."""
         self._seats: list[Seat] = []
         self._running: dict[Any, Call] = {}
         """By Ray's reference."""
@@ -213,7 +217,8 @@ class Driver:
 
     def _seat(self) -> Seat:
         """Start a worker; its call of `ready`, without an attempt, tells when it can be used."""
-        seat = Seat(handle=self._actor.remote(self._job, self._batch_deadline_s), nodes=self._nodes)
+        handle = self._actor.remote(self._job, self._batch_deadline_s, self._versions)
+        seat = Seat(handle=handle, nodes=self._nodes)
         self._seats.append(seat)
         self._running[seat.handle.ready.remote()] = Call(seat)
         return seat
@@ -249,9 +254,9 @@ class Driver:
         if isinstance(result, SynthError) and not isinstance(result, ShardError):
             raise result
         if attempt is None:
-            seat.is_ready = result is None
-            if result is None:
-                self._num_stillborn = 0
+            if not isinstance(result, SynthError):
+                seat.is_ready, self._num_stillborn = True, 0
+                self._note(result)
             return
         if attempt.shard in self._made:
             pass  # its other call was first
@@ -265,6 +270,13 @@ class Driver:
             yield given_up
         if seat.serves_last_try:
             self._drop(seat)
+
+    def _note(self, unlike_here: Sequence[str]) -> None:
+        """Say what on the node of a new worker is unlike this machine."""
+        for line in unlike_here:
+            if line not in self._noted:
+                self._noted.add(line)
+                log.warning("%s; pixels may differ in their last bits", line)
 
     def _bury(self, seat: Seat, exc: RayActorError) -> None:
         """Drop a dead worker. Too many in a row that died before they were ready end the job."""
