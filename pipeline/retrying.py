@@ -47,11 +47,17 @@ class ShardFailure:
 class WorkQueue:
     """Attempts that wait to be made; those that are being made are known to the executor."""
 
-    def __init__(self, shards: Iterable[int]) -> None:
-        self._untried = deque(shards)  # numbers alone: there may be a million
+    def __init__(self, shards: Iterable[int], *, suspects: Collection[int] = ()) -> None:
+        """
+        Args:
+            suspects: Those that an earlier process may have died of. They have one try, the last.
+        """
+        # Numbers alone: there may be a million.
+        self._untried = deque(shard for shard in shards if shard not in suspects)
         self._waiting: deque[Attempt] = deque()
         """Attempts that are not the first."""
-        self._last_tries: deque[Attempt] = deque()
+        died = ("an earlier process died while it made this shard",) * (MAX_ATTEMPTS - 1)
+        self._last_tries = deque(Attempt(shard=shard, errors=died) for shard in sorted(suspects))
 
     def __len__(self) -> int:
         """Attempts that are waiting now."""

@@ -153,6 +153,11 @@ class ShardWorker:
         return now - before
 
     @property
+    def recipe_sha256(self) -> str:
+        """Hash of the recipe of the set."""
+        return self._shards.recipe_sha256
+
+    @property
     def is_reproducible(self) -> bool:
         """Whether the renderer gives the same pixels again."""
         return self._renderer.is_reproducible

@@ -8,6 +8,7 @@ from pydantic import Field
 
 from manifests.foundation.settings import Table
 from pipeline.errors import ShardError
+from pipeline.in_flight import InFlight, in_flight
 from pipeline.job import Job
 from pipeline.retrying import Attempt, ShardFailure, WorkQueue
 from pipeline.shard_report import ShardReport, Underway
@@ -22,9 +23,10 @@ class InlineConfig(Table):
 
     executor: Literal["inline"] = "inline"
     batch_deadline_s: float | None = Field(default=None, gt=0)
-    """Seconds after which a batch is taken for one that hangs, and ends the job. If not given, 20
-    times the longest so far, at least 5 minutes; an hour for the first. The first has ten times
-    what is given, because it loads the model."""
+    """Seconds after which a batch is taken for one that hangs, and ends the job. The same
+    command then goes on, and makes that shard apart. If not given, 20 times the longest so far, at
+    least 5 minutes; an hour for the first. The first has ten times what is given, because it loads
+    the model."""
 
 
 class InlineExecutor:
@@ -40,18 +42,30 @@ class InlineExecutor:
     ) -> Iterator[ShardReport | ShardFailure | Underway]:
         """Make the shards, two in flight: one renders while the other is committed."""
         worker = self._open(job)
+        with in_flight(worker.recipe_sha256) as flight:
+            yield from self._make(shards, worker, flight)
+
+    def _make(
+        self, shards: Sequence[int], worker: ShardWorker, flight: InFlight
+    ) -> Iterator[ShardReport | ShardFailure | Underway]:
         # Threads are enough: one renders while the other encodes and commits, and the libraries
         # that do so let other threads run.
-        queue = WorkQueue(shards)
+        suspects = flight.left & {*shards}
+        queue = WorkQueue(shards, suspects=suspects)
         running: dict[Future[ShardReport], Attempt] = {}
+
+        def start(attempt: Attempt) -> None:
+            flight.note(suspects | {attempt.shard, *(one.shard for one in running.values())})
+            running[pool.submit(worker.make, attempt)] = attempt
+
         with ThreadPoolExecutor(SHARDS_IN_FLIGHT, thread_name_prefix="shard") as pool:
             try:
                 while queue or running:
                     while len(running) < SHARDS_IN_FLIGHT and (attempt := queue.take()):
-                        running[pool.submit(worker.make, attempt)] = attempt
-                    # There is no fresh worker here: a last try runs in this same process, alone.
+                        start(attempt)
+                    # There is no fresh worker here, but a last try renders in a fresh process.
                     if not running and (attempt := queue.take_alone()):
-                        running[pool.submit(worker.make, attempt)] = attempt
+                        start(attempt)
                     while not (
                         ended := wait(
                             running, timeout=LOOK_EVERY_S, return_when=FIRST_COMPLETED
@@ -60,6 +74,7 @@ class InlineExecutor:
                         yield Underway(num_rendered=worker.num_rendered())
                     for done in ended:
                         attempt = running.pop(done)
+                        suspects -= {attempt.shard}
                         try:
                             yield done.result()
                         except ShardError as exc:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from manifests.foundation.scratch import PREFIX
+from manifests.shard_set import ShardSet
 from pipeline.stopping import GRACE_S, INTERRUPT_GRACE_S
 from tests.cluster import cluster as cluster
 from tests.process_tree import descendants
@@ -200,6 +201,30 @@ def test_a_batch_that_hangs_ends_a_job_of_one_process_with_one_line(
     )
     assert "Traceback" not in output
     assert len(list(url.glob("manifests/*.parquet"))) in (7, 8)
+
+
+def test_a_prompt_that_ends_a_job_of_one_process_is_a_failed_row_of_the_next(
+    generate: Callable[..., list[object]],
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = tmp_path / "set"
+    process = start(*generate(url))
+    until_made(url, 1, process)
+    (tmp_path / "trouble" / "die").write_text(CAPTIONS[8])
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    assert "44 views in 12 shards, 4 failed" in synth(*generate(url))
+    files = pixel_files(url)
+    assert [path for path in whole if files[path] != whole[path]] == [
+        "data/000008.tar",
+        "manifests/000008.parquet",
+    ]
+    statuses = [row.reason for row in ShardSet.open(str(url)).manifest(8).rows]
+    assert statuses == ["render-error"] * 4
+    assert [*(tmp_path / "cache").glob("synth/in-flight/*/*.jsonl")] == []
 
 
 def test_a_call_that_holds_the_interpreter_is_ended_too(tmp_path: Path) -> None:

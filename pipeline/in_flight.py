@@ -1,0 +1,79 @@
+"""Which shards a process is making, kept on this machine: the next one makes them apart.
+
+Without Ray nothing outlives a process that a prompt kills, and the same command would meet that
+prompt again. So a process says what it is making in a file that it removes at its end. The file of
+one that was killed stays, without the lock that it held.
+"""
+
+import fcntl
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from manifests.foundation.caches import LOCK, NO_CACHE, cache_folder, locked, locked_if_free
+from manifests.foundation.files import read_regular
+
+MAX_BYTES = 64 << 20
+
+
+class InFlight:
+    """The note of this process, and what the notes of killed ones say."""
+
+    def __init__(self, left: frozenset[int], file: BinaryIO | None) -> None:
+        self.left = left
+        """Shards that were being made by processes that were killed."""
+        self._file = file
+
+    def note(self, shards: Iterable[int]) -> None:
+        """These shards would be left if this process were killed now."""
+        if self._file is not None:
+            with suppress(OSError):  # a full disk: then they are tried as all others
+                self._file.write(f"{json.dumps(sorted(shards))}\n".encode())
+                self._file.flush()
+
+
+@contextmanager
+def in_flight(recipe_sha256: str) -> Iterator[InFlight]:
+    """Take over what killed processes left of a set, and keep a note until the block ends.
+
+    Where this machine can keep none, nothing is left.
+    """
+    try:
+        left, file = _begin(cache_folder("in-flight") / recipe_sha256)
+    except NO_CACHE:
+        yield InFlight(frozenset(), None)
+        return
+    with file:
+        flight = InFlight(left, file)
+        flight.note(left)
+        try:
+            yield flight
+        finally:
+            Path(file.name).unlink(missing_ok=True)
+
+
+def _begin(folder: Path) -> tuple[frozenset[int], BinaryIO]:
+    """What is left in a folder of notes, and a new one that is locked."""
+    folder.mkdir(parents=True, exist_ok=True)
+    left: set[int] = set()
+    with locked(folder / LOCK):  # a note that is being begun has no lock of its own yet
+        for path in folder.glob("*.jsonl"):
+            with locked_if_free(path) as is_killed:
+                if is_killed:
+                    left |= _last_line(path)
+                    path.unlink()
+        file = tempfile.NamedTemporaryFile(dir=folder, suffix=".jsonl", delete=False)  # noqa: SIM115
+        fcntl.flock(file, fcntl.LOCK_EX)
+    return frozenset(left), file  # type: ignore[return-value]
+
+
+def _last_line(path: Path) -> set[int]:
+    """The shards of the last whole line: a process may be killed while it writes one."""
+    try:
+        *lines, _ = read_regular(path, max_bytes=MAX_BYTES).decode().split("\n")
+        return {int(shard) for shard in json.loads(lines[-1])}
+    except (OSError, ValueError, TypeError, IndexError):
+        return set()
