@@ -120,6 +120,13 @@ class Store(Protocol):
         """Whether a file or folder of this name exists now."""
         ...
 
+    def modified(self, path: str) -> float | None:
+        """When a file was written, in seconds since 1970 by the clock of the storage.
+
+        None if the storage does not say.
+        """
+        ...
+
     def create(self, path: str, content: bytes | Path) -> bool:
         """Create a file from bytes or from a local file; False if the name is taken.
 

@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping
 from manifests.foundation.messages import one_line
 
 _REFUSED = (401, 403)
+_SKEWED = "RequestTimeTooSkewed"
+"""In what S3 answers to a request that was signed at another time than its own."""
 _RETRY = "run the same command again; if it fails again, look at the storage"
 _CREDENTIALS = "look at the credentials and what they may do there"
 
@@ -24,6 +26,8 @@ def explain(exc: Exception, *, about: str) -> str:
     words = one_line(exc, about=about)
     if words == "None":  # such as PermissionError(None), for an answer without a text
         words = type(exc).__name__
+    if _SKEWED in words:
+        return f"the clock of this machine is wrong ({words}); set it by NTP"
     if http_status(exc) in _REFUSED or isinstance(exc, PermissionError):
         status = http_status(exc)
         quoted = "" if words == type(exc).__name__ else f": {words}"

@@ -127,6 +127,10 @@ class LocalStore(Store):
         with self._errors(path):
             return self.local_path(path).exists()
 
+    def modified(self, path: str) -> float:
+        with self._errors(path):
+            return self.local_path(path).stat().st_mtime
+
     def create(self, path: str, content: bytes | Path) -> bool:
         final = self.local_path(path)
         with self._errors(path):

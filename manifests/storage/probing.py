@@ -10,6 +10,8 @@ from manifests.storage.errors import StoreError
 
 SMALL_BYTES, LARGE_BYTES = 1 << 10, 16 << 20
 NAME, LARGE = "probe", "large"
+MAX_SKEW_S = 60.0
+"""Between the clocks of the storage and of this machine. S3 refuses requests from 900 s on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +49,7 @@ def _checks(store: Store) -> Iterator[Check]:
     store.create(NAME, first)
     took_ms = 1000 * (time.monotonic() - start)
     yield Check(name="create", is_right=True, says=f"a file of 1 kB in {took_ms:.0f} ms")
+    yield _compare_clocks(store.modified(NAME))
     is_new = store.create(NAME, second)
     content = store.read(NAME)
     if is_new or content == second:
@@ -82,6 +85,22 @@ def _checks(store: Store) -> Iterator[Check]:
     yield Check(
         name="throughput", is_right=is_right, says=f"{up:,.0f} MB/s up, {down:,.0f} MB/s down"
     )
+
+
+def _compare_clocks(written_at: float | None) -> Check:
+    """Of a file that was written just now."""
+    if written_at is None:
+        return Check(name="clock", is_right=True, says="the storage does not say what time it is")
+    behind_s = written_at - time.time()
+    if abs(behind_s) <= MAX_SKEW_S:
+        says = f"differs by less than {MAX_SKEW_S:.0f} s from this machine's"
+        return Check(name="clock", is_right=True, says=says)
+    says = (
+        f"the storage is {abs(behind_s):,.0f} s {'ahead of' if behind_s > 0 else 'behind'} this "
+        "machine; set the clock of this machine by NTP, because a bucket refuses requests of "
+        "another time"
+    )
+    return Check(name="clock", is_right=False, says=says)
 
 
 def _clean_up(store: Store) -> Check:

@@ -6,6 +6,7 @@ Nothing is written there, because these file systems may overwrite a file or sho
 import io
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 import fsspec
@@ -175,6 +176,14 @@ class RemoteStore(Store):
 
     def exists(self, path: str) -> bool:
         return bool(self._ask("exists", self._path(path), where=self.at(path)))
+
+    def modified(self, path: str) -> float | None:
+        entry = self._ask("info", self._path(path), where=self.at(path))
+        # s3fs, adlfs, gcsfs and the file systems of fsspec itself have a name each.
+        for name in ("LastModified", "last_modified", "mtime", "created"):
+            if isinstance(when := entry.get(name), datetime):
+                return when.timestamp()
+        return None
 
     def _ask(
         self, method: str, *args: Any, where: str, limit_s: float | None = None, **options: Any

@@ -8,6 +8,7 @@ pytest collects the laws in the subclass. For a backend that is only read, subcl
 """
 
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -77,11 +78,16 @@ class ReadingLaws:
         assert store.names("data") == ("c", "deeper")
         assert all(store.exists(path) for path in files)
 
+    def test_when_a_file_was_written_is_said_by_the_clock_of_the_storage(self) -> None:
+        written_at = self.store_with({"a": b"1"}).modified("a")
+        assert written_at is None or abs(written_at - time.time()) < 3600
+
     def test_an_absent_file_is_not_found_and_an_absent_folder_is_empty(self) -> None:
         store = self.store_with({"data/a.tar": b"1"})
         for call in (store.read, lambda path: store.read_range(path, 0, 1)):
             assert is_missing(lambda call=call: call("data/b.tar"))  # type: ignore[misc]
         assert is_missing(lambda: read_open(store, "data/b.tar"))
+        assert is_missing(lambda: store.modified("data/b.tar"))
         assert not store.exists("data/b.tar")
         assert store.list("manifests") == {}
 

@@ -3,6 +3,7 @@
 import os
 import re
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,7 +43,7 @@ def test_a_machine_is_described() -> None:
 
 def test_a_folder_is_right_and_left_as_it_was(tmp_path: Path) -> None:
     result = doctor(str(tmp_path / "set"))
-    for name in ("create", "conditional create", "read back", "list", "throughput"):
+    for name in ("create", "clock", "conditional create", "read back", "list", "throughput"):
         assert row(result.output, name).startswith("ok"), result.output
     assert "nothing is left" in row(result.output, "clean up")
     assert list(tmp_path.iterdir()) == []
@@ -51,10 +52,23 @@ def test_a_folder_is_right_and_left_as_it_was(tmp_path: Path) -> None:
 def test_a_bucket_is_right(faults: Faults) -> None:
     faults.times = 0
     result = doctor("s3://sets/set")
-    for name in ("create", "conditional create", "read back", "list", "throughput"):
+    for name in ("create", "clock", "conditional create", "read back", "list", "throughput"):
         assert row(result.output, name).startswith("ok"), result.output
     assert "nothing is left" in row(result.output, "clean up")
     assert fsspec.filesystem("s3").find("sets") == []
+
+
+def test_a_machine_with_a_wrong_clock_is_told(
+    faults: Faults, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = time.time
+    monkeypatch.setattr("manifests.storage.probing.time.time", lambda: now() + 700)
+    for url in ("s3://sets/set", str(tmp_path / "set")):
+        result = doctor(url)
+        assert result.exit_code == 1
+        assert re.match(
+            r"wrong +│ the storage is (699|7\d\d) s behind this", row(result.output, "clock")
+        )
 
 
 def test_a_bucket_that_ignores_conditions_is_unmasked(faults: Faults) -> None:

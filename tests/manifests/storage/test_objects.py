@@ -111,6 +111,7 @@ def after(exc: Exception, before: Exception) -> Exception:
     ("exc", "start"),
     [
         (PermissionError(None), "access was refused; look at the credentials"),
+        (PermissionError("RequestTimeTooSkewed"), "the clock of this machine is wrong (Req"),
         (PermissionError("Access Denied"), "access was refused: Access Denied; look"),
         (OSError(errno.EIO, "x"), "[Errno 5] x; run the same command again"),
         (after(IndexError("tuple index out of range"), TimeoutError()), "the storage stopped"),
