@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from manifests.foundation.errors import ConfigError
+from manifests.foundation.messages import shortened
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,9 @@ class Share:
         """The share of a text such as `3/64`. Raises ConfigError."""
         match = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         if match is None or int(match[2]) == 0:
-            raise ConfigError(f"share {text!r:.40}: expected a number and a count, such as 3/64")
+            raise ConfigError(
+                f"share {shortened(text, 40)!r}: expected a number and a count, such as 3/64"
+            )
         return cls(int(match[1]), int(match[2]))
 
     def __str__(self) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from manifests.columns import of_scope
 from manifests.foundation.errors import ConfigError
+from manifests.foundation.messages import shortened
 from manifests.ids import split_place
 from manifests.origin import Part
 from manifests.rows import SubjectRow
@@ -43,13 +44,15 @@ def parse_parts(text: str, seed: int) -> list[Part]:
             share = 0.0
         if not _NAME.fullmatch(name) or not 0 < share < 1 or name in names:
             raise ConfigError(
-                f"parts {text!r:.100}: expected names and shares between 0 and 1, each name once, "
-                "such as train=0.9,val=0.1"
+                f"parts {shortened(text, 100)!r}: expected names and shares between 0 and 1, each name "
+                "once, such as train=0.9,val=0.1"
             )
         names.append(name)
         shares.append(share)
     if abs(sum(shares) - 1) > _TOLERANCE:
-        raise ConfigError(f"parts {text!r:.100}: the shares add up to {sum(shares):g}, expected 1")
+        raise ConfigError(
+            f"parts {shortened(text, 100)!r}: the shares add up to {sum(shares):g}, expected 1"
+        )
     # Rounded, so that the bounds in the recipe are those that a person would write.
     stops = [*(round(stop, 12) for stop in [*accumulate(shares)][:-1]), 1.0]
     return [
