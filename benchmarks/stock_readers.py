@@ -3,11 +3,11 @@
     python -m benchmarks.stock_readers --work DIR [--set FOLDER]
 
 Makes an environment with uv for each reader, in DIR, because some exclude each other: older
-`datasets` want an older pyarrow, and the loader of open_clip fails with webdataset after 0.2.86
-(`KeyError: 'fname'`). Then each reads the set from a process in which none of our code can be
-imported. Without `--set` it is the small one of `tests/contract`. A line is printed for each, and
-`benchmarks/results/stock_readers.json` written. A reader whose packages cannot be had is left out
-and named.
+`datasets` want an older pyarrow, and the training reader of open_clip fails with webdataset after
+0.2.86 (`KeyError: 'fname'`). Then each reads the set from a process in which none of our code can
+be imported. Without `--set` it is the small one of `tests/contract`. A line is printed for each,
+and `benchmarks/results/stock_readers.json` written. A reader whose packages cannot be had is left
+out and named.
 """
 
 import argparse
@@ -48,13 +48,15 @@ sizes = json.load(open(f"{FOLDER}/data/sizes.json"))
 names = sorted(sizes)
 tars = f"{FOLDER}/data/{{{names[0][:-4]}..{names[-1][:-4]}}}.tar"
 assert get_dataset_size(tars) == (sum(sizes.values()), len(sizes))
-args = SimpleNamespace(val_data=tars, val_num_samples=None, batch_size=2, workers=0, world_size=1,
+args = SimpleNamespace(val_data=tars, val_num_samples=None, batch_size=1, workers=0, world_size=1,
                        train_data=tars, train_num_samples=sum(sizes.values()), seed=0,
                        train_data_upsampling_factors=None, dataset_resampled=False)
-kept = lambda picture: picture.size
-info = get_wds_dataset(args, kept, is_train=False, tokenizer=lambda text: [text])
-texts = [text for _, batch in info.dataloader for text in batch]
-assert len(texts) == sum(sizes.values())
+def read(is_train):
+    reader = get_wds_dataset(args, lambda picture: picture.size, is_train=is_train,
+                             tokenizer=lambda text: [text])
+    return sorted(text for _, batch in reader.dataloader for text in batch)
+texts = read(is_train=True)
+assert texts == read(is_train=False) and len(texts) == sum(sizes.values())
 print(f"{len(texts)} pairs of image and text")
 """
 
