@@ -210,13 +210,23 @@ def config_of(
     return load_config(recipe=recipe, overrides=overrides, flags=values_by_key(flags))
 
 
-def pixel_options() -> list[click.Parameter]:
-    """The options of `generate` that decide pixels, for other commands that render: the recipe, and
-    every flag but those that say how many views there are and who makes them."""
-    left_out = ("execution.", "shards.", "views.per_subject", "views.paired")
+def options_of_set() -> list[click.Parameter]:
+    """The options of `generate` that say what a set is, for other commands: the recipe, and every
+    flag but those of what runs the workers."""
     keys = keys_of_flags(generate)
-    names = {name for name, key in keys.items() if not key.startswith(left_out)}
+    names = {name for name, key in keys.items() if not key.startswith("execution.")}
     return [option for option in generate.params if option.name in {*names, "recipe", "overrides"}]
+
+
+def pixel_options() -> list[click.Parameter]:
+    """Those of them that decide pixels: all but how many views there are, and in which shards."""
+    keys = keys_of_flags(generate)
+    left_out = ("shards.", "views.per_subject", "views.paired")
+    return [
+        option
+        for option in options_of_set()
+        if not keys.get(str(option.name), "").startswith(left_out)
+    ]
 
 
 def _print_rates(config: "GenerateConfig", out: str, origin: str) -> None:

@@ -1,9 +1,11 @@
 """`synth plan`: what a set will take, measured before it is made."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from pipeline.commands.generate import config_of, options_of_set
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -18,13 +20,13 @@ LONG_SHARD_S = 1800.0
 
 
 @click.command(
+    params=[option for option in options_of_set() if option.name != "recipe"],
     epilog="\b\nExamples:\n"
     "  synth plan recipe.toml\n"
-    "  synth plan recipe.toml --deadline 48 --price-per-gpu-hour 2.50"
+    "  synth plan --prompts captions.txt --model embedded --views-per-subject 4\n"
+    "  synth plan recipe.toml --deadline 48 --price-per-gpu-hour 2.50",
 )
 @click.argument("recipe", type=click.Path(path_type=Path), required=False)
-@click.option("--prompts", help="Captions, if the recipe does not name them.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
 @click.option(
     "--workers",
     type=click.IntRange(1),
@@ -44,17 +46,17 @@ LONG_SHARD_S = 1800.0
 )  # fmt: skip
 def plan(
     recipe: Path | None,
-    prompts: str | None,
     overrides: tuple[str, ...],
     workers: int | None,
     deadline: float | None,
     price_per_gpu_hour: float | None,
     seconds: float,
+    **flags: Any,
 ) -> None:
     """Measure on this machine what the set of RECIPE will take; nothing is written.
 
-    Batches of every variation are rendered for a minute with one worker. The recipe is that of
-    `synth generate`.
+    Batches of every variation are rendered for a minute with one worker. Recipe and flags are those
+    of `synth generate`.
     """
     import tempfile
 
@@ -62,10 +64,9 @@ def plan(
 
     from manifests.storage import open_store
     from pipeline.calibration import Estimate, calibrate
-    from pipeline.config import load_config
     from pipeline.ingredients import freeze, probe, resolve
 
-    config = load_config(recipe=recipe, overrides=overrides, flags={"prompts.file": prompts})
+    config = config_of(recipe, overrides, flags)
     with tempfile.TemporaryDirectory() as nowhere:  # a set that is not there freezes no value
         ingredients = probe(resolve(config, open_store(nowhere), origin=str(recipe or "recipe")))
     resources = ingredients.view_pipeline.renderer.resources()

@@ -117,6 +117,18 @@ def test_the_command_says_what_a_set_takes_and_what_meets_a_deadline(tmp_path: P
     assert "40 workers for 10 shards" in plan(recipe, "--seconds", 0, "--workers", 40)[1]
 
 
+def test_flags_of_generate_say_what_is_planned(tmp_path: Path) -> None:
+    captions = write_captions(tmp_path, [f"thing {index}" for index in range(50)])
+    status, output = plan(
+        "--prompts", captions, "--renderer", "tests.renderers:Faulty", "--guidance", "1,3",
+        "--views-per-subject", 4, "--subjects-per-shard", 5, "--seconds", 0,
+    )  # fmt: skip
+    assert status == 0, output
+    assert "200: 50 subjects x 4" in output
+    assert "guidance scale 3" in output
+    assert "10, each" in output
+
+
 def test_a_recipe_that_cannot_be_planned(tmp_path: Path) -> None:
     assert plan() == (
         1,
