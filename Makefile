@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := --extra pipeline --extra cluster --extra trainer --extra dev --extra s3 --extra gcs --extra azure
 
-.PHONY: help setup demo docs check test test-servers test-trainer lint resolve lock
+.PHONY: help setup demo docs check test test-servers test-trainer lint resolve readers lock
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
@@ -65,6 +65,10 @@ PYTHON_VERSION := 3.14
 resolve: ## Whether wheels of all packages are there for PYTHON_VERSION; needs uv alone
 	uv pip compile --quiet --only-binary :all: --no-header --no-annotate --python-version $(PYTHON_VERSION) \
 		--all-extras pyproject.toml --output-file /dev/null
+
+READERS := .venv-readers
+readers: ## Readers of other libraries on a small set, an environment for each; needs uv alone
+	$(PYTHON) -m benchmarks.stock_readers --work $(READERS)
 
 lock: setup ## Names and versions of everything, no address in it
 	$(BIN)/uv pip compile --quiet --upgrade --no-emit-index-url --no-header --no-annotate \
