@@ -8,12 +8,15 @@ import os
 import sys
 import traceback
 from base64 import urlsafe_b64encode
+from collections.abc import Iterable
 from difflib import get_close_matches
 from hashlib import sha256
 from importlib.metadata import Distribution, PackageNotFoundError, distribution, distributions
 from importlib.util import find_spec
 from pathlib import Path
 from pkgutil import resolve_name
+from shutil import get_terminal_size
+from typing import Any
 
 import click
 
@@ -62,8 +65,28 @@ _ARGUMENTS = "synth.arguments"
 """Where the context keeps the words of the command line, whose secrets are never shown."""
 
 
+class _Formatter(click.HelpFormatter):
+    """Help as click writes it, also below the 50 columns that click thinks the least."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self.width = min(self.width, max(get_terminal_size().columns - 2, 20))
+
+    def write_dl(
+        self, rows: Iterable[tuple[str, str]], col_max: int = 30, col_spacing: int = 2
+    ) -> None:
+        is_narrow = self.width < 50
+        super().write_dl(rows, self.width // 3 if is_narrow else col_max, col_spacing)
+
+
+class _Context(click.Context):
+    formatter_class = _Formatter
+
+
 class LazyGroup(click.Group):
     """Imports a command's module only when it is used, and shows our own errors as one line."""
+
+    context_class = _Context
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(COMMANDS)
@@ -72,6 +95,7 @@ class LazyGroup(click.Group):
         if cmd_name not in COMMANDS:
             return None
         command: click.Command = resolve_name(COMMANDS[cmd_name])
+        command.context_class = _Context
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
 from rich.text import Text
 
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import write_whole
+from manifests.foundation.fitting import FittingTable
 from manifests.foundation.messages import printable
 from trainer.suites import Cell, Suite
 
@@ -18,7 +18,7 @@ JSON_FILE = "suite.json"
 PLOT_FILE = "suite.png"
 
 
-def suite_table(cells: Sequence[Cell]) -> Table:
+def suite_table(cells: Sequence[Cell]) -> FittingTable:
     """The metric of each set in percent over its 95 % interval: a row for each evaluation and
     encoder, a column for each set, and the mean over sets where an encoder has a score on all of
     them, of whatever metrics they are."""
@@ -27,12 +27,12 @@ def suite_table(cells: Sequence[Cell]) -> Table:
     scores = _scores(cells)
     failed = {(cell.encoder, cell.set) for cell in cells if cell.failure}
     metrics = {name: score["metric"] for (_, _, name), score in scores.items()}
-    table = Table(title="percent, and 95 % intervals")
-    table.add_column("evaluation", min_width=max([10, *(len(key[0]) for key in scores)]))
-    table.add_column("encoder", overflow="fold", ratio=1)
+    table = FittingTable(title="percent, and 95 % intervals")
+    table.add_column("evaluation", no_wrap=True)
+    table.add_column("encoder", overflow="fold")
     for name in sets:
         header = f"{printable(name)}\n{metrics[name]}" if name in metrics else printable(name)
-        table.add_column(Text(header), justify="right", min_width=9)
+        table.add_column(Text(header), justify="right")
     if len(sets) > 1:
         table.add_column("mean", justify="right")
     for evaluation in dict.fromkeys(key[0] for key in scores):

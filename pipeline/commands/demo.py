@@ -103,7 +103,7 @@ def demo(out: str, executor: str | None, system: str) -> None:
     commands = _Commands(folder, executor)
     commands.run(f"pictograms --out {commands.real}")
     {"stablerep": _stablerep, "genrep": _genrep, "shaders21k": _shaders21k}[system](commands)
-    _show(folder, _DEMOS[system])
+    show_scores(folder, system)
     elapsed_s = time.monotonic() - start
     click.echo(f"{elapsed_s:,.0f} s in all. Open {folder / 'report.html'} in a browser.")
 
@@ -257,14 +257,16 @@ def _require_success(status: int) -> None:
         raise SystemExit(status if status > 0 else 128 - status)
 
 
-def _show(out: Path, demo: _Demo) -> None:
+def show_scores(out: Path, system: str) -> None:
     """Print the scores of each encoder, from the files that `synth evaluate` wrote."""
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(
-        title="drawings of an unseen artist named right, %: top-1 / top-5 (95 % interval of top-1)",
-        caption="249 things, chance 0.4 / 2.0. k-NN and probe learn from 6 drawings of a thing by "
+    from manifests.foundation.fitting import FittingTable
+
+    demo = _DEMOS[system]
+    table = FittingTable(
+        title="drawings of an unseen artist named right, %: top-1/top-5, 95 % interval of top-1",
+        caption="249 things, chance 0.4/2.0. k-NN and probe learn from 6 drawings of a thing by "
         "artists of the training set, one-shot from 1 by the unseen artist, zero-shot from names.",
     )
     table.add_column("encoder")
@@ -285,4 +287,4 @@ def _cell(path: Path, evaluation: str) -> str:
     scores = json.loads(path.read_text("utf-8"))["scores"]
     (score,) = [score for score in scores if score["name"] == evaluation]
     top1, low, high, top5 = (100 * score[key] for key in ("value", "low", "high", "top5"))
-    return f"{top1:.1f} / {top5:.1f}\n({low:.1f} to {high:.1f})"
+    return f"{top1:.1f}/{top5:.1f}\n{low:.1f}-{high:.1f}"

@@ -290,6 +290,13 @@ def test_a_terminal_without_utf8_gets_ascii(columns: str, golden_copy: Path) -> 
         assert (done.stdout + done.stderr).isascii()
 
 
+@pytest.mark.parametrize("verb", [None, "generate", "publish"])
+def test_help_fits_into_40_columns(verb: str | None) -> None:
+    words = [verb, "--help"] if verb else ["--help"]
+    text, _, _ = run(*words, COLUMNS="40").stdout.partition("Examples:")  # which are not broken
+    assert max(map(len, text.splitlines())) <= 40
+
+
 @pytest.mark.slow
 def test_json_of_scores_holds_what_the_score_file_holds(tmp_path: Path) -> None:
     make_folder(tmp_path / "photos", train={"a": 3, "b": 3}, test={"a": 2, "b": 2})

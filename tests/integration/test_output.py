@@ -3,6 +3,7 @@
 The files that they write are whole or not there.
 """
 
+import json
 import os
 import resource
 import shutil
@@ -14,6 +15,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from manifests.shard_set import ShardSet
+from pipeline.commands.demo import show_scores
 from synth import main
 from tests.sets import begin, commit, make_set
 
@@ -198,3 +200,23 @@ def test_sizes_that_cannot_be_rendered_are_refused(tmp_path: Path, sizes: str, w
     assert result.exit_code == 1
     assert words in result.output.replace("\n", " ")
     assert not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_names_and_scores_of_a_demo_are_whole_at_any_width(
+    columns: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    score = {"name": "knn", "value": 0.123, "low": 0.1, "high": 0.145, "top5": 0.4}
+    file = tmp_path / "scores/one-shot/stablerep-plus.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(json.dumps({"scores": [score]}))
+    monkeypatch.setenv("COLUMNS", columns)
+    show_scores(tmp_path, "stablerep")
+    text = " ".join(capsys.readouterr().out.split())
+    assert ("StableRep+: one-shot 12.3/40.0 10.0-14.5" in text) is (columns == "40")
+    assert ("│ StableRep+ │" in text) is (columns == "80")
+    assert "12.3/40.0" in text
+    assert "SimCLR, real drawings" in text

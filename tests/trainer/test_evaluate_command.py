@@ -89,6 +89,20 @@ def test_pixels_are_evaluated_and_written_down(on: str, tmp_path: Path) -> None:
     assert set(document["versions"]) == {"python", "synth-rep", "torch", "timm", "pillow"}
 
 
+@pytest.mark.parametrize("columns", ["40", "80"])
+def test_names_and_scores_are_whole_at_any_width(
+    columns: str, on: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    options = ("--on", on, "--out", tmp_path / "scores", "--with", "knn", *QUICK[:2])
+    result = run("pixels:8", "pixels:4", *options)
+    assert result.exit_code == 0, result.output
+    text = " ".join(result.output.split())
+    for name in ("pixels:8", "pixels:4"):
+        line = f"knn, {name}: top-1 % 100.0, 95 % interval" if columns == "40" else f"│ {name} "
+        assert line in text
+
+
 def test_scores_of_a_run_are_kept_in_it_and_added_to(on: str, trained: Path) -> None:
     path = trained / "scores/pictures-test.json"
     for names in ("knn", "linear"):

@@ -80,6 +80,19 @@ def test_every_encoder_is_scored_on_every_set(folder: Path) -> None:
     assert has_plot != ("pip install 'synth-rep[benchmarks]'" in result.output)
 
 
+@pytest.mark.parametrize("columns", ["30", "80"])
+def test_names_and_scores_of_a_suite_are_whole_at_any_width(
+    columns: str, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    text = " ".join(run(folder).output.split())
+    (score,) = report(folder)["cells"][2]["scores"]["scores"]
+    value = f"{100 * score['value']:.1f}"
+    is_narrow = columns == "30"
+    assert ("│ knn │ pixels:4 │" in text) is not is_narrow
+    assert (f"knn, pixels:4: first top-1 {value} " in text) is is_narrow
+
+
 def test_only_what_changed_is_computed_again(folder: Path) -> None:
     def computed() -> list[str]:
         """Cells whose file was written by this run."""

@@ -253,22 +253,21 @@ def _run_suite(file: str, *, device: str, batch_size: int) -> None:
 
 def _table(documents: list[dict[str, Any]]) -> Any:
     """The scores as a table of rich: a section for each evaluation, a row for each encoder."""
-    from rich.table import Table
     from rich.text import Text
 
+    from manifests.foundation.fitting import FittingTable
     from manifests.foundation.messages import printable
 
     scored, test = documents[0]["set"], documents[0]["set"]["test"]
     learned = "" if scored["train_split"] == "train" else f"{scored['train_split']} to "
-    table = Table(
+    table = FittingTable(
         title=Text(  # plain text: brackets in the name of a set are not markup
             printable(f"{scored['name']}, {learned}{scored['test_split']}"), style="table.title"
         ),
         caption=f"{test['num_images']:,} images of {test['num_groups']:,} groups",
     )
-    longest = max(len(score["name"]) for score in documents[0]["scores"])
-    table.add_column("evaluation", min_width=longest)
-    table.add_column("encoder", overflow="fold", ratio=1)
+    table.add_column("evaluation", no_wrap=True)
+    table.add_column("encoder", overflow="fold")
     # A metric of its own is not shown twice, nor one that no score has.
     everything = [score for document in documents for score in document["scores"]]
     metric = everything[0]["metric"]
@@ -290,10 +289,8 @@ def _table(documents: list[dict[str, Any]]) -> Any:
         for scores in zip(*(document["scores"] for document in documents), strict=True)
         for document, score in zip(documents, scores, strict=True)
     ]
-    # On a narrow terminal names of encoders are folded, and no number or name of a metric is cut.
-    for header, cells in zip(headers, list(zip(*rows, strict=True))[2:], strict=True):
-        width = max(map(len, [*header.split(), *cells]))
-        table.add_column(header, justify="right", width=width)
+    for header in headers:
+        table.add_column(header, justify="right")
     for number, row in enumerate(rows, start=1):
         table.add_row(*row, end_section=number % len(documents) == 0)
     return table
