@@ -26,6 +26,9 @@ class _Demo:
     """Columns of the table: folder of score files, and the evaluation in them."""
 
 
+_FIRST = "pictograms"
+"""What a demo makes first in its folder: the real drawings."""
+
 _ACROSS = {
     "k-NN": ("transfer", "knn"),
     "linear probe": ("transfer", "linear"),
@@ -98,8 +101,13 @@ def demo(out: str, executor: str | None, system: str) -> None:
     folder = local_path(out, option="--out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        there = sorted(path.name for path in folder.iterdir())
     except OSError as exc:
         raise ConfigError(f"--out {folder}: cannot be made ({exc.strerror}); give another") from exc
+    if there and _FIRST not in there:  # of a sealed set, it would be written among its files
+        raise ConfigError(
+            f"--out {folder}: holds {there[0]} and is no demo; give a new or an empty folder"
+        )
     commands = _Commands(folder, executor)
     commands.run(f"pictograms --out {commands.real}")
     {"stablerep": _stablerep, "genrep": _genrep, "shaders21k": _shaders21k}[system](commands)
@@ -123,7 +131,7 @@ class _Commands:
     @property
     def real(self) -> str:
         """The real drawings."""
-        return self.quoted("pictograms")
+        return self.quoted(_FIRST)
 
     def run(self, command: str) -> None:
         _require_success(_start(command).wait())

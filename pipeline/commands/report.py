@@ -3,7 +3,11 @@
 import click
 
 
-@click.command(epilog="\b\nExamples:\n  synth report set --out report.html")
+@click.command(
+    epilog="\b\nExamples:\n"
+    "  synth report set --out report.html\n"
+    "  synth report set --run runs --out report.html"
+)
 @click.argument("url", metavar="SET")
 @click.option("--out", default="report.html", show_default=True, help="File to write.")
 @click.option(
@@ -24,9 +28,9 @@ def report(url: str, out: str, groups: int, runs: tuple[str, ...], scores: tuple
     """Write one HTML file about a set: pictures, diversity, failures, speed, what was learned.
 
     Of a large set parts are read, and the page says which.
-
-    Example: synth report set --run runs --out report.html
     """
+    from rich.filesize import decimal
+
     from manifests.foundation.files import local_path, write_output
     from manifests.foundation.messages import printable
     from manifests.shard_set import ShardSet
@@ -42,4 +46,4 @@ def report(url: str, out: str, groups: int, runs: tuple[str, ...], scores: tuple
     # An error that the report quotes may hold half of a surrogate pair, which UTF-8 does not have.
     data = html.encode("utf-8", "backslashreplace")
     write_output(path, data, option="--out")
-    click.echo(printable(f"{out}: {len(data) / 1e6:.1f} MB"))
+    click.echo(printable(f"{out}: {decimal(len(data))}"))

@@ -135,7 +135,7 @@ def _table(shards: "ShardSet", summary: "Overview", price: float | None) -> "Gro
         table.add_row("failed", Text(printable(f"{', '.join(shares)}{sample}")))
     table.add_row("tars", f"{about}{decimal(summary.tar_bytes)}")
     if summary.views_per_s is not None:
-        hosts = f"{len(summary.hosts)} hosts{sample}"
+        hosts = f"{counted(len(summary.hosts), 'host')}{sample}"
         table.add_row("rate", f"{about}{summary.views_per_s:,.1f} views/s on {hosts}")
     if len(summary.hosts) > 1:
         slowest = [f"{host} {rate:,.2f}" for host, rate in [*summary.hosts.items()][:MAX_HOSTS]]

@@ -455,6 +455,19 @@ def test_statistics_that_cannot_be_read_are_left_out(
     assert run("report", out, "--out", tmp_path / "r.html").exit_code == 0
 
 
+def test_a_small_set_is_counted_in_plain_english(captions: Path, out: Path, tmp_path: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    assert "views/s on 1 host " in run("status", out).output
+    assert run("report", out, "--out", tmp_path / "r.html").output.endswith(" kB\n")
+
+
+def test_a_demo_writes_into_no_folder_of_something_else(captions: Path, out: Path) -> None:
+    assert generate(captions, out).exit_code == 0
+    before = sorted(out.rglob("*"))
+    refused(run("demo", "--out", out), out, "holds README.md and is no demo", "give a new or an")
+    assert sorted(out.rglob("*")) == before
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
