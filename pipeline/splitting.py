@@ -44,8 +44,8 @@ def parse_parts(text: str, seed: int) -> list[Part]:
             share = 0.0
         if not _NAME.fullmatch(name) or not 0 < share < 1 or name in names:
             raise ConfigError(
-                f"parts {shortened(text, 100)!r}: expected names and shares between 0 and 1, each name "
-                "once, such as train=0.9,val=0.1"
+                f"parts {shortened(text, 100)!r}: expected names and shares between 0 and 1, "
+                "each name once, such as train=0.9,val=0.1"
             )
         names.append(name)
         shares.append(share)

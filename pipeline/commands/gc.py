@@ -10,9 +10,10 @@ def gc(url: str, yes: bool) -> None:
     """List what nothing names, and with --yes remove it.
 
     That is tars that no manifest commits, an index that the seal does not name, and in a bucket of
-    S3 uploads that never ended, whose parts are billed. Writing a set never deletes anything. Use
-    --yes only while nobody writes to the set: a shard that is being committed has a tar and no
-    manifest for a moment.
+    S3 uploads that never ended, whose parts are billed. --yes also removes temporary files that
+    killed writers left in a folder. Writing a set never deletes anything. Use --yes only while
+    nobody writes to the set: a shard that is being committed has a tar and no manifest for a
+    moment.
     """
     from manifests.foundation.messages import counted
     from manifests.garbage import find_garbage, remove_garbage
