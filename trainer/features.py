@@ -230,6 +230,7 @@ class _Row:
     """What is kept of an image besides its features."""
 
     key: str
+    position: tuple[int, ...]
     label: int
     group: str
     digest: str
@@ -240,6 +241,7 @@ class _Row:
     def of(cls, image: LabelledImage) -> "_Row":
         return cls(
             image.key,
+            image.position,
             -1 if image.label is None else image.label,
             image.group,
             sha256(image.data).hexdigest()[:16],
@@ -336,7 +338,7 @@ def _progress(
     """Functions that are called with bytes that are read and with images that are done.
 
     The number of images in a tar is not known before its end, so the share that is done is that of
-    the bytes. The first rank speaks for all, which have as many images each.
+    the bytes. The first rank speaks for all, which have about as many images each.
     """
     if rank:
         yield (lambda num_bytes: None), (lambda num_images: None)
@@ -363,7 +365,7 @@ def _gather(
     held_as: Precision,
     group: Any,
 ) -> Features:
-    """The rows of all ranks in the order of the images: rank r holds images r, r + world, ..."""
+    """The rows of all ranks in the order of the images, which their positions say."""
     # Features are on the CPU, which NCCL cannot gather from. The timeout allows for slow disks.
     group = group or dist.new_group(backend="gloo", timeout=GATHER_TIMEOUT)
     by_rank: list[tuple[str | None, int, list[_Row]]] = [(None, 0, [])] * world
@@ -373,13 +375,14 @@ def _gather(
     for fault_of_rank, _, _ in by_rank:
         if fault_of_rank is not None:
             raise DataError(fault_of_rank)
-    counts = [len(part) for _, _, part in by_rank]
-    num_images, num_dims = sum(counts), max(dims for _, dims, _ in by_rank)
-    if not num_images:
+    counts, num_dims = [len(part) for _, _, part in by_rank], max(dims for _, dims, _ in by_rank)
+    if not any(counts):
         raise DataError(f"{split.where}: no image")
-    local = torch.cat(values) if values else torch.empty(0, num_dims, dtype=dtype)
-    gathered = torch.empty(num_images, num_dims, dtype=dtype)
-    merged = [by_rank[image % world][2][image // world] for image in range(num_images)]
+    local = torch.cat([torch.empty(0, num_dims, dtype=dtype), *values])
+    rows = [row for _, _, part in by_rank for row in part]
+    gathered = torch.empty(len(rows), num_dims, dtype=dtype)
+    order = sorted(range(len(rows)), key=lambda row: rows[row].position)
+    places, firsts = torch.tensor(order).argsort(), np.cumsum([0, *counts])
     for start in range(0, max(counts), GATHER_ROWS):
         # All ranks must send equally many rows, so one that has fewer left adds zeros.
         sent = torch.zeros(GATHER_ROWS, num_dims, dtype=dtype)
@@ -392,5 +395,5 @@ def _gather(
         )
         for rank, part in enumerate(received):
             count = min(max(counts[rank] - start, 0), GATHER_ROWS)
-            gathered[rank::world][start : start + count] = part[:count]
-    return _features(gathered, merged)
+            gathered[places[firsts[rank] + start :][:count]] = part[:count]
+    return _features(gathered, [rows[row] for row in order])

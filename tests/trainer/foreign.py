@@ -83,7 +83,7 @@ class OneSplit:
         self.label = label
 
     def images(self, *, rank: int = 0, world: int = 1, on_bytes: Any = None) -> Any:
-        yield LabelledImage(key="a", data=png(), label=self.label, group="a")
+        yield LabelledImage(key="a", position=(0,), data=png(), label=self.label, group="a")
 
 
 class NegativeLabel:

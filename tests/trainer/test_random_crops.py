@@ -68,7 +68,7 @@ def test_crop_depends_on_the_key_and_not_on_the_place() -> None:
     crop = partial(random_crop, augment=WEAK, seed=0, epoch=0, input_px=8)
 
     def image(key: str) -> LabelledImage:
-        return LabelledImage(key=key, data=b"", label=0, group=key)
+        return LabelledImage(key=key, position=(0,), data=b"", label=0, group=key)
 
     assert np.array_equal(crop(image("0/7"), pixels), crop(image("0/7"), pixels))
     assert not np.array_equal(crop(image("0/7"), pixels), crop(image("0/8"), pixels))
@@ -80,14 +80,14 @@ def test_half_of_the_crops_are_mirrored_and_areas_are_as_asked() -> None:
     augment = AugmentConfig(crop_scale=(0.25, 0.25), crop_ratio=(1.0, 1.0))
     mirrored = 0
     for number in range(300):
-        image = LabelledImage(key=str(number), data=b"", label=0, group="")
+        image = LabelledImage(key=str(number), position=(number,), data=b"", label=0, group="")
         crop = random_crop(image, pixels, augment=augment, seed=0, epoch=0, input_px=50)
         first, last = (int(crop[25, column, 0]) for column in (0, -1))
         assert abs(first - last) == pytest.approx(98, abs=2)
         mirrored += first > last
     assert 120 < mirrored < 180
     never = AugmentConfig(flip_prob=0)
-    image = LabelledImage(key="x", data=b"", label=0, group="")
+    image = LabelledImage(key="x", position=(0,), data=b"", label=0, group="")
     crop = random_crop(image, pixels, augment=never, seed=0, epoch=0, input_px=50)
     assert crop[25, 0, 0] < crop[25, -1, 0]
 

@@ -37,7 +37,12 @@ class Content(bytes):
 
 
 def read_groups(
-    store: Store, path: str, *, on_bytes: Callable[[int], None] = lambda count: None
+    store: Store,
+    path: str,
+    *,
+    begin: int = 0,
+    end: int | None = None,
+    on_bytes: Callable[[int], None] = lambda count: None,
 ) -> Iterator[tuple[str, dict[str, Content]]]:
     """Key, and members by suffix (lower case, without its dot), of each group of files of one tar.
 
@@ -47,24 +52,29 @@ def read_groups(
     Args:
         store: Where the tar is.
         path: Of the tar, in the store.
+        begin: First byte that is read, where a group begins.
+        end: Byte before which the reading ends, where another group begins; None is the tar's end.
         on_bytes: Called with the number of bytes that were read since the last call.
 
     Raises:
         DataError: The tar is cut, changed or compressed, or a key comes twice.
         StoreError: The storage cannot be read.
     """
-    tar = CheckedTar(store, path, on_bytes=on_bytes)
+    tar = CheckedTar(store, path, begin=begin, end=end, on_bytes=on_bytes)
     groups = _groups(tar)
     keys: set[str] = set()
     while (group := _next(groups, tar)) is not None:
         key = group["__key__"]
         if key in keys:
-            raise DataError(
-                f"{tar.where}: {key} comes twice; the files of one key have to be adjacent"
-            )
+            raise comes_twice(tar.where, key)
         keys.add(key)
         yield key, {name: data for name, data in group.items() if not name.startswith("__")}
     tar.finish()
+
+
+def comes_twice(where: str, key: str) -> DataError:
+    """What is raised of a key that has files in two places of a tar."""
+    return DataError(f"{where}: {key} comes twice; the files of one key have to be adjacent")
 
 
 def _groups(tar: "CheckedTar") -> Iterator[dict[str, Any]]:
@@ -100,7 +110,13 @@ class CheckedTar:
     """
 
     def __init__(
-        self, store: Store, path: str, *, on_bytes: Callable[[int], None] = lambda count: None
+        self,
+        store: Store,
+        path: str,
+        *,
+        begin: int = 0,
+        end: int | None = None,
+        on_bytes: Callable[[int], None] = lambda count: None,
     ) -> None:
         self.where = store.at(path)
         self.fault: Exception | None = None
@@ -109,10 +125,11 @@ class CheckedTar:
         self._on_bytes = on_bytes
         self._ahead = b""
         self._ahead_used = 0
-        self._num_fetched = 0
+        self._next_byte = begin
+        self._end = end
         self._header = b""
         self._skip_bytes = 0
-        self._position = 0
+        self._position = begin
         self._num_zero_blocks = 0
         self._files: deque[tuple[str | None, int, int]] = deque()
         """Name, first byte and size of the files that were met and not handed on yet; no name where
@@ -128,8 +145,10 @@ class CheckedTar:
             return b""
         try:
             if self._ahead_used == len(self._ahead):
-                self._ahead = self._store.read_range(self._path, self._num_fetched, READ_BYTES)
-                self._num_fetched += len(self._ahead)
+                left = READ_BYTES if self._end is None else self._end - self._next_byte
+                length = min(left, READ_BYTES)
+                self._ahead = self._store.read_range(self._path, self._next_byte, length)
+                self._next_byte += len(self._ahead)
                 self._ahead_used = 0
                 self._on_bytes(len(self._ahead))
             data = self._ahead[self._ahead_used : self._ahead_used + size]
@@ -164,7 +183,13 @@ class CheckedTar:
             pass
         if self.fault is not None:
             raise self.fault
-        if self._skip_bytes or self._header or self._num_zero_blocks < 2:
+        if self._end is not None:
+            if (self._position, self._skip_bytes, self._num_zero_blocks) != (self._end, 0, 0):
+                raise DataError(
+                    f"{self.where}: no group of files begins at byte {self._end:,}, as one did "
+                    "before; if all tars were made anew, remove the cache synth/index"
+                )
+        elif self._skip_bytes or self._header or self._num_zero_blocks < 2:
             raise DataError(
                 f"{self.where}: ends at byte {self._position:,} without the two empty blocks that "
                 "end a tar: it was cut; fetch it again"

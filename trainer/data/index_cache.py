@@ -14,8 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.canonical import hash_json
 from manifests.foundation.caches import LOCK, NO_CACHE, cache_folder, locked, shrink
 from manifests.foundation.files import whole_file, write_whole
+from manifests.storage import Store
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -50,6 +52,23 @@ def mapped(name: str, read: Callable[[], Arrays]) -> Arrays:
             write_whole(folder / _NAMES, json.dumps([*arrays]).encode())
             shrink(folder.parent, MAX_BYTES, keep=folder)
         return _mapped(folder) or arrays
+
+
+def name_of_tars(store: Store, sizes: Mapping[str, int], what: str) -> str:
+    """A name for something that is known of tars that no seal names.
+
+    They count as the same ones while their address, names and sizes are the same, and of a folder
+    of this machine the times of change. What is read by such an index has to be checked.
+
+    Args:
+        what: What is known, in which form: a name for each.
+    """
+    times = []
+    for path in sizes:
+        if (local := store.local_path(path)) is not None:
+            with suppress(OSError):  # whoever reads it says that it is gone
+                times.append(local.stat().st_mtime_ns)
+    return hash_json([what, store.url, dict(sizes), times])
 
 
 def _mapped(folder: Path) -> Arrays | None:

@@ -6,17 +6,18 @@ Laws, tested for every entry of the table (trainer.testing.labelled_sets is the 
 1. Opening a set lists its files and decodes none of them; a place without a set is refused in one
    line that names it.
 2. The images of a split come in one order that never changes, each key once.
-3. Rank r of w reads images r, r + w, ... : over all ranks each image exactly once.
+3. Each rank reads its part: over all ranks each image exactly once. Images have positions that
+   ascend in the order of the split, on any rank, and are the same for any number of ranks.
 4. Bytes are handed on as they are stored, with the labels that were stored with them, from 0 and
    below the number of classes, or with the captions.
-5. The bytes that are reported while a split is read add up to its `num_bytes`, on any rank.
+5. The bytes that are reported while a split is read add up to its `num_bytes`: each of several
+   ranks reports as if it spoke for all.
 6. Neither the set nor a message shows what is secret in a URL.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
-from typing import Protocol, TypeVar, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from manifests.foundation.errors import PluginError
 from manifests.foundation.plugins import Entry, did_you_mean
@@ -31,7 +32,6 @@ TEST_SPLITS = ("test", "val")
 
 OnBytes = Callable[[int], None]
 """Called with the number of bytes that were read since the last call."""
-_Item = TypeVar("_Item")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +40,8 @@ class LabelledImage:
 
     key: str
     """Unique in its split."""
+    position: tuple[int, ...]
+    """Its place in the order of the split: no other image has the same."""
     data: bytes
     label: int | None
     """Its class; None if the set has several for an image, or captions."""
@@ -70,7 +72,7 @@ class Split(Protocol):
     def images(
         self, *, rank: int = 0, world: int = 1, on_bytes: OnBytes = lambda count: None
     ) -> Iterator[LabelledImage]:
-        """Images `rank`, `rank + world`, ... of the split.
+        """The part of a rank, in the order of the split.
 
         Raises:
             DataError: A file or a label is not as the layout says.
@@ -143,8 +145,3 @@ def open_labelled(address: str) -> LabelledSet:
             "expected trainer.labelled_sets.LabelledSet with splits that have its Split's members"
         )
     return labelled
-
-
-def share(items: Iterable[_Item], rank: int, world: int) -> Iterator[_Item]:
-    """Every world-th item from the rank-th on: over all ranks each item once."""
-    return islice(items, rank, None, world)

@@ -15,7 +15,7 @@ from pathlib import Path
 from manifests.foundation.files import local_path, read_regular
 from manifests.foundation.plugins import did_you_mean
 from trainer.errors import DataError
-from trainer.labelled_sets import SUFFIXES, LabelledImage, LabelledSet, OnBytes, Split, share
+from trainer.labelled_sets import SUFFIXES, LabelledImage, LabelledSet, OnBytes, Split
 
 MAX_IMAGE_BYTES = 256 << 20
 """Largest picture that is read."""
@@ -164,12 +164,18 @@ class FolderSplit:
         self, *, rank: int = 0, world: int = 1, on_bytes: OnBytes = lambda count: None
     ) -> Iterator[LabelledImage]:
         """See Split."""
-        for file in share(self.files, rank, world):
+        for number in range(rank, len(self.files), world):
+            file = self.files[number]
             try:
                 data = read_regular(file.path, max_bytes=MAX_IMAGE_BYTES)
             except OSError as exc:
                 raise DataError(f"{file.path}: cannot be read ({exc.strerror})") from exc
             on_bytes(len(data) * world)  # the other ranks read as much in the same time
             yield LabelledImage(
-                key=file.key, data=data, label=file.label, group=file.key, captions=file.captions
+                key=file.key,
+                position=(number,),
+                data=data,
+                label=file.label,
+                group=file.key,
+                captions=file.captions,
             )

@@ -24,9 +24,9 @@ from pathlib import PurePosixPath
 import numpy as np
 
 from manifests.storage import Store, open_store
-from trainer.data.foreign_tars import read_groups
+from trainer.data.tar_parts import parts_of_rank, read_part
 from trainer.errors import DataError
-from trainer.labelled_sets import SUFFIXES, LabelledImage, LabelledSet, OnBytes, Split, share
+from trainer.labelled_sets import SUFFIXES, LabelledImage, LabelledSet, OnBytes, Split
 from trainer.tasks import METRICS, Task
 
 MAX_CLASSES = 1 << 20
@@ -99,21 +99,28 @@ class TarSplit:
     def images(
         self, *, rank: int = 0, world: int = 1, on_bytes: OnBytes = lambda count: None
     ) -> Iterator[LabelledImage]:
-        """See Split. Every rank reads all tars: no index says how many images are in each."""
-        return share(self._all(on_bytes), rank, world)
+        """See Split. Ranks share whole tars, or their parts where there are fewer than ranks."""
+        parts = parts_of_rank(self.store, self.tars, rank=rank, world=world)
+        own_bytes, num_read = max(sum(part.num_bytes for part in parts), 1), 0
 
-    def _all(self, on_bytes: OnBytes) -> Iterator[LabelledImage]:
-        num_images = 0
-        for tar in self.tars:
-            for key, members in read_groups(self.store, tar, on_bytes=on_bytes):
-                num_images += 1
-                # Keys may come again in another tar, so the name of the tar makes them unique.
-                yield self._labelled(f"{PurePosixPath(tar).stem}/{key}", members, tar)
-        if not num_images:
+        def on_own_bytes(count: int) -> None:
+            nonlocal num_read
+            before = self.num_bytes * num_read // own_bytes
+            num_read += count
+            on_bytes(self.num_bytes * num_read // own_bytes - before)
+
+        is_empty = True
+        for part in parts:
+            for number, key, members in read_part(self.store, part, on_bytes=on_own_bytes):
+                is_empty = False
+                yield self._labelled(key, members, part.path, (part.number, number))
+        if is_empty and world == 1:  # of several ranks, one alone may have no image
             raise DataError(f"{self.where}: its tars hold no image")
 
-    def _labelled(self, key: str, members: Mapping[str, bytes], tar: str) -> LabelledImage:
-        where = f"{self.store.at(tar)}: {key.partition('/')[2]}"
+    def _labelled(
+        self, key: str, members: Mapping[str, bytes], tar: str, position: tuple[int, int]
+    ) -> LabelledImage:
+        where = f"{self.store.at(tar)}: {key}"
         images = [suffix for suffix in SUFFIXES if suffix in members]
         if len(images) != 1:
             present = ", ".join(sorted(members)) or "nothing"
@@ -136,11 +143,14 @@ class TarSplit:
             labels = self._switches(text, where)
         else:
             labels = tuple(sorted({self._label(word, where) for word in text.split()}))
+        # Keys may come again in another tar, so the name of the tar makes them unique.
+        unique = f"{PurePosixPath(tar).stem}/{key}"
         return LabelledImage(
-            key=key,
+            key=unique,
+            position=position,
             data=members[images[0]],
             label=label,
-            group=_group(members.get("json"), key, where),
+            group=_group(members.get("json"), unique, where),
             labels=labels,
             captions=captions,
         )
