@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
+from threading import Event, Thread
 from typing import Any, TypeVar
 
 import torch
@@ -14,6 +15,9 @@ from trainer.distributed import TIMEOUT_S, rank, world_size
 from trainer.errors import TrainerError
 
 Item = TypeVar("Item")
+
+MEETING_S = 1.0
+"""Between two messages of ranks that wait for each other."""
 
 
 class ControlChannel:
@@ -50,6 +54,56 @@ class ControlChannel:
         with collective_errors():
             dist.all_gather_object(gathered, list(items), group=self._group)
         return [item for part in gathered for item in part]
+
+
+@contextmanager
+def at_own_pace(*, timeout_s: float) -> Iterator[None]:
+    """A block that a rank may leave hours after the others, which wait for it.
+
+    Meanwhile a thread of every rank tells the others that it is there. No collective is called in
+    the block.
+
+    Args:
+        timeout_s: A rank that is silent for longer than this ends the others with an error.
+
+    Raises:
+        TrainerError: Another rank is gone, was silent, or has left its block with an error.
+    """
+    if world_size() == 1:
+        yield
+        return
+    control = ControlChannel(timeout_s=timeout_s)
+    own, has_left = [0, 0], Event()  # whether this rank is done, and whether it has failed
+    outcome: list[Exception | int] = []
+
+    def meet() -> None:
+        num_done = num_failed = 0
+        try:
+            while num_done + num_failed < world_size() and not num_failed:
+                num_done, num_failed = control.sum(*own)
+                has_left.wait(MEETING_S)
+        except Exception as exc:  # is raised by the thread that waits for this one
+            outcome.append(exc)
+        else:
+            outcome.append(num_failed)
+
+    thread = Thread(target=meet, name="meet", daemon=True)
+    thread.start()
+    try:
+        yield
+    except BaseException:
+        own[1] = 1
+        raise
+    else:
+        own[0] = 1
+    finally:
+        has_left.set()
+        thread.join()
+    (ended,) = outcome
+    if isinstance(ended, Exception):
+        raise ended
+    if ended:
+        raise TrainerError(f"rank {rank()}: another rank has failed; look at its output")
 
 
 @contextmanager

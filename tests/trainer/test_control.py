@@ -1,10 +1,13 @@
 """What ranks agree on, in real processes."""
 
+import time
 from pathlib import Path
 
 import pytest
 
-from trainer.control import ControlChannel
+from tests.sets import refused
+from trainer.control import ControlChannel, at_own_pace
+from trainer.errors import DataError, TrainerError
 from trainer.testing.ranks import run_ranks
 
 pytestmark = pytest.mark.slow
@@ -23,3 +26,20 @@ def agree(rank: int, world: int, folder: str) -> None:
 def test_ranks_wait_for_each_other_and_add_up(tmp_path: Path) -> None:
     """No rank looks for a checkpoint before the one that writes it has come to the barrier."""
     run_ranks(agree, 2, str(tmp_path))
+
+
+def pace(rank: int, world: int, folder: str) -> None:
+    with at_own_pace(timeout_s=60):
+        time.sleep(2.5 * rank)
+        Path(folder, str(rank)).touch()
+    assert Path(folder, str(1 - rank)).exists()
+    kind, words = (DataError, "broken") if rank else (TrainerError, "another rank has failed")
+    with refused(kind, words), at_own_pace(timeout_s=60):
+        if rank:
+            raise DataError("broken")
+    with refused(DataError, "of both"), at_own_pace(timeout_s=60):
+        raise DataError("of both")
+
+
+def test_ranks_wait_at_their_own_pace_and_hear_of_a_failed_one(tmp_path: Path) -> None:
+    run_ranks(pace, 2, str(tmp_path))

@@ -89,6 +89,7 @@ def train(
     from contextlib import ExitStack
 
     from manifests.foundation.progress import progress
+    from trainer.control import at_own_pace
     from trainer.distributed import local_device, process_group, rank, world_size
     from trainer.loop import train as run_training
     from trainer.planning import make_plan
@@ -99,7 +100,9 @@ def train(
         return
     device = local_device(config.run.device)
     with process_group(device, timeout_s=config.run.timeout_s), ExitStack() as stack:
-        plan = make_plan(config, source, world=world_size(), origin=str(recipe or "recipe"))
+        # Tars without an index are read whole here, by each machine for itself.
+        with at_own_pace(timeout_s=config.run.timeout_s):
+            plan = make_plan(config, source, world=world_size(), origin=str(recipe or "recipe"))
         is_first = rank() == 0  # one rank speaks for all
         if is_first and plan.stream.num_left_out:
             click.echo(_left_out(plan), err=True)

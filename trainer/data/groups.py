@@ -44,16 +44,22 @@ class Entries:
         self._table = table
         # Nothing is held for a table that is taken whole: it may have ten million groups.
         self._kept = None if kept.all() else np.flatnonzero(kept)
-        self._ends = (
-            np.cumsum(table.num_views[kept], dtype=np.int64) if demand.splits_groups else None
-        )
+        self._ends: NDArray[np.int64] | None = None
+        self._only_view = -1
+        if demand.splits_groups:
+            num_views = table.num_views[kept]
+            if num_views.max() == 1:
+                self._only_view = 0  # then an entry is a group, and nothing need be held
+            else:
+                self._ends = np.cumsum(num_views, dtype=np.int64)
         self._labels: NDArray[np.int32] | None = None
         self.classes: tuple[str, ...] = ()
         if "group_labels" in demand.reads:  # after the choice: a group that is left out is no class
             ids, labels = np.unique(table.ids[kept], return_inverse=True)
             self.classes, self._labels = tuple(map(str, ids.tolist())), labels.astype(np.int32)
         elif "labels" in demand.reads:
-            self.classes, self._labels = table.classes, table.labels[kept]
+            self.classes = table.classes
+            self._labels = table.labels if self._kept is None else table.labels[kept]
 
     @staticmethod
     def _meets(table: GroupTable, demand: Demand) -> NDArray[np.bool_]:
@@ -91,7 +97,7 @@ class Entries:
     def _place(self, entry: int) -> tuple[int, int]:
         """The entry's group among those that are kept, and its view there; -1 for all views."""
         if self._ends is None:
-            return entry, -1
+            return entry, self._only_view
         place = int(np.searchsorted(self._ends, entry, side="right"))
         return place, entry - (int(self._ends[place - 1]) if place else 0)
 

@@ -51,8 +51,12 @@ class Mixture:
         self.url = f"mix:{Path(path)}"
         self._sources: list[Source] = [open_source(part.url) for part in config.sources]
         self._weights = [part.weight for part in config.sources]
+
+    @property
+    def root(self) -> str:
+        """Hash of what the streams of all sources hold, and of their shares."""
         roots = [source.root for source in self._sources]
-        self.root = hash_json([list(pair) for pair in zip(roots, self._weights, strict=True)])
+        return hash_json([list(pair) for pair in zip(roots, self._weights, strict=True)])
 
     def stream(self, demand: Demand) -> GroupStream:
         """Endless: its sources come to their ends at different times. Raises DataError."""

@@ -13,7 +13,7 @@ class. The laws, which `trainer.testing.sources.SourceLaws` tests for every sour
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,7 +112,6 @@ class GroupStream(Protocol):
         ...
 
 
-@runtime_checkable
 class Source(Protocol):
     """Groups of views under one URL."""
 
@@ -122,7 +121,8 @@ class Source(Protocol):
 
     @property
     def root(self) -> str:
-        """Hash of everything that decides what a stream holds."""
+        """Hash of everything that decides what a stream holds; first asked for where ranks may take
+        as long as they need."""
 
     def stream(self, demand: Demand) -> GroupStream:
         """The groups that meet a demand. Raises DataError if none does."""
