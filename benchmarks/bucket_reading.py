@@ -1,6 +1,6 @@
 """The trainer's reader on a simulated bucket: start-up on 100,000 shards, and images a second.
 
-    python -m benchmarks.bucket_reading [--shards 100000] [--latency-ms 30] [--faults 0.01]
+    python -m benchmarks.bucket_reading [--shards 100000] [--tars 100] [--latency-ms 30]
 
 The store answers each call after a time, and breaks some of them as a network does; what it holds
 is made when it is asked for: a seal and an index of so many shards of 100 groups, and for every
@@ -8,7 +8,9 @@ group the bytes of one of 20 real ones (10 JPEGs of 256 px). All that reads it i
 code. A rank's part of a step is 43 groups of 6 views; one loader process reads it, one group after
 the other and then as the trainer does; then 1 % of its reads take 2 s longer, with and without a
 second read of them. Then a set of 16 shards, through a line of 10 MB/s as well, and from a cache of
-its tars. At last the counts of `merged_reads`. Writes results/bucket_reading.json.
+its tars. Then plain tars, 200 of those images in each: how long their index takes, and images a
+second of them (`wds:`) and of a mixture with the set (`mix:`). At last the counts of
+`merged_reads`. Writes results/bucket_reading.json.
 """
 
 import json
@@ -44,8 +46,9 @@ from manifests.tables import write_table
 from trainer.data import second_reads, tar_reads
 from trainer.data.batches import Batches, CropSet
 from trainer.data.crops import AugmentConfig
+from trainer.data.opening import open_source
 from trainer.data.shard_sets import ShardSetSource
-from trainer.data.sources import Cache, Demand
+from trainer.data.sources import Cache, Demand, GroupStream
 
 RESULTS = Path(__file__).parent / "results" / "bucket_reading.json"
 GROUPS_PER_SHARD, GROUPS_OF_A_RANK, VIEWS = 100, 43, 6
@@ -66,17 +69,28 @@ class SimulatedStore(Store):
     contents: Mapping[str, bytes] = {}
     shard = b""
     """The groups of every tar, from its first byte."""
+    plain_tar = b""
+    num_plain_tars = 0
+    """Of `simulated://tars`, which has no seal and no index."""
     num_calls = 0
     bytes_per_s = float("inf")
     """Of the line that all calls of the process share."""
     _line = threading.Lock()
 
     def __init__(self, url: str) -> None:
+        self._url = url
         self._repeat = Repeater(url)
 
     @property
     def url(self) -> str:
-        return "simulated://set"
+        return self._url
+
+    def list(self, folder: str = "") -> dict[str, int]:
+        paths = [f"{number:06d}.tar" for number in range(self.num_plain_tars)]
+        return dict.fromkeys(paths, len(self.plain_tar))
+
+    def _tar(self) -> bytes:
+        return self.plain_tar if self._url.endswith("/tars") else self.shard
 
     def _answer(self, path: str, get: Any) -> bytes:
         def ask() -> bytes:
@@ -98,7 +112,7 @@ class SimulatedStore(Store):
     def read_range(self, path: str, offset: int, length: int) -> bytes:
         if random.random() < self.slow_rate:
             time.sleep(self.slow_s)
-        return self._answer(path, lambda: self.shard[offset : offset + length])
+        return self._answer(path, lambda: self._tar()[offset : offset + length])
 
     @contextmanager
     def open(self, path: str) -> Iterator[Any]:
@@ -180,7 +194,11 @@ def images_per_s(at_once: int, cache: Cache | None = None) -> float:
     """Of one loader process, over some steps."""
     tar_reads.READS_AT_ONCE = at_once
     demand = Demand(seed=0, num_groups=GROUPS_OF_A_RANK, views_per_group=VIEWS, cache=cache)
-    stream = ShardSetSource("simulated://set").stream(demand)
+    return rate_of(ShardSetSource("simulated://set").stream(demand))
+
+
+def rate_of(stream: GroupStream) -> float:
+    """Images a second of one loader process, in steps of as many images whatever the source."""
     crops = CropSet(count=1, input_px=224, augment=AugmentConfig())
     batches, seconds = Batches(stream, [crops], seed=0, rank=0, world=1), []
     for step in range(STEPS):
@@ -189,6 +207,29 @@ def images_per_s(at_once: int, cache: Cache | None = None) -> float:
         assert not isinstance(batch, Exception), batch
         seconds.append(time.perf_counter() - start)
     return STEPS * GROUPS_OF_A_RANK * VIEWS / sum(seconds)
+
+
+def plain_tars(folder: Path, num_tars: int, most: int) -> dict[str, Any]:
+    """Seconds until plain tars have an index, and images a second of them and of a mixture."""
+    SimulatedStore.num_plain_tars = num_tars
+    result: dict[str, Any] = {"tars": num_tars}
+    demand = Demand(seed=0, num_groups=GROUPS_OF_A_RANK * VIEWS, views_per_group=1)
+    for name in ("index", "index_again"):
+        start, calls = time.perf_counter(), SimulatedStore.num_calls
+        source = open_source("wds:simulated://tars")
+        stream = source.stream(demand)
+        seconds = round(time.perf_counter() - start, 2)
+        result[name] = {"s": seconds, "calls": SimulatedStore.num_calls - calls}
+    result["images"] = stream.num_groups
+    rates = {}
+    for at_once in (1, most):
+        tar_reads.READS_AT_ONCE = at_once
+        rates[at_once] = round(rate_of(stream), 1)
+    file = folder / "mixture.toml"
+    urls = ("simulated://set", "wds:simulated://tars")
+    file.write_text("".join(f'[[sources]]\nurl = "{url}"\n' for url in urls))
+    mixed = open_source(f"mix:{file}").stream(replace(demand, splits_groups=True))
+    return result | {"images_per_s": rates, "mix_images_per_s": round(rate_of(mixed), 1)}
 
 
 def with_a_cache(folder: Path, at_once: int) -> dict[str, float]:
@@ -218,10 +259,11 @@ def with_a_cache(folder: Path, at_once: int) -> dict[str, float]:
 
 @click.command(help=__doc__)
 @click.option("--shards", default=100_000, show_default=True)
+@click.option("--tars", default=100, show_default=True, help="Plain tars.")
 @click.option("--latency-ms", default=30.0, show_default=True)
 @click.option("--faults", default=0.01, show_default=True, help="Share of calls that break.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
-def main(shards: int, latency_ms: float, faults: float, out: Path) -> None:
+def main(shards: int, tars: int, latency_ms: float, faults: float, out: Path) -> None:
     BACKENDS["simulated"] = Entry(f"{__name__}:SimulatedStore", "")  # type: ignore[index]
     kept = tempfile.TemporaryDirectory()
     real = make_set(Path(kept.name) / "set")
@@ -254,6 +296,10 @@ def main(shards: int, latency_ms: float, faults: float, out: Path) -> None:
     fill(real, CACHED_SHARDS)
     result["cache"] = with_a_cache(Path(kept.name) / "cache", most)
     click.echo(json.dumps(result["cache"]))
+    with real.store.open(real.layout.tar(0)) as file:
+        SimulatedStore.plain_tar = file.read()
+    result["plain_tars"] = plain_tars(Path(kept.name), tars, most)
+    click.echo(json.dumps(result["plain_tars"]))
     SimulatedStore.latency_s = 0.0
     result["images_per_s_without_waiting"] = round(images_per_s(1), 1)
     line = {"latency_s": latency_ms / 1000, "bytes_per_s": 100e6}
