@@ -27,6 +27,7 @@ check: lint ## Format, lint, types and the fast tests
 
 test: setup test-trainer ## All tests but those of servers
 	$(BIN)/python -m pytest $(PARALLEL) -m "not servers" $(addprefix --ignore=,$(TRAINER_TESTS))
+	@echo "left out: tests/servers, on a real Slurm, Ceph and Azurite (make test-servers)"
 
 test-servers: setup ## On a real Slurm, Ceph and Azurite; installs them, and needs root of a Debian
 	apt-get install --yes --no-install-recommends slurm-wlm munge ceph-mon ceph-osd radosgw ceph-common

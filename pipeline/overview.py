@@ -18,7 +18,7 @@ from manifests.manifest import Manifest
 from manifests.shard_set import ShardSet
 from manifests.storage.errors import StoreError
 from pipeline.shard_report import PHASES
-from pipeline.throughput import by_host
+from pipeline.throughput import by_host, working_s
 
 MAX_SAMPLE = 40
 """Committed shards of which manifest and statistics are read; all of them in a smaller set."""
@@ -45,8 +45,10 @@ class Overview:
     reasons: dict[str, int]
     """Failed views in the sample by reason, the most frequent first."""
     views_per_s: float | None
-    """Rate of all workers together, from the start of the first shard to the end of the last one,
-    pauses included. None where no shard has statistics, or nothing was rendered."""
+    """Rate of all workers together, without pauses in which nobody made anything. None where no
+    shard has statistics, or nothing was rendered."""
+    last_at: float | None
+    """When the last shard of the sample was finished, in seconds since 1970 by its host's clock."""
     left_s: float | None
     """Seconds until the last shard is made, at that rate; shards that were given up are no work."""
     seconds: dict[str, float]
@@ -111,9 +113,7 @@ def overview(shards: ShardSet) -> Overview:
     share = num_views / max(sum(line["num_views"] for line in stats), 1)
     if working:
         num_working = share * sum(line["num_views"] for line in working)
-        # By the clocks of the hosts. They may disagree, so the time is kept above zero.
-        first = min(line["finished_at"] - line["total_s"] for line in working)
-        rate = num_working / max(max(line["finished_at"] for line in working) - first, 1e-9)
+        rate = num_working / working_s(working)
     if stats:
         seconds = {phase: share * sum(line[f"{phase}_s"] for line in stats) for phase in PHASES}
         hours = seconds["render"] * (resources.get("gpus", 1) if on_gpu else 1) / 3600
@@ -128,6 +128,7 @@ def overview(shards: ShardSet) -> Overview:
         tar_bytes=tar_bytes,
         reasons=_reasons(manifests),
         views_per_s=rate,
+        last_at=max((line["finished_at"] for line in stats), default=None),
         left_s=left / rate if rate else None,
         seconds=seconds,
         failed_attempts=sum(len(line["errors"]) for line in stats),

@@ -1,10 +1,14 @@
 """How fast a set was made: by time and by host, from the statistics of its shards."""
 
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 NUM_SLICES = 24
+PAUSE_TIMES, FEW_GAPS = 20.0, 4
+"""How much longer than a median gap a pause is; so few gaps are no sample and have no median."""
 MAX_HOSTS = 12
 """Hosts that the report lists: the slowest."""
 
@@ -49,6 +53,26 @@ def by_time(
             views[number] += _num_rendered(line) * overlap / length
     rates = [count / width / share for count in views]
     return width, [((number + 0.5) * width, rate) for number, rate in enumerate(rates)]
+
+
+def working_s(stats: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds in which shards were made, by the clocks of their hosts; above zero.
+
+    A gap between the ends of two shards is a pause, in which no job ran, if it is longer than any
+    attempt and, because the shards may be a sample of many, PAUSE_TIMES as long as the median gap.
+    Of a pause, the time of an attempt counts.
+
+    Args:
+        stats: Statistics of shards, checked; at least one.
+    """
+    ends = sorted(line["finished_at"] for line in stats)
+    longest_s = max(line["total_s"] for line in stats)
+    gaps = [later - earlier for earlier, later in pairwise(ends)]
+    typical_s = statistics.median(gaps) if len(gaps) >= FEW_GAPS else 0.0
+    limit_s = max(PAUSE_TIMES * typical_s, longest_s)
+    first = min(line["finished_at"] - line["total_s"] for line in stats)
+    paused_s = sum(gap - longest_s for gap in gaps if gap > limit_s)
+    return max(float(ends[-1] - first - paused_s), 1e-9)
 
 
 def by_host(stats: Sequence[Mapping[str, Any]]) -> list[HostSpeed]:

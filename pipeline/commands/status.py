@@ -1,5 +1,6 @@
 """`synth status`: how much of a set is made."""
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,6 +142,9 @@ def _table(shards: "ShardSet", summary: "Overview", price: float | None) -> "Gro
         slowest = [f"{host} {rate:,.2f}" for host, rate in [*summary.hosts.items()][:MAX_HOSTS]]
         slowest_text = f"{', '.join(slowest)} views/s a worker{sample}"
         table.add_row("slowest", Text(printable(slowest_text)))
+    if not summary.is_sealed and summary.last_at is not None:
+        ago = duration(max(time.time() - summary.last_at, 0.0) / 3600)
+        table.add_row("last shard", f"{ago} ago{sample}")
     if not summary.is_sealed and summary.left_s is not None:
         table.add_row("time left", f"{duration(summary.left_s / 3600)} at this rate")
     if summary.device_hours is not None:

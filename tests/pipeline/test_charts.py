@@ -5,7 +5,7 @@ import math
 import pytest
 
 from pipeline.charts import BOTTOM_PX, HEIGHT_PX, chart, round_numbers
-from pipeline.throughput import by_host, by_time
+from pipeline.throughput import by_host, by_time, working_s
 
 
 @pytest.mark.parametrize(
@@ -50,6 +50,20 @@ def line(host: str, start: float, end: float, views: int, *, taken: int = 0) -> 
         "num_views": views + taken,
         "num_taken": taken,
     }
+
+
+@pytest.mark.parametrize(("num_shards", "sampled_of"), [(2, 1), (6, 1), (40, 100)])
+def test_a_pause_is_no_work(num_shards: int, sampled_of: int) -> None:
+    """Two workers of 10 s a shard; of many shards every hundredth is looked at."""
+    busy = [line("a", 5 * n, 5 * n + 10, 50) for n in range(0, num_shards * sampled_of, sampled_of)]
+    end = max(float(str(one["finished_at"])) for one in busy)
+    late = [
+        line("a", end + 90_000 + 5 * n, end + 90_010 + 5 * n, 50)
+        for n in range(0, num_shards * sampled_of, sampled_of)
+    ]
+    once, twice = working_s(busy), working_s([*busy, *late])
+    assert once == end
+    assert twice == pytest.approx(2 * once, rel=0.25, abs=10)
 
 
 def test_views_are_spread_over_the_time_of_their_shard() -> None:
