@@ -119,6 +119,21 @@ class Slurm:
     def start_node(self, name: str) -> None:
         self._start(name, ["slurmd", "-D", "-N", name])
 
+    def until_idle(self) -> None:
+        """Return when all nodes can take jobs."""
+        end = time.monotonic() + START_S
+        while time.monotonic() < end:
+            done = subprocess.run(
+                ["sinfo", "--noheader", "--Node", "--format=%T"],
+                env=self.environment,
+                capture_output=True,
+                text=True,
+            )
+            if done.stdout.split() == ["idle"] * len(NODES):
+                return
+            time.sleep(0.2)
+        raise AssertionError(f"Slurm did not start:\n{self.logs()}")
+
     def kill_node(self, name: str) -> None:
         """End the daemon of a node, which for Slurm is a node that died."""
         daemon = self.daemons.pop(name)
@@ -173,7 +188,7 @@ def slurm(folder: Path) -> Iterator[Slurm]:
             cluster._start("slurmctld", ["slurmctld", "-D"])
             for name in NODES:
                 cluster.start_node(name)
-            _until_idle(cluster)
+            cluster.until_idle()
             yield cluster
         finally:
             cluster.kill_jobs(*NODES)
@@ -185,21 +200,6 @@ def slurm(folder: Path) -> Iterator[Slurm]:
                 except subprocess.TimeoutExpired:
                     daemon.kill()
                     daemon.wait()
-
-
-def _until_idle(cluster: Slurm) -> None:
-    end = time.monotonic() + START_S
-    while time.monotonic() < end:
-        done = subprocess.run(
-            ["sinfo", "--noheader", "--Node", "--format=%T"],
-            env=cluster.environment,
-            capture_output=True,
-            text=True,
-        )
-        if done.stdout.split() == ["idle"] * len(NODES):
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"Slurm did not start:\n{cluster.logs()}")
 
 
 @contextmanager

@@ -87,6 +87,7 @@ def test_a_requeued_task_and_a_node_that_stops_answering_cost_nothing(
     cluster.run("scontrol", "requeue", f"{number}_1")
     until_made(url, 4)
     cluster.kill_node("n2")
+    cluster.kill_jobs("n2")
     time.sleep(1)
     cluster.start_node("n2")
     cluster.wait(number)
@@ -108,6 +109,33 @@ def test_ray_on_two_nodes_makes_a_set(
     )
     assert {*cluster.wait(number)} == {"COMPLETED"}, logs(tmp_path)
     assert pixel_files(url) == whole
+
+
+def test_ray_goes_on_without_a_node_that_was_lost(
+    cluster: Slurm, job: list[object], flags: list[object], tmp_path: Path
+) -> None:
+    url = tmp_path / "set"
+    flags += ["--views-per-subject", 20, "--set", "renderer.batch_size=1"]  # minutes, while slow
+    number = cluster.submit(
+        *job,
+        *("--nodes=2", "--gpus-per-node=1"),
+        *(SCRIPTS / "generate-ray.sbatch", "--out", url, *flags, "--workers", 2),
+    )
+    until_made(url, 2)
+    cluster.kill_node("n2")
+    cluster.kill_jobs("n2")
+    try:
+        while not cluster.run("sinfo", "--noheader", "--nodes=n2", "--format=%T").startswith(
+            "down"
+        ):
+            time.sleep(0.5)
+        (tmp_path / "trouble" / "slow").unlink()
+        assert {*cluster.wait(number)} == {"COMPLETED"}, logs(tmp_path)
+    finally:
+        cluster.start_node("n2")
+        cluster.until_idle()
+    synth("generate", "--out", tmp_path / "whole", *flags, "--executor", "inline")
+    assert pixel_files(url) == pixel_files(tmp_path / "whole")
 
 
 def test_two_ranks_train_and_a_signal_before_the_time_limit_requeues_them(
