@@ -139,6 +139,15 @@ class Learner(nn.Module):
         """The modules that a finished run keeps, by part: `image`, and what the objective adds."""
         return {"image": self.encoder, **self.objective.exports()}
 
+    def exported_tower(self) -> str:
+        """What the names of the exported image tower's tensors begin with in the state.
+
+        Empty if the tower is no module of the learner, so that no tensor stands for it.
+        """
+        image = self.exports()["image"]
+        places = [f"{name}." for name, module in self.named_modules() if module is image]
+        return next(iter(places), "")
+
 
 def make_learner(plan: Plan, weights: Mapping[str, Tensor] | None = None) -> Learner:
     """The learner of a run, with weights that are drawn from the global generator of torch.

@@ -43,6 +43,7 @@ class TrainingState:
                 "step": step,
                 "identity": hash_json(self._plan.identity),
                 "unreadable": sorted(self.unreadable),
+                "tower": self.learner.exported_tower(),
                 **states,
             }
             run = self._plan.config.run

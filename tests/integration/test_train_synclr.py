@@ -10,6 +10,7 @@ from synth import main
 from tests.picture_sets import make_picture_set
 from trainer.config import load_config
 from trainer.data.opening import open_source
+from trainer.frozen_encoders import open_encoder
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.models.encoder import load_encoder
@@ -101,4 +102,14 @@ def test_run_that_crashed_is_resumed_to_the_bit(tmp_path: Path) -> None:
     weights = [(run / "encoder.safetensors").read_bytes() for run in (undisturbed, crashed)]
     assert weights[0] == weights[1]
     tower, spec = load_encoder(undisturbed)
-    assert tower(torch.zeros(1, 3, spec.input_px, spec.input_px)).shape == (1, 24)
+    images = torch.zeros(1, 3, spec.input_px, spec.input_px, dtype=torch.uint8)
+    assert tower(images.float()).shape == (1, 24)
+
+    # The last checkpoint gives what the run exports, which is the teacher.
+    addresses = (str(undisturbed), str(undisturbed / "checkpoints" / "step-000000009.pt"))
+    with torch.inference_mode():
+        run, last = (
+            open_encoder(address, device=torch.device("cpu"), seed=None).encode(images)
+            for address in addresses
+        )
+    assert torch.equal(run, last)

@@ -16,8 +16,8 @@ from trainer.models.weights import state_sha256
 from trainer.places import is_remote, run_files
 from trainer.runs import FILE, read_run
 
-_TOWER = "encoder."
-"""What the names of the tower's tensors begin with in a checkpoint."""
+_TRAINED = "encoder."
+"""What the names of the trained tower's tensors begin with in a checkpoint."""
 
 
 class Run:
@@ -52,16 +52,20 @@ class Run:
 
 
 def _of_checkpoint(path: Path, *, name: str, device: torch.device) -> FrozenEncoder:
-    """The tower after the steps of a checkpoint; `run.json` above it says how it is built."""
+    """The tower that the run would export after the steps of a checkpoint, such as a teacher.
+
+    `run.json` above the checkpoint says how it is built.
+    """
     document = load_checkpoint(path)
     run = path.resolve().parent.parent
     model = read_run(run)["identity"].get("model")
     spec = check(EncoderSpec, model, origin=str(run / FILE), table="model")
     tower = build_encoder(spec)
+    place = document.get("tower", _TRAINED)  # a checkpoint from before this key holds no place
     tensors = {
-        key.removeprefix(_TOWER): value
+        key.removeprefix(place): value
         for key, value in document["learner"].items()
-        if key.startswith(_TOWER)
+        if key.startswith(place)
     }
     try:
         tower.load_state_dict(tensors, strict=True)
