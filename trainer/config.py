@@ -13,6 +13,8 @@ DEFAULT_OBJECTIVE = "stablerep"
 DEFAULT_TOWER = "vit_base_patch16_224"
 """Name of a timm model."""
 
+Precision = Literal["fp32", "tf32", "bf16"]
+"""What towers compute in; see trainer.precision."""
 _Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -95,9 +97,9 @@ class RunTable(Table):
     """Table [run]. Only seed and precision change what is learned."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
-    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
-    """`tf32`: the towers multiply numbers of 10 bits where the device can. Losses are computed in
-    float32 in any case."""
+    precision: Precision = "fp32"
+    """`tf32`: products and convolutions of the towers take numbers of 10 bits where the device can.
+    Losses are computed in float32 in any case."""
     activation_checkpointing: bool = False
     """Take less memory and more time: activations are computed again for the backward pass."""
     grad_cache: int | None = Field(default=None, ge=1)

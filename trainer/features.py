@@ -25,7 +25,7 @@ from manifests.foundation.progress import progress
 from trainer.data.crops import AugmentConfig
 from trainer.data.decoding import decode
 from trainer.errors import DataError
-from trainer.frozen_encoders import Encode, FrozenEncoder, Precision, Resampling
+from trainer.frozen_encoders import Encode, FrozenEncoder, HeldAs, Resampling
 from trainer.labelled_sets import LabelledImage, Split
 
 MAX_STRIP = 8
@@ -362,7 +362,7 @@ def _gather(
     values: list[Tensor],
     fault: str | None,
     world: int,
-    held_as: Precision,
+    held_as: HeldAs,
     group: Any,
 ) -> Features:
     """The rows of all ranks in the order of the images, which their positions say."""

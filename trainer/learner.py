@@ -17,6 +17,7 @@ from trainer.models.encoder import EncoderSpec, build_encoder, normalize, num_fe
 from trainer.models.text import ImageText
 from trainer.objectives import Batch, Crops, LossTerms, Objective, Towers
 from trainer.planning import Plan
+from trainer.precision import autocast_type
 
 
 class Learner(nn.Module):
@@ -165,7 +166,7 @@ def make_learner(plan: Plan, weights: Mapping[str, Tensor] | None = None) -> Lea
         plan.objective,
         plan.objective_config,
         classes=plan.stream.classes,
-        dtype=torch.bfloat16 if run.precision == "bf16" else None,
+        dtype=autocast_type(run.precision),
         grad_cache=run.grad_cache,
         weights=weights,
     )

@@ -24,6 +24,7 @@ from trainer.optimization import make_optimizer
 from trainer.origin import Origin
 from trainer.places import Place, open_place, run_files
 from trainer.planning import Plan
+from trainer.precision import float32_as
 from trainer.rates import Rates
 from trainer.runs import read_run, surroundings
 from trainer.state import TrainingState
@@ -75,9 +76,8 @@ def train(
         require_package()
     if config.run.compile:
         learner.compile_towers()
-    torch.set_float32_matmul_precision("high" if config.run.precision == "tf32" else "highest")
     control = ControlChannel(timeout_s=config.run.timeout_s)
-    with open_place(out) as place:
+    with float32_as(config.run.precision), open_place(out) as place:
         strategy = strategy_class(config.run.strategy)(
             learner, keeps_whole=config.run.grad_cache is not None
         )

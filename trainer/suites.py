@@ -20,11 +20,12 @@ from pydantic import Field
 from manifests.foundation.errors import ConfigError, SynthError
 from manifests.foundation.messages import one_line, redact
 from manifests.foundation.settings import Table
+from trainer.config import Precision
 from trainer.distributed import rank, world_size
 from trainer.errors import DataError
 from trainer.evaluations import ChosenEvaluation, choose_evaluations, require_possible
 from trainer.features import GATHER_TIMEOUT, fingerprint
-from trainer.frozen_encoders import Crop, FrozenEncoder, Precision, cropped, open_encoder
+from trainer.frozen_encoders import Crop, FrozenEncoder, HeldAs, cropped, open_encoder
 from trainer.labelled_sets import LabelledSet, open_labelled
 from trainer.score_file import files_in, read_scores, write_scores
 from trainer.scoring import classes_fingerprint, known_classes, score_encoder
@@ -64,7 +65,9 @@ class Suite(Table):
     evaluations: tuple[str, ...] = Field(default=("knn", "linear"), min_length=1)
     settings: dict[str, dict[str, Any]] = Field(default={})
     """A table for each evaluation that has settings, as [settings.linear]."""
-    features: Precision = "float32"
+    precision: Precision = "fp32"
+    """What the towers compute in."""
+    features: HeldAs = "float32"
     """What features are rounded to and held as: half precision halves the memory."""
     out: str = "scores"
     """Folder of the scores, a folder in it for each set, and of the table and the plot."""
@@ -116,7 +119,14 @@ def run_suite(suite: Suite, *, device: torch.device, batch_size: int) -> list[Ce
     cells: list[Cell] = []
     for number, (name, address) in enumerate(zip(names, suite.encoders, strict=True)):
         encoder = _attempt(
-            partial(open_encoder, address, device=device, seed=None, held_as=suite.features)
+            partial(
+                open_encoder,
+                address,
+                device=device,
+                seed=None,
+                held_as=suite.features,
+                precision=suite.precision,
+            )
         )
         for title, entry, opened in zip(titles, suite.sets, labelled, strict=True):
             path = paths[title][number]

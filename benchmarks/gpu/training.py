@@ -21,6 +21,7 @@ from trainer.config import load_config
 from trainer.learner import make_learner
 from trainer.optimization import make_optimizer
 from trainer.planning import Plan, make_plan
+from trainer.precision import float32_as
 from trainer.state import TrainingState
 from trainer.step_cost import blank_batch, step_cost
 from trainer.steps import Stepper
@@ -47,7 +48,8 @@ def measure(*, device: str, model: str, limit_tflops: float, tiny: bool) -> dict
             continue  # takes minutes on a CPU, and a test of its own has it
         plan = _plan(model, 2 if tiny else groups, keys)
         try:
-            results[name] = _way(plan, device, 1 if tiny else steps, limit_tflops)
+            with float32_as(plan.config.run.precision):
+                results[name] = _way(plan, device, 1 if tiny else steps, limit_tflops)
         except torch.OutOfMemoryError as exc:
             results[name] = f"failed: {exc!s:.120}"
         if device == "cuda":
@@ -63,7 +65,6 @@ def _plan(model: str, groups: int, keys: tuple[str, ...]) -> Plan:
 
 
 def _way(plan: Plan, device: str, steps: int, limit_tflops: float) -> dict[str, Any]:
-    torch.set_float32_matmul_precision("high" if plan.config.run.precision == "tf32" else "highest")
     cost = step_cost(plan, world=1)
     learner = make_learner(plan).to(device).train()
     if plan.config.run.compile:

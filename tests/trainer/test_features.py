@@ -15,7 +15,7 @@ from tests.labelled_sets import encoded, labelled_members, make_folder, make_tar
 from tests.sets import refused
 from trainer.errors import CorruptViewError, DataError
 from trainer.features import Features, evaluation_crop, extract
-from trainer.frozen_encoders import Encode, FrozenEncoder, Precision
+from trainer.frozen_encoders import Encode, FrozenEncoder, HeldAs
 from trainer.labelled_sets import open_labelled
 
 pytestmark = pytest.mark.slow
@@ -36,7 +36,7 @@ def frozen(encode: Encode) -> FrozenEncoder:
 
 
 def features_of(
-    on: str, split: str = "train", *, batch_size: int = BATCH, held_as: Precision = "float32"
+    on: str, split: str = "train", *, batch_size: int = BATCH, held_as: HeldAs = "float32"
 ) -> Features:
     net = encoder()
 

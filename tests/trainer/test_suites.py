@@ -117,8 +117,10 @@ def test_only_what_changed_is_computed_again(folder: Path) -> None:
     (folder / "suite.toml").write_text(SUITE.replace("neighbours = 2", "neighbours = 3"))
     assert computed() == everything
     text = (folder / "suite.toml").read_text()
-    (folder / "suite.toml").write_text(f'features = "float16"\n{text}')
-    assert computed() == everything
+    for line in ('features = "float16"', 'precision = "bf16"'):
+        text = f"{line}\n{text}"
+        (folder / "suite.toml").write_text(text)
+        assert computed() == everything
     make_tars(folder / "first", test=[[1, 1, 0, 1]])
     assert computed() == everything[:2]
     (folder / "second/classnames.txt").write_text("night\nday\n")

@@ -64,6 +64,13 @@ def _names(ctx: click.Context, option: click.Parameter, text: str) -> list[str]:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:1.")
 @click.option("--batch-size", type=click.IntRange(1), default=256, show_default=True)
 @click.option(
+    "--precision",
+    type=click.Choice(("fp32", "tf32", "bf16")),
+    default="fp32",
+    show_default=True,
+    help="What the towers compute in.",
+)
+@click.option(
     "--features",
     type=click.Choice(("float32", "float16", "bfloat16")),
     default="float32",
@@ -98,6 +105,7 @@ def evaluate(
     out: str | None,
     device: str,
     batch_size: int,
+    precision: Literal["fp32", "tf32", "bf16"],
     features: Literal["float32", "float16", "bfloat16"],
     seed: int | None,
     overrides: tuple[str, ...],
@@ -146,7 +154,12 @@ def evaluate(
     evaluations = choose_evaluations(names, settings)
     torch_device = local_device(device)
     opened = [
-        cropped(open_encoder(address, device=torch_device, seed=seed, held_as=features), crop)
+        cropped(
+            open_encoder(
+                address, device=torch_device, seed=seed, held_as=features, precision=precision
+            ),
+            crop,
+        )
         for address in encoders
     ]
     if out_path is not None and len(opened) > 1:

@@ -69,9 +69,9 @@ class ZeroShot:
             # One class at a time: all texts at once could be 1,000 classes x 80 templates.
             names = torch.stack(
                 [
-                    embed_texts([template.replace("{c}", name) for template in templates]).mean(
-                        dim=0
-                    )
+                    embed_texts([template.replace("{c}", name) for template in templates])
+                    .float()
+                    .mean(dim=0)
                     for name in classes.names
                 ]
             )

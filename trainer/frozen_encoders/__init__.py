@@ -24,11 +24,13 @@ from manifests.foundation.messages import redact
 from manifests.foundation.plugins import Entry
 from manifests.foundation.settings import Table
 from trainer.addresses import resolve
+from trainer.config import Precision
 from trainer.models.encoder import EncoderSpec, normalize
+from trainer.precision import computed_in
 
 Encode = Callable[[UInt8[Tensor, "images 3 height width"]], Float[Tensor, "images features"]]
 """Images with pixels from 0 to 255 to their features."""
-Precision = Literal["float32", "float16", "bfloat16"]
+HeldAs = Literal["float32", "float16", "bfloat16"]
 Resampling = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
 
 
@@ -52,7 +54,7 @@ class FrozenEncoder:
     always_resized: bool = False
     """Whether an image that is `input_px` square already is resized and cut like any other, as timm
     and open_clip do it; otherwise it is taken as it is."""
-    held_as: Precision = "float32"
+    held_as: HeldAs = "float32"
     """What its features are rounded to and held as; see `open_encoder`."""
     device: str = "cpu"
     """Where the encoder and the classifiers on its features compute."""
@@ -150,7 +152,8 @@ def open_encoder(
     *,
     device: torch.device,
     seed: int | None,
-    held_as: Precision = "float32",
+    held_as: HeldAs = "float32",
+    precision: Precision = "fp32",
 ) -> FrozenEncoder:
     """The encoder behind an address.
 
@@ -162,6 +165,7 @@ def open_encoder(
         seed: Decides the weights of a kind that draws them; None is 0. Refused for other kinds.
         held_as: What features are rounded to. Half precision halves the memory of a large set; it
             is in the facts, because it changes the features.
+        precision: What its towers compute in; in the facts likewise, unless it is `fp32`.
 
     Raises:
         CheckpointError: There is no encoder at the address, or it is damaged.
@@ -172,6 +176,15 @@ def open_encoder(
     if seed is not None and not kind.draws_weights:
         raise ConfigError(f"--seed: only untrained:RUN draws weights, {address} has its own")
     encoder: FrozenEncoder = kind.open(place, name=redact(address), device=device, seed=seed or 0)
-    if held_as == "float32":
-        return encoder
-    return replace(encoder, held_as=held_as, facts={**encoder.facts, "held_as": held_as})
+    texts = encoder.embed_texts
+    changes = {
+        **({"held_as": held_as} if held_as != "float32" else {}),
+        **({"precision": precision} if precision != "fp32" else {}),
+    }
+    return replace(
+        encoder,
+        encode=computed_in(precision, device, encoder.encode),
+        embed_texts=None if texts is None else computed_in(precision, device, texts),
+        held_as=held_as,
+        facts={**encoder.facts, **changes},
+    )
