@@ -30,8 +30,9 @@ class BatchTable(Table):
 class DataTable(Table):
     """Table [data]. No value changes what is learned, unless groups are unreadable."""
 
-    workers: int = Field(default=0, ge=0)
-    """Loader processes of each rank; 0 loads in the training process."""
+    workers: int | None = Field(default=None, ge=0)
+    """Loader processes of each rank; 0 loads in the training process. Without the key, none beside
+    a CPU that trains, and beside a GPU what cores and shared memory of the machine allow."""
     prefetch: int = Field(default=4, ge=1)
     """Batches that each loader process holds ready, in shared memory."""
     max_bad_groups: int = Field(default=0, ge=0)
@@ -97,9 +98,10 @@ class RunTable(Table):
     """Table [run]. Only seed and precision change what is learned."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
-    precision: Precision = "fp32"
-    """`tf32`: products and convolutions of the towers take numbers of 10 bits where the device can.
-    Losses are computed in float32 in any case."""
+    precision: Literal["auto"] | Precision = "auto"
+    """`auto`: bf16 on a GPU that has it, else fp32; a run keeps what it was begun with. `tf32`:
+    products and convolutions of the towers take numbers of 10 bits where the device can. Losses are
+    computed in float32 in any case."""
     activation_checkpointing: bool = False
     """Take less memory and more time: activations are computed again for the backward pass."""
     grad_cache: int | None = Field(default=None, ge=1)

@@ -86,6 +86,13 @@ def _forget_locals(exc: BaseException | None) -> None:
         exc = exc.__cause__ or exc.__context__
 
 
+def device_type(name: str) -> str:
+    """What `local_device` gives for a name, such as `cuda`; whether it is here is not asked."""
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name.partition(":")[0]
+
+
 def local_device(name: str) -> torch.device:
     """`auto` is this rank's GPU if there is one, else the CPU.
 
@@ -93,7 +100,7 @@ def local_device(name: str) -> torch.device:
         ConfigError: No such device here.
     """
     if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+        name = device_type(name)
     if name == "cuda" and torch.cuda.is_available():
         count = torch.cuda.device_count()
         local = int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", "0")))

@@ -10,10 +10,16 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from manifests.foundation.errors import SynthError
+from manifests.foundation.errors import ConfigError, SynthError
 from manifests.foundation.messages import without_folders
 from trainer.control import ControlChannel, collective_errors
-from trainer.data.batches import Batches, LoadedBatch, load, require_shared_memory
+from trainer.data.batches import (
+    Batches,
+    LoadedBatch,
+    default_workers,
+    load,
+    require_shared_memory,
+)
 from trainer.distributed import rank, ranks_here, world_size
 from trainer.errors import CheckpointError, DataError, DivergedError
 from trainer.exports import check_exports, export_run, exported_paths
@@ -99,6 +105,8 @@ def _train(
 ) -> signal.Signals | None:
     """The part of `train` in which nobody else may write into the run."""
     config = plan.config
+    if len(set(control.gather([config.run.precision]))) > 1:
+        raise ConfigError("run.precision: auto is not the same on all ranks; give bf16 or fp32")
     if rank() == 0:
         exports = exported_paths(config.run.exports)
         session = _session(plan, device)
@@ -120,7 +128,7 @@ def _train(
         with _stop_signals() as stopped:
             stepper = Stepper(plan, state, device)
             loop = _Loop(plan, place, state, stepper, control, stopped)
-            is_done = loop.run(first_step, metrics, on_step, pin_memory=device.type == "cuda")
+            is_done = loop.run(first_step, metrics, on_step, has_gpu=device.type == "cuda")
             reason = stopped() or signal.SIGTERM  # which another rank may have received
             if metrics is not None:
                 metrics.close()
@@ -164,16 +172,18 @@ class _Loop:
         metrics: Metrics | None,
         on_step: Callable[[int, dict[str, float]], None],
         *,
-        pin_memory: bool,
+        has_gpu: bool,
     ) -> bool:
         """Take all steps from `first_step` on; False if a signal stopped the run before the end."""
         plan, run = self._plan, self._plan.config.run
         batches = Batches(plan.stream, plan.crops, seed=run.seed, rank=rank(), world=world_size())
         steps = range(first_step, plan.num_steps)
         workers, prefetch = plan.config.data.workers, plan.config.data.prefetch
-        held = plan.bytes_per_step * ranks_here() // world_size() * workers * prefetch
-        require_shared_memory(held, "less of data.prefetch or data.workers")
-        stream = load(batches, steps, num_workers=workers, prefetch=prefetch, pin_memory=pin_memory)
+        held_by_one = plan.bytes_per_step * ranks_here() // world_size() * prefetch
+        if workers is None:
+            workers = default_workers(held_by_one, ranks=ranks_here()) if has_gpu else 0
+        require_shared_memory(held_by_one * workers, "less of data.prefetch or data.workers")
+        stream = load(batches, steps, num_workers=workers, prefetch=prefetch, pin_memory=has_gpu)
         rates = Rates()
         self._state.learner.train()
         with closing(stream):

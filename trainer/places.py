@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_args
 
 from manifests.foundation.errors import SynthError
 from manifests.foundation.files import local_path, whole_file
@@ -18,6 +18,7 @@ from manifests.foundation.scratch import scratch_errors, scratch_folder
 from manifests.storage import Store, open_store
 from trainer import checkpointing, lease, metrics, runs
 from trainer.checkpointing import superseded
+from trainer.config import Precision
 from trainer.control import ControlChannel
 from trainer.distributed import rank
 from trainer.errors import CheckpointError, TrainerError
@@ -320,6 +321,17 @@ def run_files(place: str, *, option: str, only: str | None = None) -> Iterator[P
             except FileNotFoundError as exc:
                 raise CheckpointError(f"{store.at(inside)}: no such file in the run") from exc
         yield scratch / inside
+
+
+def recorded_precision(out: str) -> Precision | None:
+    """The precision of the run that is at a place; None if none is there that says it."""
+    try:
+        with run_files(out, option="--out", only=runs.FILE) as folder:
+            run = runs.read_run(folder)["identity"].get("run")
+    except SynthError:  # what is wrong with the place is said when the run is entered
+        return None
+    recorded = run.get("precision") if isinstance(run, dict) else None
+    return next((known for known in get_args(Precision) if known == recorded), None)
 
 
 @contextmanager

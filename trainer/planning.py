@@ -8,7 +8,7 @@ from manifests.foundation.errors import ConfigError, PluginError
 from manifests.foundation.files import local_path
 from manifests.foundation.messages import redact
 from manifests.foundation.settings import check
-from trainer.config import DataTable, TrainConfig
+from trainer.config import DataTable, Precision, TrainConfig
 from trainer.data.batches import CropSet
 from trainer.data.crops import AugmentConfig
 from trainer.data.sources import Cache, Demand, GroupStream, Source
@@ -23,6 +23,7 @@ class Plan:
     """All that a run does, settled before its first step."""
 
     config: TrainConfig
+    """With the precision that the run has, where the recipe says `auto`."""
     source: Source
     stream: GroupStream
     """The groups of the source, as the objective wants them."""
@@ -59,7 +60,14 @@ class Plan:
         return num_steps * self.demand.num_groups / self.stream.num_groups
 
 
-def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = "recipe") -> Plan:
+def make_plan(
+    config: TrainConfig,
+    source: Source,
+    *,
+    world: int,
+    origin: str = "recipe",
+    precision: Precision = "fp32",
+) -> Plan:
     """Check a recipe against a source.
 
     Args:
@@ -67,6 +75,7 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
         source: What it is to be trained on.
         world: Number of ranks.
         origin: File of the recipe, for messages.
+        precision: What a precision of `auto` is for this run.
 
     Raises:
         ConfigError: A key is wrong, or another one silences it.
@@ -74,6 +83,9 @@ def make_plan(config: TrainConfig, source: Source, *, world: int, origin: str = 
         DataError: The source does not have what the recipe asks for.
         PluginError: There is no such objective, or it breaks the protocol.
     """
+    if config.run.precision == "auto":
+        run = config.run.model_copy(update={"precision": precision})
+        config = config.model_copy(update={"run": run})
     name = config.objective["name"]
     if not isinstance(name, str):
         raise ConfigError(f"{origin}: objective.name is {name!r}, expected a text")

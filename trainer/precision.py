@@ -12,8 +12,20 @@ from trainer.config import Precision
 _Arguments = ParamSpec("_Arguments")
 
 
+def best_precision(device_type: str) -> Precision:
+    """What `run.precision = "auto"` is here: bf16 if a GPU is meant that has it, else fp32.
+
+    A GPU that is not here, for which a step is only worked out, is taken to have it.
+    """
+    if device_type != "cuda":
+        return "fp32"
+    is_here = torch.cuda.is_available()
+    has_it = not is_here or torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if has_it else "fp32"
+
+
 @contextmanager
-def float32_as(precision: Precision) -> Iterator[None]:
+def float32_as(precision: str) -> Iterator[None]:
     """Compute what is in float32 as a precision says, with TF32 or exactly, inside the block.
 
     torch has a switch for matrix products, off unless it is set, and another one for convolutions,
@@ -29,7 +41,7 @@ def float32_as(precision: Precision) -> Iterator[None]:
         torch.backends.cudnn.allow_tf32 = convolutions
 
 
-def autocast_type(precision: Precision) -> torch.dtype | None:
+def autocast_type(precision: str) -> torch.dtype | None:
     """The type that autocast computes in; None for none."""
     return torch.bfloat16 if precision == "bf16" else None
 

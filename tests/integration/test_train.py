@@ -325,6 +325,21 @@ def test_bf16_trains(url: str, undisturbed: Path, tmp_path: Path) -> None:
     assert losses(tmp_path)[0] == pytest.approx(losses(undisturbed)[0], abs=0.1)
 
 
+def test_auto_is_the_precision_that_the_run_was_begun_with(url: str, tmp_path: Path) -> None:
+    """Fp32 on a CPU, which `run.json` says; one that was begun in bf16 stays in it."""
+    for asked, recorded in (("auto", "fp32"), ("bf16", "bf16")):
+        command = ("train", url, "--out", tmp_path / asked, *OPTIONS, "--steps", "1")
+        synth(*command, "--set", f"run.precision={asked}")
+        synth(*command)
+        document = json.loads((tmp_path / asked / "run.json").read_text())
+        assert document["identity"]["run"]["precision"] == recorded
+        assert len(document["sessions"]) == 2
+    assert "run.precision" in synth(*command, "--set", "run.precision=fp32", status=1)
+    synth(*command, "--fresh")
+    document = json.loads((tmp_path / "bf16" / "run.json").read_text())
+    assert document["identity"]["run"]["precision"] == "fp32"
+
+
 def test_no_rank_is_left_behind_when_one_dies(url: str, tmp_path: Path) -> None:
     process = start("train", url, "--out", tmp_path, *OPTIONS, "--nproc", "2", "--steps", "100000")
     try:

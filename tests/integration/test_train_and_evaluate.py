@@ -84,5 +84,6 @@ def test_dry_run_says_what_a_step_takes_and_writes_nothing(tmp_path: Path) -> No
     )  # fmt: skip
     assert "vit_base_patch16_224, 85.8 million parameters" in output
     assert "8 images, 4 on each of 2 ranks" in output
+    assert "multiply-adds a rank, in " in output
     assert "GiB a rank at the peak of a step" in output
     assert not (tmp_path / "run").exists()

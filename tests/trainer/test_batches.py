@@ -1,5 +1,6 @@
 """What the loader gives: the same groups, views and pixels, whoever loads them."""
 
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,15 @@ from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from tests.picture_sets import make_picture_set, png, without_index
 from tests.sets import begin, commit, refused, scales, size, views_of
-from trainer.data.batches import Batches, CropSet, LoadedBatch, load, require_shared_memory
+from trainer.data.batches import (
+    MOST_WORKERS,
+    Batches,
+    CropSet,
+    LoadedBatch,
+    default_workers,
+    load,
+    require_shared_memory,
+)
 from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS, AugmentConfig
 from trainer.data.groups import Entries
 from trainer.data.shard_sets import ShardSetSource
@@ -255,6 +264,13 @@ def test_no_manifest_is_read(url: str, tmp_path: Path) -> None:
     shutil.copytree(url, tmp_path / "set")
     shutil.rmtree(tmp_path / "set" / "manifests")
     assert isinstance(batches(str(tmp_path / "set"))[0], LoadedBatch)
+
+
+def test_default_workers_leave_a_core_to_each_rank_and_fit_into_shared_memory() -> None:
+    cores = len(os.sched_getaffinity(0))
+    assert default_workers(1, ranks=1) == min(cores - 1, MOST_WORKERS)
+    assert default_workers(1, ranks=cores) == default_workers(1, ranks=2 * cores) == 0
+    assert default_workers(1 << 50, ranks=1) == 0
 
 
 def test_batches_that_have_no_room_in_shared_memory_are_refused() -> None:

@@ -46,6 +46,14 @@ def test_step_of_one_group_is_refused_where_rows_are_compared(objective: str) ->
         plan_of(objective, **{"batch.groups": 1})
 
 
+def test_a_precision_of_auto_is_settled_by_the_plan() -> None:
+    config = load_config(recipe=None, overrides=[], flags={"schedule.steps": 1})
+    assert config.run.precision == "auto"
+    plan = make_plan(config, EmptySource(), world=1, precision="bf16")
+    assert (plan.config.run.precision, plan.identity["run"]["precision"]) == ("bf16", "bf16")
+    assert plan_of("stablerep", **{"run.precision": "tf32"}).identity["run"]["precision"] == "tf32"
+
+
 def test_a_cache_is_no_part_of_what_is_learned(tmp_path: Path) -> None:
     kept = plan_of("stablerep", **{"data.cache_dir": str(tmp_path), "data.cache_gb": 0.5})
     assert kept.demand.cache == Cache(folder=tmp_path, max_bytes=500_000_000)

@@ -12,6 +12,7 @@ from trainer.data.opening import open_source
 from trainer.frozen_encoders import FrozenEncoder, open_encoder
 from trainer.loop import train
 from trainer.planning import make_plan
+from trainer.precision import best_precision
 
 CPU = torch.device("cpu")
 WAYS: list[tuple[Precision, tuple[bool, str]]] = [
@@ -40,6 +41,12 @@ class Product:
             return pixels @ pixels.new_full((pixels.shape[1], 2), 0.3)
 
         return FrozenEncoder(name=name, encode=encode, input_px=8, facts={"name": name})
+
+
+def test_the_best_precision_of_a_gpu_is_bf16() -> None:
+    assert best_precision("cpu") == best_precision("mps") == "fp32"
+    if not torch.cuda.is_available() or torch.cuda.is_bf16_supported(including_emulation=False):
+        assert best_precision("cuda") == "bf16"
 
 
 @pytest.mark.parametrize(("precision", "expected"), WAYS)

@@ -6,6 +6,11 @@ import click
 
 from trainer.commands.flags import flag, keys_of_flags
 
+_WORKERS = (
+    "Loader processes of each rank. If not given, none beside a CPU that trains, and beside a GPU "
+    "what cores and shared memory allow."
+)
+
 
 @click.command(
     epilog="\b\nExamples:\n"
@@ -30,7 +35,7 @@ from trainer.commands.flags import flag, keys_of_flags
     type=int,
     help="Views of each group in a step. If not given, the fewest that the objective takes.",
 )
-@flag("--workers", "data.workers", type=int, help="Loader processes of each rank.")
+@flag("--workers", "data.workers", type=int, help=_WORKERS)
 @click.option("--nproc", type=click.IntRange(1), help="Number of ranks to start on this machine.")
 @flag("--seed", "run.seed", type=int, help="Seed of weights, order and crops.")
 @click.option(
@@ -90,19 +95,30 @@ def train(
 
     from manifests.foundation.progress import progress
     from trainer.control import at_own_pace
-    from trainer.distributed import local_device, process_group, rank, world_size
+    from trainer.distributed import device_type, local_device, process_group, rank, world_size
     from trainer.loop import train as run_training
+    from trainer.places import recorded_precision
     from trainer.planning import make_plan
+    from trainer.precision import best_precision
 
+    origin = str(recipe or "recipe")
     if dry_run:
-        world, origin = nproc or 1, str(recipe or "recipe")
-        click.echo(_cost(make_plan(config, source, world=world, origin=origin), world))
+        world, precision = nproc or 1, best_precision(device_type(config.run.device))
+        plan = make_plan(config, source, world=world, origin=origin, precision=precision)
+        click.echo(_cost(plan, world))
         return
     device = local_device(config.run.device)
     with process_group(device, timeout_s=config.run.timeout_s), ExitStack() as stack:
+        known = None if fresh or config.run.precision != "auto" else recorded_precision(out)
         # Tars without an index are read whole here, by each machine for itself.
         with at_own_pace(timeout_s=config.run.timeout_s):
-            plan = make_plan(config, source, world=world_size(), origin=str(recipe or "recipe"))
+            plan = make_plan(
+                config,
+                source,
+                world=world_size(),
+                origin=origin,
+                precision=known or best_precision(device.type),
+            )
         is_first = rank() == 0  # one rank speaks for all
         if is_first and plan.stream.num_left_out:
             click.echo(_left_out(plan), err=True)
@@ -151,7 +167,8 @@ def _cost(plan: Any, world: int) -> str:
         f"{cost.image_multiply_adds / 1e9:.3g} billion multiply-adds an image",
         f"steps    {plan.num_steps:,}, {plan.warmup_steps:,} of them warm-up{passes}",
         f"step     {rows:,} images, {rows // world:,} on each of {world} ranks, "
-        f"{cost.step_multiply_adds / 1e12:.3g} trillion multiply-adds a rank",
+        f"{cost.step_multiply_adds / 1e12:.3g} trillion multiply-adds a rank, in "
+        f"{plan.config.run.precision}",
         f"memory   {cost.peak_bytes / 2**30:.1f} GiB a rank at the peak of a step, "
         f"{cost.state_bytes / 2**30:.1f} GiB of it always; without what the driver, kernels and "
         "the allocator take for themselves",

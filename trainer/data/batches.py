@@ -1,7 +1,9 @@
 """From a step to the crops of one rank: what the loader's workers run."""
 
+import os
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -17,6 +19,10 @@ from trainer.data.crops import AugmentConfig, cut, draw_crop
 from trainer.data.draws import generator
 from trainer.data.sources import GroupStream, UnreadableGroup, View
 from trainer.errors import DataError
+
+MOST_WORKERS = 10
+"""Loader processes of a rank where the recipe does not say how many; StableRep's has ten."""
+_SHARED = Path("/dev/shm")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -180,6 +186,20 @@ def load(
         yield batch
 
 
+def default_workers(num_bytes: int, *, ranks: int) -> int:
+    """Loader processes of a rank that are as many as the machine allows, and MOST_WORKERS at most.
+
+    Each has a core to itself, and so has the rank.
+
+    Args:
+        num_bytes: Held in shared memory on this machine where each rank has one of them.
+        ranks: On this machine.
+    """
+    cores = len(os.sched_getaffinity(0)) // ranks - 1
+    room = _free_shared_bytes() // max(num_bytes, 1)
+    return max(0, min(MOST_WORKERS, cores, room))
+
+
 def require_shared_memory(num_bytes: int, advice: str) -> None:
     """Refuse to start where the batches of all loader processes have no room.
 
@@ -192,12 +212,16 @@ def require_shared_memory(num_bytes: int, advice: str) -> None:
     Raises:
         ConfigError: There is less.
     """
-    folder = Path("/dev/shm")
-    if folder.is_dir() and (free := shutil.disk_usage(folder).free) < num_bytes:
+    if (free := _free_shared_bytes()) < num_bytes:
         raise ConfigError(
-            f"{folder}: {free:,} bytes are free and batches take {num_bytes:,}; give a container "
+            f"{_SHARED}: {free:,} bytes are free and batches take {num_bytes:,}; give a container "
             f"--shm-size {-(-num_bytes // 2**30) + 1}g, or {advice}"
         )
+
+
+def _free_shared_bytes() -> int:
+    """Without bound where the system has no folder that says it."""
+    return shutil.disk_usage(_SHARED).free if _SHARED.is_dir() else sys.maxsize
 
 
 def _ignore_signals(worker: int) -> None:
