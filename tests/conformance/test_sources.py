@@ -16,6 +16,7 @@ from trainer.config import load_config
 from trainer.data.draws import generator
 from trainer.data.opening import open_source
 from trainer.data.sources import Demand, Group, GroupStream, Source, View
+from trainer.errors import DataError
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.planning import make_plan
@@ -122,11 +123,23 @@ def mixture(folder: Path, weights: dict[str, int]) -> Path:
 def test_images_of_two_folders_of_tars_are_different_groups(tmp_path: Path) -> None:
     tars = [make_tars(tmp_path / "a"), make_tars(tmp_path / "b", count=7)]
     source = open_source(f"mix:{mixture(tmp_path, dict.fromkeys(tars, 1))}")
-    demand = Demand(seed=0, num_groups=26, views_per_group=1)
-    groups = source.stream(demand).groups(0, rank=0, world=1)
+    stream = source.stream(Demand(seed=0, num_groups=2, views_per_group=1))
+    groups = [group for step in range(13) for group in stream.groups(step, rank=0, world=1)]
     ids = [{group.id for group in groups if group.turn[-1] == part} for part in (0, 1)]
     assert list(map(len, ids)) == [6, 7]
     assert ids[0].isdisjoint(ids[1])
+
+
+def test_step_that_would_repeat_groups_of_a_mixture_is_refused(tmp_path: Path) -> None:
+    tars = [make_tars(tmp_path / "a"), make_tars(tmp_path / "b", count=7)]
+    inner = mixture(tmp_path, {tars[0]: 1, tars[1]: 3})
+    outer = inner.rename(tmp_path / "inner.toml")
+    file = mixture(tmp_path, {f"mix:{outer}": 1, tars[1]: 1})
+    for address, most in ((f"mix:{outer}", 9), (f"mix:{file}", 14)):
+        source = open_source(address)
+        source.stream(Demand(seed=0, num_groups=most, views_per_group=1))
+        with refused(DataError, f"a step takes {most + 1} groups", f"--batch-groups {most}"):
+            source.stream(Demand(seed=0, num_groups=most + 1, views_per_group=1))
 
 
 @pytest.mark.parametrize(

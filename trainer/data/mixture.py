@@ -17,6 +17,7 @@ from trainer.data.draws import generator
 from trainer.data.opening import open_source
 from trainer.data.sources import NO_LABEL, Demand, Group, GroupStream, Source
 from trainer.data.tar_reads import READS_AT_ONCE
+from trainer.errors import DataError
 
 
 class Part(Table):
@@ -59,10 +60,21 @@ class Mixture:
         return hash_json([list(pair) for pair in zip(roots, self._weights, strict=True)])
 
     def stream(self, demand: Demand) -> GroupStream:
-        """Endless: its sources come to their ends at different times. Raises DataError."""
+        """Endless: its sources come to their ends at different times.
+
+        Raises:
+            DataError: A source has no group, or a step takes more of one than it has.
+        """
         one = replace(demand, num_groups=1)  # a step of a part is one group
         parts = [source.stream(one) for source in self._sources]
-        return MixedStream(parts, self._weights, demand)
+        stream = MixedStream(parts, self._weights, demand)
+        most = stream.most_groups()
+        if most is not None and most < demand.num_groups:
+            raise DataError(
+                f"{self.url}: a step takes {demand.num_groups} groups, and in the shares of the "
+                f"sources they have {most}; give --batch-groups {most} or less, or other weights"
+            )
+        return stream
 
 
 class MixedStream:
@@ -81,6 +93,16 @@ class MixedStream:
         self.classes = tuple(sorted({name for part in parts for name in part.classes}))
         number = {name: index for index, name in enumerate(self.classes)}
         self._labels = [[number[name] for name in part.classes] for part in parts]
+
+    def most_groups(self) -> int | None:
+        """Most groups of a step of which none has to repeat another; None without a bound."""
+        limits = []
+        for part, weight in zip(self._parts, self._weights, strict=True):
+            # A mixture in a mixture has no end either, and yet a bound.
+            available = part.most_groups() if isinstance(part, MixedStream) else part.num_groups
+            if available is not None:
+                limits.append(available * sum(self._weights) // weight)
+        return min(limits, default=None)
 
     def groups(self, step: int, *, rank: int, world: int) -> list[Group]:
         count = self._demand.num_groups // world
