@@ -9,12 +9,35 @@ Encoders, labelled sets and sources are named alike; each has a literal table of
 
 import re
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from manifests.foundation.errors import ConfigError
+from manifests.foundation.files import local_path
 from manifests.foundation.plugins import Entry, did_you_mean, load_plugin
 
 _DOTTED = re.compile(r"([A-Za-z_]\w*(?:\.\w+)*:[A-Za-z_]\w*):(.*)", re.DOTALL)
+
+
+def beside(folder: Path, address: str, table: Mapping[str, Entry], *, option: str) -> str:
+    """An address that stands in a file of a folder: its path is relative to that folder.
+
+    URLs stay as they are, and so does what follows a class of somebody else, which need not be a
+    path.
+
+    Args:
+        table: The kinds that are known.
+        option: What the address is given for, for messages.
+
+    Raises:
+        ConfigError: It is a URL that lacks a part of its scheme.
+    """
+    kind, colon, place = address.partition(":")
+    if not (colon and kind in table):
+        kind, place = "", address
+    if not place or "://" in place or (not kind and _DOTTED.fullmatch(address)):
+        return address
+    return f"{kind}{':' if kind else ''}{folder / local_path(place, option=option)}"
 
 
 def resolve(

@@ -12,9 +12,10 @@ from manifests.foundation.errors import ConfigError
 from tests.picture_sets import make_picture_set, make_tars
 from tests.sets import refused
 from tests.trainer.test_labels import labelled_set
+from trainer.addresses import beside
 from trainer.config import load_config
 from trainer.data.draws import generator
-from trainer.data.opening import open_source
+from trainer.data.opening import SOURCES, open_source
 from trainer.data.sources import Demand, Group, GroupStream, Source, View
 from trainer.errors import DataError
 from trainer.loop import train
@@ -128,6 +129,35 @@ def test_images_of_two_folders_of_tars_are_different_groups(tmp_path: Path) -> N
     ids = [{group.id for group in groups if group.turn[-1] == part} for part in (0, 1)]
     assert list(map(len, ids)) == [6, 7]
     assert ids[0].isdisjoint(ids[1])
+
+
+def test_paths_of_a_mixture_are_relative_to_its_file(tmp_path: Path) -> None:
+    make_picture_set(tmp_path / "set")
+    make_tars(tmp_path / "tars")
+    weights = {"set": 3, "wds:tars": 1}
+    nested = mixture(tmp_path, weights).rename(tmp_path / "nested.toml")
+    file = mixture(tmp_path, {"mix:nested.toml": 1, f"shards:{tmp_path}/set": 1})
+    demand = Demand(seed=0, num_groups=2, views_per_group=1, splits_groups=True)
+    for path in (nested, file):
+        assert len(open_source(f"mix:{path}").stream(demand).groups(0, rank=0, world=1)) == 2
+    absolute = mixture(tmp_path, {str(tmp_path / "set"): 3, f"wds:{tmp_path}/tars": 1})
+    assert open_source(f"mix:{absolute}").root == open_source(f"mix:{nested}").root
+
+
+@pytest.mark.parametrize(
+    ("address", "expected"),
+    [
+        ("set", "sets/set"),
+        ("/set", "/set"),
+        ("wds:tars", "wds:sets/tars"),
+        ("wds:s3://bucket/tars", "wds:s3://bucket/tars"),
+        ("s3://bucket/set", "s3://bucket/set"),
+        ("wds:", "wds:"),
+        ("package.module:Class:x", "package.module:Class:x"),
+    ],
+)
+def test_an_address_in_a_file_is_beside_it(address: str, expected: str) -> None:
+    assert beside(Path("sets"), address, SOURCES, option="url") == expected
 
 
 def test_step_that_would_repeat_groups_of_a_mixture_is_refused(tmp_path: Path) -> None:

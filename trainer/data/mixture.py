@@ -13,8 +13,9 @@ from manifests.canonical import hash_json
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import local_path
 from manifests.foundation.settings import Table, check, read_settings
+from trainer.addresses import beside
 from trainer.data.draws import generator
-from trainer.data.opening import open_source
+from trainer.data.opening import SOURCES, open_source
 from trainer.data.sources import NO_LABEL, Demand, Group, GroupStream, Source
 from trainer.data.tar_reads import READS_AT_ONCE
 from trainer.errors import DataError
@@ -24,7 +25,7 @@ class Part(Table):
     """One of the tables [[sources]]."""
 
     url: str
-    """Address of a source, as `synth train` takes it."""
+    """Address of a source, as `synth train` takes it; a path is relative to the file."""
     weight: int = Field(default=1, ge=1, le=1000)
     """Of `sum of all weights` groups so many are from here."""
 
@@ -50,7 +51,10 @@ class Mixture:
         tree = read_settings(recipe=path, overrides=(), flags={})
         config = check(MixtureConfig, tree, origin=str(path))
         self.url = f"mix:{Path(path)}"
-        self._sources: list[Source] = [open_source(part.url) for part in config.sources]
+        urls = [
+            beside(path.parent, part.url, SOURCES, option="sources.url") for part in config.sources
+        ]
+        self._sources: list[Source] = [open_source(url) for url in urls]
         self._weights = [part.weight for part in config.sources]
 
     @property
