@@ -106,7 +106,8 @@ class RunTable(Table):
     """Take less memory and more time: activations are computed again for the backward pass."""
     grad_cache: int | None = Field(default=None, ge=1)
     """Take less memory and about a third more time: so many images of a rank are in the tower at
-    once, and pass it twice. The gradient is that of the whole batch."""
+    once, and pass it twice. The gradient is that of the whole batch. A tower that drops paths or
+    values draws them for so many images at a time, so that they are others than without the key."""
     strategy: Literal["ddp", "fsdp"] = "ddp"
     """`fsdp`: each rank has a part of every tensor of the towers, its gradient and its moments."""
     compile: bool = False

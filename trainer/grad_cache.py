@@ -22,7 +22,8 @@ from manifests.foundation.errors import ConfigError
 class GradCached(nn.Module):
     """A tower that takes its batch a few rows at a time; its parameters are those of the tower.
 
-    The second pass of a row draws the dropout of its first one.
+    The second pass of a row draws the dropout of its first one. What is dropped differs from what a
+    pass of all rows would drop, because each few rows draw by themselves; nothing else differs.
 
     Args:
         tower: Maps each row by itself: [rows, ...] to [rows, features].

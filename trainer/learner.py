@@ -5,8 +5,10 @@ from typing import Any
 
 import torch
 from open_clip.transformer import TextTransformer
+from timm.layers import DropPath, PatchDropout
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.dropout import _DropoutNd
 
 from manifests.foundation.errors import ConfigError
 from trainer.data.batches import LoadedBatch
@@ -139,6 +141,15 @@ class Learner(nn.Module):
     def exports(self) -> Mapping[str, Any]:
         """The modules that a finished run keeps, by part: `image`, and what the objective adds."""
         return {"image": self.encoder, **self.objective.exports()}
+
+    def drops(self) -> bool:
+        """Whether values, patches or paths are dropped at random while the learner trains."""
+        names = ("p", "prob", "drop_prob")  # of torch's dropouts, and of patches and paths in timm
+        kinds = (_DropoutNd, DropPath, PatchDropout)
+        return any(
+            isinstance(module, kinds) and any(vars(module).get(name) for name in names)
+            for module in self.modules()
+        )
 
     def exported_tower(self) -> str:
         """What the names of the exported image tower's tensors begin with in the state.

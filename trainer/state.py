@@ -9,7 +9,7 @@ from manifests.canonical import hash_json
 from manifests.foundation.messages import one_line
 from trainer.checkpointing import checkpoints, load_checkpoint, save_checkpoint
 from trainer.control import ControlChannel, collective_errors
-from trainer.distributed import rank
+from trainer.distributed import rank, world_size
 from trainer.errors import CheckpointError
 from trainer.planning import Plan
 from trainer.strategies import Strategy
@@ -44,6 +44,8 @@ class TrainingState:
                 "identity": hash_json(self._plan.identity),
                 "unreadable": sorted(self.unreadable),
                 "tower": self.learner.exported_tower(),
+                "ranks": world_size(),
+                "grad_cache": self._plan.config.run.grad_cache,
                 **states,
             }
             run = self._plan.config.run
@@ -67,6 +69,7 @@ class TrainingState:
         document = load_checkpoint(path)
         if document.get("identity") != hash_json(self._plan.identity):
             raise CheckpointError(f"{path}: of another model, objective or set; {_ADVICE}")
+        self._require_same_draws(path, document)
         try:
             self.strategy.load(document, self.optimizer)
             self._require_fitting_moments()
@@ -76,6 +79,19 @@ class TrainingState:
                 f"{path}: does not fit the model ({one_line(exc)}); {_ADVICE}"
             ) from exc
         return _step_of(path, document, self._plan.num_steps)
+
+    def _require_same_draws(self, path: Path, document: dict[str, Any]) -> None:
+        """Refuse another `grad_cache` where it changes what towers drop.
+
+        Other ranks draw anew in any case, and a checkpoint from before these keys says nothing.
+        """
+        own = self._plan.config.run.grad_cache
+        begun = document.get("grad_cache", own)
+        if begun != own and document.get("ranks") == world_size() and self.learner.drops():
+            given = "no run.grad_cache" if begun is None else f"run.grad_cache={begun}"
+            raise CheckpointError(
+                f"{path}: was made with {given}, which decides what the towers drop; give the same"
+            )
 
     def _require_fitting_moments(self) -> None:
         """Optimizers load moments of any shape without a word, and fail in the first step."""

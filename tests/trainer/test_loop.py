@@ -87,6 +87,25 @@ def run(url: str, out: Path, **flags: Any) -> list[dict[str, float]]:
     return logged
 
 
+@pytest.mark.parametrize("drops", [True, False])
+def test_another_grad_cache_is_refused_where_it_changes_what_is_dropped(
+    drops: bool, url: str, tmp_path: Path
+) -> None:
+    tower = {"img_size": 16, "patch_size": 8, "embed_dim": 12, "depth": 2, "num_heads": 2}
+    flags = {
+        "model.model": "vit_tiny_patch16_224",
+        "model.args": tower | {"drop_path_rate": 0.3 if drops else 0.0},
+        "schedule.steps": 1,
+    }
+    run(url, tmp_path, **flags, **{"run.grad_cache": 2})
+    run(url, tmp_path, **flags, **{"run.grad_cache": 2})
+    if drops:
+        with refused(CheckpointError, "run.grad_cache=2", "give the same"):
+            run(url, tmp_path, **flags, **{"run.grad_cache": 3})
+    else:
+        run(url, tmp_path, **flags, **{"run.grad_cache": 3})
+
+
 def test_step_whose_gradients_are_not_finite_changes_nothing(
     url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
