@@ -20,6 +20,7 @@ from trainer.data.batches import (
     load,
     require_shared_memory,
 )
+from trainer.data.shard_sets import ShardSetSource
 from trainer.distributed import rank, ranks_here, world_size
 from trainer.errors import CheckpointError, DataError, DivergedError
 from trainer.exports import check_exports, export_run, exported_paths
@@ -350,5 +351,6 @@ def _export(plan: Plan, run: Path, learner: Learner) -> None:
         steps=plan.num_steps,
         url=without_folders(plan.source.url),
         root_sha256=plan.source.root,
+        facts=plan.source.facts() if isinstance(plan.source, ShardSetSource) else None,
     )
     export_run(run, plan.config.run.exports, learner.exports(), plan.spec, origin)

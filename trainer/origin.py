@@ -1,11 +1,13 @@
 """Where an encoder comes from: the run that made it, and the set that the run learned from."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from manifests.foundation.messages import without_folders
+from manifests.recipe import Identity
+from manifests.seal import Seal
 from manifests.shard_set import ShardSet
 from trainer.errors import CheckpointError, DataError
 
@@ -38,7 +40,7 @@ class Origin:
     root_sha256: str
     """Hash of that set."""
     facts: SetFacts | None = None
-    """What the set says of itself; None if it was not read."""
+    """What the set says of itself; None if it was not read, or is no shard set."""
 
     def to_json(self) -> dict[str, Any]:
         """What `encoder.json` holds under `made`; the facts are those of the set and stay there."""
@@ -65,8 +67,16 @@ def parse_origin(made: Mapping[str, Any], *, where: str) -> Origin:
         ) from exc
 
 
+def facts_of_seal(identity: Identity, seal: Seal) -> SetFacts | None:
+    """What recipe and seal say of a set; None if the seal does not count all licences."""
+    about = seal.about
+    if about is None or about.num_other_licences:
+        return None
+    return _facts(identity, seal, about.licences)
+
+
 def read_set_facts(url: str, *, root_sha256: str) -> SetFacts:
-    """What a set says of its images; all of its plan is read.
+    """What a set says of its images; all of its plan is read if the seal does not say it.
 
     Args:
         url: Where the set lies.
@@ -85,7 +95,14 @@ def read_set_facts(url: str, *, root_sha256: str) -> SetFacts:
             f"expected {root_sha256}; give the URL of that set"
         )
     identity = shards.recipe.identity
+    if facts := facts_of_seal(identity, seal):
+        return facts
     licences = Counter(subject.licence for subject in shards.all_subjects())
+    # Equal counts in the order of their texts, so that one set has one card.
+    return _facts(identity, seal, sorted(licences.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _facts(identity: Identity, seal: Seal, licences: Iterable[tuple[str, int]]) -> SetFacts:
     return SetFacts(
         renderer=identity.renderer,
         model=identity.model,
@@ -93,6 +110,5 @@ def read_set_facts(url: str, *, root_sha256: str) -> SetFacts:
         num_subjects=identity.num_subjects,
         views_per_subject=identity.views_per_subject,
         num_images=seal.counts["num_ok"],
-        # Equal counts in the order of their texts, so that one set has one card.
-        licences=tuple(sorted(licences.items(), key=lambda item: (-item[1], item[0]))),
+        licences=tuple(licences),
     )

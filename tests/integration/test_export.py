@@ -67,7 +67,11 @@ def test_a_run_and_the_command_write_the_same_files(work: Path, tmp_path: Path) 
     assert "--learned-from SET states its licences" in output
     files = contents(tmp_path / "new" / "hub")
     assert files.keys() == {"README.md", "config.json", "model.safetensors"}
-    assert files == contents(work / "run" / "timm-hub")
+    named = contents(work / "run" / "timm-hub")  # its card has what the set says
+    assert {**files, "README.md": b""} == {**named, "README.md": b""}
+    hub = ("export", work / "run", "--as", "timm-hub", "--learned-from", work / "set")
+    run(*hub, "--out", tmp_path / "hub")
+    assert contents(tmp_path / "hub") == named
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["hub"]
 
 
@@ -81,7 +85,10 @@ def test_both_towers_are_exported_alike(work: Path, tmp_path: Path) -> None:
     run("export", tmp_path / "run", "--as", "open-clip", "--out", tmp_path / "pair")
     files = contents(tmp_path / "pair")
     assert files.keys() == {"README.md", "open_clip_config.json", "open_clip_model.safetensors"}
-    assert files == contents(tmp_path / "run" / "open-clip")
+    assert {**files, "README.md": b""} == {
+        **contents(tmp_path / "run" / "open-clip"),
+        "README.md": b"",
+    }
 
 
 def test_the_card_states_what_the_set_says(work: Path, tmp_path: Path) -> None:
@@ -93,7 +100,10 @@ def test_the_card_states_what_the_set_says(work: Path, tmp_path: Path) -> None:
     )
     seal = ShardSet.open(str(set_url)).seal()
     assert seal is not None
-    card = (tmp_path / "graph" / "README.md").read_text().splitlines()
+    cards = [
+        (folder / "README.md").read_text().splitlines()
+        for folder in (tmp_path / "graph", work / "run" / "timm-hub", work / "run")
+    ]
     for row in (
         "| objective | stablerep |",
         "| steps | 2 |",
@@ -105,7 +115,7 @@ def test_the_card_states_what_the_set_says(work: Path, tmp_path: Path) -> None:
         "| CC0-1.0 | 4 |",
         "| CC-BY-4.0 | 2 |",
     ):
-        assert row in card
+        assert all(row in card for card in cards)
 
 
 def test_another_set_is_refused(work: Path, tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from trainer.data.sources import Demand, GroupStream
 from trainer.data.tar_cache import TarCache, WholeTar
 from trainer.data.tar_reads import TarReads
 from trainer.errors import CorruptViewError, DataError
+from trainer.origin import SetFacts, facts_of_seal
 
 INDEX_READERS = 32
 """Files of an index, or manifests of a set that has none, that are read at once."""
@@ -70,6 +71,10 @@ class ShardSetSource:
 
     def _store(self) -> Store:
         return self._shards.store
+
+    def facts(self) -> SetFacts | None:
+        """What the set says of its images; None if its seal does not."""
+        return facts_of_seal(self._shards.recipe.identity, self._seal)
 
     def stream(self, demand: Demand) -> GroupStream:
         if demand.cache:
