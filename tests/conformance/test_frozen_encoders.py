@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 
 from manifests.foundation.errors import ConfigError, SynthError
 from tests.pretrained import make_open_clip, make_timm
@@ -149,6 +150,23 @@ def as_stablerep(tower: Tensors) -> object:
     return {"epoch": 34, "state_dict": visual | heads, "optimizer": {"state": {}}, "args": options}
 
 
+def as_published_synclr(tower: Tensors) -> object:
+    """As the evaluation of SynCLR in google-research/syn-rep-learn reads its published files."""
+    return {"model": {f"module.visual.{key}": value for key, value in tower.items()}}
+
+
+def as_synclr(tower: Tensors) -> object:
+    """As main_mask_synclr.py of that folder saves a run: student, teacher and their heads."""
+    student = {f"student.backbone.{key}": value + 1 for key, value in tower.items()}
+    teacher = {f"teacher.backbone.{key}": value for key, value in tower.items()}
+    heads = {
+        "student.proj.0.weight": torch.zeros(4, 4),
+        "student.backbone.mask_token": torch.ones(1),
+    }
+    model = student | teacher | heads
+    return {"model": model, "optimizer": {"state": {}}, "epoch": 9, "args": Namespace(blr=1e-4)}
+
+
 def as_dino(tower: Tensors) -> object:
     """As main_dino.py saves a run: the teacher is what is evaluated."""
     student = {f"module.backbone.{key}": value + 1 for key, value in tower.items()}
@@ -163,14 +181,34 @@ def as_mae(tower: Tensors) -> object:
 
 @pytest.mark.parametrize(
     ("layout", "place"),
-    [(dict, ""), (as_stablerep, ""), (as_mae, ""), (as_dino, "#teacher/backbone.")],
+    [
+        (dict, ""),
+        (as_stablerep, ""),
+        (as_published_synclr, ""),
+        (as_synclr, "#model/teacher.backbone."),
+        (as_mae, ""),
+        (as_dino, "#teacher/backbone."),
+    ],
 )
 def test_weights_are_found_in_files_of_other_programs(
     layout: Callable[[Tensors], object], place: str, tmp_path: Path
 ) -> None:
     expected = timm.create_model(MODEL, num_classes=0).eval()
     torch.save(layout(expected.state_dict()), tmp_path / "model.pth")
-    encoder = open_encoder(f"weights:{MODEL}@{tmp_path}/model.pth{place}", device=CPU, seed=None)
+    require_equal(f"weights:{MODEL}@{tmp_path}/model.pth{place}", expected)
+
+
+@pytest.mark.parametrize("prefix", ["", "visual.", "model.backbone."])
+def test_weights_are_found_in_safetensors_of_other_programs(prefix: str, tmp_path: Path) -> None:
+    expected = timm.create_model(MODEL, num_classes=0).eval()
+    tensors = {f"{prefix}{key}": value for key, value in expected.state_dict().items()}
+    save_file(tensors | {"head.weight": torch.zeros(3, 3)}, tmp_path / "model.safetensors")
+    require_equal(f"weights:{MODEL}@{tmp_path}/model.safetensors", expected)
+
+
+def require_equal(address: str, expected: torch.nn.Module) -> None:
+    """An encoder gives what the tower gives for normalised pixels."""
+    encoder = open_encoder(address, device=CPU, seed=None)
     assert (encoder.input_px, encoder.crop_fraction) == (160, 0.875)
     images = torch.zeros(1, 3, 160, 160, dtype=torch.uint8)
     mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
