@@ -126,7 +126,10 @@ class RunTable(Table):
     """Steps."""
     keep_checkpoints: int = Field(default=2, ge=1)
     keep_every: int | None = Field(default=None, ge=1)
-    """Steps: checkpoints after a multiple of it stay besides the newest, to be evaluated."""
+    """Steps: after each multiple of it a checkpoint is written that stays besides the newest."""
+    knn_on: str = ""
+    """Labelled set on which the encoder is scored by k-NN before the first step, with each
+    checkpoint that `keep_every` keeps, and at the end; empty for none."""
     exports: tuple[str, ...] = ("timm", "text")
     """Exports of a finished run; one whose parts the objective does not have is left out."""
 
@@ -134,6 +137,8 @@ class RunTable(Table):
     def _together(self) -> "RunTable":
         if self.compile and self.strategy == "fsdp":
             raise ValueError("compile is given, and strategy fsdp cannot do it; leave one out")
+        if self.knn_on and self.keep_every is None:
+            raise ValueError("knn_on is given without keep_every, the steps between its scores")
         return self
 
 

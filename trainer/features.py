@@ -157,6 +157,7 @@ def extract(
     num_threads: int = 4,
     crop: Crop | None = None,
     title: str = "",
+    is_shown: bool = True,
     group: Any = None,
 ) -> Features:
     """Features of every image of a split.
@@ -172,6 +173,7 @@ def extract(
         num_threads: Threads that decode and resize; both release the interpreter's lock.
         crop: From an image and its pixels to those that are encoded; `evaluation_crop` if None.
         title: Of the progress.
+        is_shown: Whether there is a progress.
         group: Process group over gloo of all ranks; a new one if None.
 
     Raises:
@@ -198,7 +200,8 @@ def extract(
         )
 
     try:
-        with _progress(split, rank, world, title or f"features of {split.name}") as (
+        title = title or f"features of {split.name}"
+        with _progress(split, world, title, is_shown=is_shown and not rank) as (
             on_bytes,
             on_images,
         ):
@@ -333,14 +336,14 @@ def _require_finite(values: Tensor, batch: list[LabelledImage], split: Split) ->
 
 @contextmanager
 def _progress(
-    split: Split, rank: int, world: int, title: str
+    split: Split, world: int, title: str, *, is_shown: bool
 ) -> Iterator[tuple[Callable[[int], None], Callable[[int], None]]]:
     """Functions that are called with bytes that are read and with images that are done.
 
     The number of images in a tar is not known before its end, so the share that is done is that of
     the bytes. The first rank speaks for all, which have about as many images each.
     """
-    if rank:
+    if not is_shown:
         yield (lambda num_bytes: None), (lambda num_images: None)
         return
     num_read = 0

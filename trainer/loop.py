@@ -27,6 +27,7 @@ from trainer.exports import check_exports, export_run, exported_paths
 from trainer.learner import Learner, make_learner
 from trainer.metrics import Metrics, Sink
 from trainer.models.encoder import load_encoder
+from trainer.online_knn import OnlineKnn
 from trainer.optimization import make_optimizer
 from trainer.origin import Origin
 from trainer.places import Place, open_place, run_files
@@ -128,7 +129,8 @@ def _train(
     try:
         with _stop_signals() as stopped:
             stepper = Stepper(plan, state, device)
-            loop = _Loop(plan, place, state, stepper, control, stopped)
+            knn = OnlineKnn(plan, plan.knn_set, device) if plan.knn_set is not None else None
+            loop = _Loop(plan, place, state, stepper, control, stopped, knn)
             is_done = loop.run(first_step, metrics, on_step, has_gpu=device.type == "cuda")
             reason = stopped() or signal.SIGTERM  # which another rank may have received
             if metrics is not None:
@@ -159,6 +161,7 @@ class _Loop:
         stepper: Stepper,
         control: ControlChannel,
         stopped: Callable[[], signal.Signals | None],
+        knn: OnlineKnn | None,
     ) -> None:
         self._plan = plan
         self._place = place
@@ -166,6 +169,7 @@ class _Loop:
         self._stepper = stepper
         self._control = control
         self._stopped = stopped
+        self._knn = knn
 
     def run(
         self,
@@ -188,6 +192,8 @@ class _Loop:
         rates = Rates()
         self._state.learner.train()
         with closing(stream):
+            if not first_step and self._knn is not None:  # what the curve begins with
+                self._write(metrics, 0, self._knn.score(self._state.strategy, 0))
             for step in steps:
                 with rates.waiting():
                     batch = self._next(stream, step)
@@ -202,10 +208,13 @@ class _Loop:
                 values: dict[str, float] = {}
                 if finished % run.log_every == 0 or is_last:
                     values = self._values(finished, result) | rates.read()
-                    if metrics is not None:
-                        metrics.write(finished, values)
-                        self._place.metrics_written()
-                if finished % run.checkpoint_every == 0 or is_last:
+                is_kept = run.keep_every is not None and finished % run.keep_every == 0
+                if self._knn is not None and (is_kept or is_last):
+                    with rates.paused():
+                        values |= self._knn.score(self._state.strategy, finished)
+                if values:
+                    self._write(metrics, finished, values)
+                if finished % run.checkpoint_every == 0 or is_kept or is_last:
                     self._stepper.settle()
                     self._save(finished)
                 on_step(finished, values)
@@ -240,6 +249,11 @@ class _Loop:
             groups = [(group.id, group.reason) for group in replaced]
             self._count_unreadable(step, self._control.gather(groups))
         return batch
+
+    def _write(self, metrics: Metrics | None, step: int, values: Mapping[str, float]) -> None:
+        if metrics is not None:
+            metrics.write(step, values)
+            self._place.metrics_written()
 
     def _save(self, step: int) -> None:
         self._state.save(step, self._control)

@@ -47,7 +47,7 @@ class Metrics:
     def __init__(self, run: Path, *, step: int, sinks: Sequence[Sink] = ()) -> None:
         self._sinks = sinks
         path = run / FILE
-        kept = [line for line in read_metrics(run) if line["step"] <= step]
+        kept = [line for line in read_metrics(run) if line["step"] <= step] if step else []
         write_whole(path, "".join(f"{json.dumps(line)}\n" for line in kept).encode())
         self._file = path.open("a", encoding="utf-8")
         self._board = SummaryWriter(str(run / BOARD), purge_step=step + 1 if step else None)

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from manifests.foundation.errors import ConfigError, PluginError
+from manifests.foundation.errors import ConfigError, PluginError, SynthError
 from manifests.foundation.files import local_path
 from manifests.foundation.messages import redact
 from manifests.foundation.settings import check
@@ -13,6 +13,8 @@ from trainer.data.batches import CropSet
 from trainer.data.crops import AugmentConfig
 from trainer.data.sources import Cache, Demand, GroupStream, Source
 from trainer.errors import DataError
+from trainer.evaluations import evaluation_class
+from trainer.labelled_sets import LabelledSet, open_labelled
 from trainer.models.encoder import SPEC, EncoderSpec, read_description
 from trainer.objectives import READABLE, Arrangement, objective_class
 from trainer.places import run_files
@@ -38,6 +40,8 @@ class Plan:
     warmup_steps: int
     peak_rate: float
     """Learning rate after the warm-up."""
+    knn_set: LabelledSet | None
+    """What the encoder is scored on while it is learned; see `trainer.online_knn`."""
     identity: dict[str, Any]
     """All that decides what is learned, as JSON: a run is resumed only under an equal one."""
 
@@ -78,7 +82,7 @@ def make_plan(
         precision: What a precision of `auto` is for this run.
 
     Raises:
-        ConfigError: A key is wrong, or another one silences it.
+        ConfigError: A key is wrong, another one silences it, or `run.knn_on` has nothing to score.
         CheckpointError: `run.init_from` names no finished run.
         DataError: The source does not have what the recipe asks for.
         PluginError: There is no such objective, or it breaks the protocol.
@@ -124,6 +128,7 @@ def make_plan(
         num_steps=steps,
         warmup_steps=warmup,
         peak_rate=config.optimizer.lr_per_256 * crops_per_step / 256,
+        knn_set=_knn_set(config.run.knn_on) if config.run.knn_on else None,
         # The number of ranks is not part of it: another number learns from the same batches.
         identity={
             "set": {"root_sha256": source.root},
@@ -145,6 +150,22 @@ def make_plan(
             },
         },
     )
+
+
+def _knn_set(address: str) -> LabelledSet:
+    """The set of `run.knn_on`, opened. Raises ConfigError if k-NN cannot be done on it."""
+    try:
+        labelled = open_labelled(address)
+        labelled.split("train")
+        labelled.validation_split()
+    except SynthError as exc:
+        raise ConfigError(f"run.knn_on: {exc}") from exc
+    if labelled.task not in evaluation_class("knn").tasks:
+        raise ConfigError(
+            f"run.knn_on: {labelled.name} is a set of {labelled.task}, which has no classes; give "
+            "one that has some"
+        )
+    return labelled
 
 
 def _first_weights(config: TrainConfig, spec: EncoderSpec) -> str:

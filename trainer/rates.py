@@ -21,6 +21,13 @@ class Rates:
         yield
         self._waited += time.perf_counter() - start
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The time inside is no time of the training."""
+        start = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - start
+
     def count(self, crops: int) -> None:
         """These crops, over all ranks, were learned from."""
         self._crops += crops

@@ -66,6 +66,8 @@ def score_encoder(
     train_split: str = "train",
     batch_size: int,
     metric: str | None = None,
+    is_shown: bool = True,
+    group: Any = None,
 ) -> dict[str, Any] | None:
     """Make features and scores.
 
@@ -73,6 +75,8 @@ def score_encoder(
 
     Args:
         metric: As in `known_classes`.
+        is_shown: Whether there is a progress of the features.
+        group: As in `extract`.
 
     Returns:
         The document that `write_scores` keeps; None on the other ranks.
@@ -93,6 +97,8 @@ def score_encoder(
             encoder,
             batch_size=batch_size,
             num_threads=num_threads,
+            is_shown=is_shown,
+            group=group,
         )
         for split in ([train_split, test_split] if needs_train else [test_split])
     }

@@ -210,7 +210,13 @@ def _score(
     missing = {name: chosen for name, chosen in possible.items() if name not in kept}
     if missing:
         document = score_encoder(
-            encoder, labelled, missing, **splits, batch_size=batch_size, metric=known.metric
+            encoder,
+            labelled,
+            missing,
+            train_split=splits["train_split"],
+            test_split=splits["test_split"],
+            batch_size=batch_size,
+            metric=known.metric,
         )
         if document is not None:
             write_scores(path, document)

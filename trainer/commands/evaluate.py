@@ -178,7 +178,8 @@ def evaluate(
                 encoder,
                 labelled,
                 evaluations,
-                **splits,
+                train_split=splits["train_split"],
+                test_split=splits["test_split"],
                 batch_size=batch_size,
                 metric=classes.metric,
             )

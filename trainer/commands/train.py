@@ -130,7 +130,10 @@ def train(
 
         def advance(step: int, values: dict[str, float]) -> None:
             if bar:
-                bar[0](1, note=f"loss {values['loss']:.4g}" if "loss" in values else "")
+                loss, knn = values.get("loss"), values.get("knn")
+                parts = [] if loss is None else [f"loss {loss:.4g}"]
+                parts += [] if knn is None else [f"k-NN {100 * knn:.1f} %"]
+                bar[0](1, note=", ".join(parts))
 
         stopped_by = run_training(
             plan, out, device=device, fresh=fresh, on_begin=begin, on_step=advance

@@ -112,6 +112,17 @@ class LabelledSet:
             f"{', '.join(self.splits)}; name one with --test-split"
         )
 
+    def validation_split(self) -> str:
+        """Name of the split to look at while an encoder is still learned: `val`, or another one.
+
+        It is `test` only if there is nothing else beside `train`. Raises DataError if there is not
+        even that.
+        """
+        others = self.splits.keys() - {"train"}
+        if not others:
+            raise DataError(f"{self.name}: no split but train; expected val beside it")
+        return min(others, key=lambda name: (name == "test", name != "val", name))
+
 
 class LabelledSetKind(Protocol):
     """See the laws above."""
