@@ -28,8 +28,12 @@ class Run:
     name: str
     objective: str
     steps: int
-    curve: Sequence[tuple[float, float]]
+    losses: Sequence[tuple[float, float]]
     """Step and loss."""
+    scores: Sequence[tuple[float, float]]
+    """Step and k-NN accuracy on the set that the run was scored on meanwhile, from 0 to 1."""
+    scored_on: str
+    """What the accuracy is, such as "top-1 on imagefolder:cars, val"; empty if nobody knows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,11 +66,12 @@ def runs_of(paths: Sequence[Path], *, root_sha256: str | None) -> list[tuple[Pat
         if not folders:
             raise ForeignSetError(f"--run {path}: no run of `synth train` here, nor in its folders")
         for folder in folders:
-            identity = _document(folder / "run.json").get("identity")
+            document = _document(folder / "run.json")
+            identity = document.get("identity")
             origin = identity.get("set") if isinstance(identity, dict) else None
             origin = origin.get("root_sha256") if isinstance(origin, dict) else None
             if root_sha256 is not None and origin == root_sha256:
-                runs.append((folder, _run(folder, identity)))
+                runs.append((folder, _run(folder, identity, document.get("sessions"))))
             elif is_run:
                 raise ForeignSetError(
                     f"--run {path}: learned from another set, of root {str(origin)[:16]}; this one "
@@ -80,28 +85,40 @@ def runs_of(paths: Sequence[Path], *, root_sha256: str | None) -> list[tuple[Pat
     return runs
 
 
-def _run(folder: Path, identity: Any) -> Run:
+def _run(folder: Path, identity: Any, sessions: Any) -> Run:
     objective, schedule = identity.get("objective"), identity.get("schedule")
     steps = schedule.get("steps") if isinstance(schedule, dict) else None
+    lines = _lines(folder / "metrics.jsonl")
     return Run(
         name=folder.resolve().name,
         objective=str(objective.get("name")) if isinstance(objective, dict) else "",
         steps=steps if isinstance(steps, int) else 0,
-        curve=_curve(folder / "metrics.jsonl"),
+        losses=_curve(lines, "loss"),
+        scores=_curve(lines, "knn"),
+        scored_on=_scored_on(sessions),
     )
 
 
-def _curve(path: Path) -> list[tuple[float, float]]:
+def _scored_on(sessions: Any) -> str:
+    """See Run; as the last start of the run has it."""
+    last = sessions[-1] if isinstance(sessions, list) and sessions else None
+    knn = last.get("knn") if isinstance(last, dict) else None
+    if not isinstance(knn, dict):
+        return ""
+    return f"{knn.get('metric')} on {knn.get('set')}, {knn.get('split')}"
+
+
+def _curve(lines: Sequence[Mapping[str, Any]], key: str) -> list[tuple[float, float]]:
     points = []
-    for line in _lines(path):
-        step, loss = line.get("step"), line.get("loss")
-        # A loss that was not finite is null in the file.
-        if isinstance(step, int) and isinstance(loss, int | float):
-            points.append((float(step), float(loss)))
+    for line in lines:
+        step, value = line.get("step"), line.get(key)
+        # A value that was not finite is null in the file.
+        if isinstance(step, int) and isinstance(value, int | float):
+            points.append((float(step), float(value)))
     width = -(-len(points) // MAX_POINTS) or 1
     parts = [points[start : start + width] for start in range(0, len(points), width)]
     return [
-        (sum(step for step, _ in part) / len(part), sum(loss for _, loss in part) / len(part))
+        (sum(step for step, _ in part) / len(part), sum(value for _, value in part) / len(part))
         for part in parts
     ]
 

@@ -85,7 +85,7 @@ def write_report(
         totals=[(column, sample.totals[column.name]) for column in counted],
         speed=_speed(stats, len(stats) / max(len(committed), 1)) if stats else None,
         hosts=by_host(stats)[:MAX_HOSTS],
-        runs=[(run, _curve(run)) for _, run in learned],
+        runs=[(run, _losses(run), _scores(run)) for _, run in learned],
         scores=_by_test(scores_in([*of_runs, *scores])),
         own={run.name for _, run in learned},
         recipe=document_bytes(identity.to_json()).decode(),
@@ -175,11 +175,23 @@ def _speed(stats: Sequence[Mapping[str, Any]], share: float) -> Chart:
     )
 
 
-def _curve(run: Run) -> Chart | None:
-    if len(run.curve) < 2:
+def _losses(run: Run) -> Chart | None:
+    points = [(step, loss, 0.0, f"step {step:,.0f}: {loss:.3f}") for step, loss in run.losses]
+    return _curve("loss", points)
+
+
+def _scores(run: Run) -> Chart | None:
+    points = [
+        (step, 100 * score, 0.0, f"step {step:,.0f}: {100 * score:.1f} %")
+        for step, score in run.scores
+    ]
+    return _curve("k-NN, %", points)
+
+
+def _curve(name: str, points: Sequence[tuple[float, float, float, str]]) -> Chart | None:
+    if len(points) < 2:
         return None
-    points = [(step, loss, 0.0, f"step {step:,.0f}: {loss:.3f}") for step, loss in run.curve]
-    return chart([("loss", points)], x_name="step", y_name="loss", from_zero=False)
+    return chart([(name, points)], x_name="step", y_name=name, from_zero=False)
 
 
 def _by_test(scores: Sequence[Score]) -> list[tuple[str, float, list[Score]]]:

@@ -35,6 +35,7 @@ from trainer.planning import Plan
 from trainer.precision import float32_as
 from trainer.rates import Rates
 from trainer.runs import read_run, surroundings
+from trainer.scoring import known_classes
 from trainer.state import TrainingState
 from trainer.steps import Stepper, StepResult
 from trainer.strategies import strategy_class
@@ -311,6 +312,12 @@ def _session(plan: Plan, device: torch.device) -> dict[str, object]:
         "num_groups": plan.stream.num_groups,
         "num_left_out": plan.stream.num_left_out,
     }
+    if plan.knn_set is not None:
+        facts["knn"] = {
+            "set": without_folders(plan.knn_set.name),
+            "split": plan.knn_set.validation_split(),
+            "metric": known_classes(plan.knn_set).metric,
+        }
     return facts
 
 
