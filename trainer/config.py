@@ -116,8 +116,8 @@ class RunTable(Table):
     timeout_s: float = Field(default=300.0, gt=0)
     """A rank that waits longer than this for another one ends with an error."""
     init_from: str = ""
-    """Folder of a finished run, or its encoder.safetensors: the tower begins with these weights in
-    place of random ones. They are part of what decides what is learned."""
+    """A finished run, its encoder.safetensors or a checkpoint of a run: the tower begins with these
+    weights in place of random ones. They are part of what decides what is learned."""
     wandb: str = ""
     """Project of Weights & Biases to which the numbers go as well; empty for none."""
     log_every: int = Field(default=10, ge=1)

@@ -11,7 +11,8 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import TEMPORARY_PREFIX, sync_folder
 from trainer.errors import CheckpointError
 from trainer.exports import export_class
-from trainer.models.encoder import SPEC, load_encoder, read_description
+from trainer.kept_encoders import load_kept
+from trainer.models.encoder import SPEC
 from trainer.models.text import load_text
 from trainer.origin import parse_origin, read_set_facts
 
@@ -20,7 +21,7 @@ def export_finished(run: Path, name: str, out: Path, *, learned_from: str | None
     """Write a finished run in one format; the folder is there when all of its files are.
 
     Args:
-        run: Folder of the run.
+        run: Folder of the run, or a file of its checkpoints, which has no part for texts.
         name: Of an export of the table, or a dotted path.
         out: Folder to make; an empty one may be there.
         learned_from: URL of the set that the run learned from, whose generator and licences are
@@ -35,12 +36,12 @@ def export_finished(run: Path, name: str, out: Path, *, learned_from: str | None
     export = export_class(name)
     out = Path(os.path.realpath(out))
     _require_empty(out)
-    if not run.is_dir():
-        raise CheckpointError(f"{run}: no such folder; give the --out of a run")
-    origin = parse_origin(read_description(run).made, where=str(run / SPEC))
+    if not run.is_dir() and run.suffix != ".pt":
+        raise CheckpointError(f"{run}: no such folder; give the --out of a run, or a checkpoint")
     with torch.random.fork_rng(devices=[]):  # a tower draws weights before it is given its own
-        tower, spec = load_encoder(run)
-        text = load_text(run)
+        tower, kept = load_kept(run)
+        text = load_text(run) if run.is_dir() else None
+    origin, spec = parse_origin(kept.made, where=str(run / SPEC)), kept.spec
     parts = {"image": tower} | ({} if text is None else {"text": text})
     if missing := [part for part in export.parts if part not in parts]:
         raise ConfigError(

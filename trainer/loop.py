@@ -24,9 +24,9 @@ from trainer.data.shard_sets import ShardSetSource
 from trainer.distributed import rank, ranks_here, world_size
 from trainer.errors import CheckpointError, DataError, DivergedError
 from trainer.exports import check_exports, export_run, exported_paths
+from trainer.kept_encoders import load_kept
 from trainer.learner import Learner, make_learner
 from trainer.metrics import Metrics, Sink
-from trainer.models.encoder import load_encoder
 from trainer.online_knn import OnlineKnn
 from trainer.optimization import make_optimizer
 from trainer.origin import Origin
@@ -300,7 +300,7 @@ def _first_weights(plan: Plan) -> Mapping[str, Tensor] | None:
     if not init_from:
         return None
     with run_files(init_from, option="--init-from") as path:
-        encoder, _ = load_encoder(path)
+        encoder, _ = load_kept(path)
     return encoder.state_dict()
 
 

@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from torch.random import fork_rng
+
 from manifests.foundation.errors import ConfigError, PluginError, SynthError
 from manifests.foundation.files import local_path
 from manifests.foundation.messages import redact
@@ -14,6 +16,7 @@ from trainer.data.crops import AugmentConfig
 from trainer.data.sources import Cache, Demand, GroupStream, Source
 from trainer.errors import DataError
 from trainer.evaluations import evaluation_class
+from trainer.kept_encoders import load_kept
 from trainer.labelled_sets import LabelledSet, open_labelled
 from trainer.models.encoder import SPEC, EncoderSpec, read_description
 from trainer.objectives import READABLE, Arrangement, objective_class
@@ -171,8 +174,10 @@ def _knn_set(address: str) -> LabelledSet:
 def _first_weights(config: TrainConfig, spec: EncoderSpec) -> str:
     """Hash of the weights that the tower begins with."""
     path = config.run.init_from
-    with run_files(path, option="--init-from", only=SPEC) as folder:
-        description = read_description(folder)
+    # A checkpoint has no description that could be read without its weights.
+    only = None if path.endswith(".pt") else SPEC
+    with run_files(path, option="--init-from", only=only) as place, fork_rng(devices=[]):
+        description = load_kept(place)[1] if only is None else read_description(place)
     for key in ("model", "args", "input_px"):
         theirs, ours = getattr(description.spec, key), getattr(spec, key)
         if theirs != ours:

@@ -1,5 +1,6 @@
 """`synth export`, and what it refuses; a recipe that exports at the end of a training."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,23 @@ def test_a_run_and_the_command_write_the_same_files(work: Path, tmp_path: Path) 
     run(*hub, "--out", tmp_path / "hub")
     assert contents(tmp_path / "hub") == named
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["hub"]
+
+
+def test_a_checkpoint_is_exported_as_its_run_is(work: Path, tmp_path: Path) -> None:
+    """To the same bytes after the last step: weights, configuration and card."""
+    (last,) = (work / "run" / "checkpoints").iterdir()
+    for number, place in enumerate((work / "run", last, f"file://{last}")):
+        run("export", place, "--as", "timm-hub", "--out", tmp_path / str(number))
+    assert contents(tmp_path / "0") == contents(tmp_path / "1") == contents(tmp_path / "2")
+    out = ("--out", tmp_path / "pair")
+    assert "takes the text part" in run("export", last, "--as", "open-clip", *out, status=1)
+    document = json.loads((work / "run" / "run.json").read_text())
+    alone = tmp_path / "alone" / "checkpoints" / last.name
+    alone.parent.mkdir(parents=True)
+    alone.write_bytes(last.read_bytes())
+    (tmp_path / "alone" / "run.json").write_text(json.dumps(document | {"sessions": []}))
+    output = run("export", alone, "--as", "timm-hub", "--out", tmp_path / "x", status=1)
+    assert "run.json: does not say how the run was made" in output
 
 
 def test_both_towers_are_exported_alike(work: Path, tmp_path: Path) -> None:

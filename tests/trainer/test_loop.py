@@ -17,6 +17,7 @@ from trainer.config import load_config
 from trainer.data.opening import open_source
 from trainer.errors import CheckpointError, DivergedError
 from trainer.frozen_encoders import open_encoder
+from trainer.kept_encoders import load_kept
 from trainer.learner import make_learner
 from trainer.loop import train
 from trainer.losses import unit
@@ -189,6 +190,26 @@ def test_towers_of_kept_checkpoints_can_be_evaluated(url: str, tmp_path: Path) -
             features.append(encoder.encode(images))
     assert torch.equal(features[1], features[2])
     assert not torch.allclose(features[0], features[1])
+
+
+def test_run_begins_with_the_tower_of_a_kept_checkpoint(url: str, tmp_path: Path) -> None:
+    first, flags = tmp_path / "first", {"run.keep_every": 4, "run.keep_checkpoints": 1}
+    run(url, first, **flags)
+    kept, last = checkpoints(first)
+    begin = {"schedule.steps": 1, "schedule.warmup_steps": 1}  # a step of rate 0
+    for number, place in enumerate((kept, last, f"file://{kept}")):
+        run(url, tmp_path / str(number), **begin, **{"run.init_from": str(place)})
+    (fourth, _), (eighth, _), (stored, _) = (load_encoder(tmp_path / name) for name in "012")
+    (finished, _), (open_fourth, _) = load_encoder(first), load_kept(kept)
+    for tower, other in ((fourth, open_fourth), (eighth, finished), (stored, fourth)):
+        for (name, weight), theirs in zip(
+            tower.named_parameters(), other.parameters(), strict=True
+        ):
+            assert torch.equal(weight, theirs), name
+    with refused(CheckpointError, "was begun with another recipe", "run.init_sha256"):
+        run(url, tmp_path / "0", **begin, **{"run.init_from": str(last)})
+    with refused(ConfigError, "--init-from", "its model.input_px is 16, that of the recipe 24"):
+        plan_of(url, **{"run.init_from": str(kept), "model.input_px": 24})
 
 
 def test_checkpoint_without_its_run_is_refused(url: str, tmp_path: Path) -> None:

@@ -18,7 +18,9 @@ import click
     help="The set that RUN learned from: the card then states its generator and licences.",
 )
 def export(run: str, name: str, out: str, learned_from: str | None) -> None:
-    """Write the finished RUN, a folder or a URL, in the format of another library.
+    """Write the finished RUN, or a checkpoint of one, in the format of another library.
+
+    RUN is a folder, a file of its checkpoints, or the URL of either.
 
     timm-hub is a folder for the Hugging Face Hub with a model card, open-clip both towers of a run
     that learned from texts, onnx a graph from pixels to features.

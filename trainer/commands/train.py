@@ -44,7 +44,10 @@ _WORKERS = (
 )
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Any key of a recipe.")
 @flag(
-    "--init-from", "run.init_from", metavar="RUN", help="Begin with the encoder of a finished run."
+    "--init-from",
+    "run.init_from",
+    metavar="RUN",
+    help="Begin with the encoder of a finished run, or of a checkpoint of a run.",
 )
 @click.option("--fresh", is_flag=True, help="Start over: remove what an earlier run left in --out.")
 @click.option(
