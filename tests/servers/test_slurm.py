@@ -115,7 +115,7 @@ def test_ray_goes_on_without_a_node_that_was_lost(
     cluster: Slurm, job: list[object], flags: list[object], tmp_path: Path
 ) -> None:
     url = tmp_path / "set"
-    flags += ["--views-per-subject", 20, "--set", "renderer.batch_size=1"]  # minutes, while slow
+    flags += ["--set", "renderer.batch_size=1"]  # half a minute of work
     number = cluster.submit(
         *job,
         *("--nodes=2", "--gpus-per-node=1"),
@@ -125,15 +125,11 @@ def test_ray_goes_on_without_a_node_that_was_lost(
     cluster.kill_node("n2")
     cluster.kill_jobs("n2")
     try:
-        while not cluster.run("sinfo", "--noheader", "--nodes=n2", "--format=%T").startswith(
-            "down"
-        ):
-            time.sleep(0.5)
-        (tmp_path / "trouble" / "slow").unlink()
         assert {*cluster.wait(number)} == {"COMPLETED"}, logs(tmp_path)
     finally:
         cluster.start_node("n2")
         cluster.until_idle()
+    (tmp_path / "trouble" / "slow").unlink()
     synth("generate", "--out", tmp_path / "whole", *flags, "--executor", "inline")
     assert pixel_files(url) == pixel_files(tmp_path / "whole")
 
