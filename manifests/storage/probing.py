@@ -33,11 +33,13 @@ def probe_store(url: str) -> Iterator[Check]:
     Raises:
         StoreError: The storage cannot be opened.
     """
-    store = open_store(f"{url.rstrip('/')}.doctor-{secrets.token_hex(4)}")
+    open_store(url)  # what is wrong with the address is said of the one that was given
+    name = f".doctor-{secrets.token_hex(4)}"
+    store = open_store(f"{url.rstrip('/')}{name}")
     try:
         yield from _checks(store)
     except StoreError as exc:
-        yield Check(name="rights", is_right=False, says=str(exc))
+        yield Check(name="rights", is_right=False, says=str(exc).replace(name, ""))
     finally:
         yield _clean_up(store)
 

@@ -34,10 +34,11 @@ def doctor(url: str | None) -> None:
     checks: list[Check] = []
     console = Console()
     with console.status("looking"):
+        # The storage first, because an address that is refused needs no look at the machine.
+        probed = [] if url is None else [*probe_store(url)]
         for name, is_right, says in _machine():
             checks.append(Check(name=name, is_right=is_right, says=says))
-        if url is not None:
-            checks.extend(probe_store(url))
+        checks.extend(probed)
     for check in checks:
         mark = Text("ok", "green") if check.is_right else Text("wrong", "bold red")
         table.add_row(check.name, mark, Text(printable(check.says)))

@@ -39,23 +39,20 @@ def steer(
     GENERATOR is `embedded`, or a file of torch.export or TorchScript. `synth generate --renderer
     latent-neighbourhood` then takes steps along them, with neighbourhood `steering`.
     """
-    from rich.console import Console
-    from rich.table import Table
-
-    from manifests.canonical import hash_file
     from manifests.foundation.errors import ConfigError
     from manifests.foundation.files import local_path
     from manifests.foundation.settings import check
-    from pipeline.errors import ModelError
     from pipeline.renderers.latent_neighbourhood import LatentNeighbourhood
     from pipeline.renderers.latent_neighbourhood.config import LatentNeighbourhoodConfig
-    from pipeline.renderers.latent_neighbourhood.graphs import GraphGenerator
-    from pipeline.renderers.latent_neighbourhood.learning import EDITS, learn_directions
-    from pipeline.renderers.latent_neighbourhood.steering import Directions, write_directions
+    from pipeline.renderers.latent_neighbourhood.steering import (
+        AMOUNTS,
+        Directions,
+        write_directions,
+    )
 
-    names = list(dict.fromkeys(directions.split(","))) if directions else list(EDITS)
-    if unknown := [name for name in names if name not in EDITS]:
-        raise ConfigError(f"--directions {unknown[0]}: expected some of {', '.join(EDITS)}")
+    names = list(dict.fromkeys(directions.split(","))) if directions else list(AMOUNTS)
+    if unknown := [name for name in names if name not in AMOUNTS]:
+        raise ConfigError(f"--directions {unknown[0]}: expected some of {', '.join(AMOUNTS)}")
     if batch_size < len(names):
         raise ConfigError(
             f"--batch-size {batch_size}: a batch has to have all {len(names)} directions"
@@ -63,15 +60,25 @@ def steer(
     path = local_path(out, option="--out")
     if path.exists():
         raise ConfigError(f"--out {path}: exists already; give another name")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as exc:
-        raise ConfigError(f"--out {path}: cannot be made ({exc.strerror})") from exc
     table = {"generator": generator, "batch_size": batch_size, "device": "cpu"}
     table |= {"latent_dim": latent_dim, "classes": classes, "values": values}
     given = {key: value for key, value in table.items() if value is not None}
     config = check(LatentNeighbourhoodConfig, given, origin="synth steer", table="renderer")
     renderer = LatentNeighbourhood(config)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as exc:
+        raise ConfigError(f"--out {path}: cannot be made ({exc.strerror})") from exc
+
+    # Only now, so that what could be refused until here costs no import of torch.
+    from rich.console import Console
+    from rich.table import Table
+
+    from manifests.canonical import hash_file
+    from pipeline.errors import ModelError
+    from pipeline.renderers.latent_neighbourhood.graphs import GraphGenerator
+    from pipeline.renderers.latent_neighbourhood.learning import learn_directions
+
     loaded = renderer.generator
     if not isinstance(loaded, GraphGenerator) or not loaded.is_differentiable:
         raise ModelError(
@@ -94,7 +101,7 @@ def steer(
         path,
         Directions(
             generator=hash_file(renderer.path),
-            ranges={name: EDITS[name][1] for name in names},
+            ranges={name: AMOUNTS[name] for name in names},
             vectors={name: learned[name].vector.numpy() for name in names},
         ),
     )
@@ -102,6 +109,6 @@ def steer(
     for header in ("direction", "amount 1 is", "share of the edit that it does, %"):
         shown.add_column(header, justify="right" if "%" in header else "left")
     for name, direction in learned.items():
-        shown.add_row(name, EDITS[name][1], f"{100 * direction.explained:.0f}")
+        shown.add_row(name, AMOUNTS[name], f"{100 * direction.explained:.0f}")
     Console().print(shown)
     click.echo(f"{path}: written")

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
 
 from pipeline.embedded.sprites import concepts, sprites
 
@@ -86,6 +84,9 @@ def paint(rng: np.random.Generator, scenes: Scenes, families: Sequence[str]) -> 
 
 def _place(rng: np.random.Generator, drawings: NDArray[np.float32]) -> NDArray[np.float32]:
     """Turn, scale, shift and perhaps mirror drawings: [n, 64, 64, 4] -> [n, 32, 32, 4]."""
+    import torch  # only here, so that `synth pictograms` refuses a folder without it
+    from torch.nn import functional as F
+
     count = len(drawings)
     scale = rng.uniform(MIN_SCALE, MAX_SCALE, count)
     turn = rng.uniform(-MAX_TURN, MAX_TURN, count)

@@ -133,6 +133,10 @@ def test_a_refusal_and_a_set_that_is_made_load_no_model_library(
         (("train", "{run}", "--out", "{run}", "--recipe", "demo"), "no shard set here"),
         (("evaluate", "{run}", "--on", "imagefolder:{run}"), "cannot be read"),
         (("evaluate", "{run}", "--on", "imagefoldr:x"), "did you mean 'imagefolder'"),
+        (("doctor", "nope://x"), "nope://x: unknown scheme"),
+        (("pictograms", "--out", "{set}"), "give a new or an empty folder"),
+        (("steer", "{run}", "--out", "{run}"), "no such file or folder"),
+        (("steer", "{run}", "--out", "{run}", "--directions", "zom"), "--directions zom:"),
     ],
     ids=str,
 )

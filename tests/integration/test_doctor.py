@@ -97,3 +97,10 @@ def test_a_scheme_that_may_overwrite_is_refused() -> None:
     result = doctor("memory://set")
     assert result.exit_code == 1
     assert "this scheme may overwrite" in row(result.output, "rights")
+    assert "memory://set: " in row(result.output, "rights")
+
+
+def test_an_unknown_scheme_is_refused_by_the_address_that_was_typed() -> None:
+    result = doctor("nope://x")
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: nope://x: unknown scheme 'nope'")

@@ -160,7 +160,7 @@ def test_a_known_direction_is_learned() -> None:
 @pytest.mark.parametrize("name", EDITS)
 def test_an_edit_of_amount_0_changes_nothing(name: str) -> None:
     pictures = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    edited, mask = EDITS[name][0](pictures, torch.zeros(2))
+    edited, mask = EDITS[name](pictures, torch.zeros(2))
     torch.testing.assert_close(edited, pictures, atol=1e-5, rtol=0)
     assert mask.all()
 
@@ -168,12 +168,12 @@ def test_an_edit_of_amount_0_changes_nothing(name: str) -> None:
 def test_edits_do_what_they_are_called() -> None:
     dot = torch.zeros(1, 3, 20, 20)
     dot[..., 9:11, 9:11] = 1.0
-    right = EDITS["shift_x"][0](dot, torch.ones(1))[0]
+    right = EDITS["shift_x"](dot, torch.ones(1))[0]
     assert right[0, 0, 10].argmax() == 13
-    assert EDITS["shift_y"][0](dot, torch.ones(1))[0][0, 0, :, 10].argmax() == 13
-    assert EDITS["zoom"][0](dot, torch.ones(1))[0].sum() > 1.5 * dot.sum()
+    assert EDITS["shift_y"](dot, torch.ones(1))[0][0, 0, :, 10].argmax() == 13
+    assert EDITS["zoom"](dot, torch.ones(1))[0].sum() > 1.5 * dot.sum()
     red = torch.tensor([0.8, 0.2, 0.2]).view(1, 3, 1, 1)
-    hue = EDITS["hue"][0](red, torch.ones(1))[0].flatten()
+    hue = EDITS["hue"](red, torch.ones(1))[0].flatten()
     assert (hue - red.flatten()).abs().max() > 0.1
     assert hue.mean() == pytest.approx(float(red.mean()), abs=1e-5)
 

@@ -16,8 +16,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pipeline.renderers.latent_neighbourhood.generators import Generator
-
-MAX_ZOOM, MAX_SHIFT, MAX_TURN, MAX_BRIGHTNESS, MAX_HUE = 1.5, 0.2, 25.0, 0.3, 60.0
+from pipeline.renderers.latent_neighbourhood.steering import (
+    MAX_BRIGHTNESS,
+    MAX_HUE,
+    MAX_SHIFT,
+    MAX_TURN,
+    MAX_ZOOM,
+)
 
 Edit = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 """Pictures [n, 3, side, side] from 0 to 1 and amounts [n] to edited pictures, and a mask
@@ -87,15 +92,15 @@ def _hue(pictures: Tensor, a: Tensor) -> tuple[Tensor, Tensor]:
     return turned.clamp(0, 1), torch.ones_like(pictures[:, :1])
 
 
-EDITS: Mapping[str, tuple[Edit, str]] = {
-    "zoom": (_zoom, f"{MAX_ZOOM:g} times as large"),
-    "shift_x": (_shift_x, f"{MAX_SHIFT:g} of the side to the right"),
-    "shift_y": (_shift_y, f"{MAX_SHIFT:g} of the side downwards"),
-    "rotate": (_rotate, f"{MAX_TURN:g} degrees"),
-    "brightness": (_brightness, f"{MAX_BRIGHTNESS:g} of the range brighter"),
-    "hue": (_hue, f"{MAX_HUE:g} degrees of hue"),
+EDITS: Mapping[str, Edit] = {
+    "zoom": _zoom,
+    "shift_x": _shift_x,
+    "shift_y": _shift_y,
+    "rotate": _rotate,
+    "brightness": _brightness,
+    "hue": _hue,
 }
-"""Edits by name, and what an amount of 1 is."""
+"""By the names of `steering.AMOUNTS`."""
 
 
 def learn_directions(
@@ -157,7 +162,7 @@ def _errors(
         targets, masks = torch.empty_like(pictures), torch.empty_like(pictures[:, :1])
         for index, name in enumerate(names):
             rows = which == index
-            targets[rows], masks[rows] = EDITS[name][0](pictures[rows], amounts[rows])
+            targets[rows], masks[rows] = EDITS[name](pictures[rows], amounts[rows])
     moved = generator(z + amounts[:, None] * vectors[which], classes)
 
     def error(given: Tensor) -> Tensor:

@@ -16,6 +16,18 @@ from safetensors.numpy import save_file
 
 from pipeline.errors import ModelError
 
+MAX_ZOOM, MAX_SHIFT, MAX_TURN, MAX_BRIGHTNESS, MAX_HUE = 1.5, 0.2, 25.0, 0.3, 60.0
+
+AMOUNTS: Mapping[str, str] = {
+    "zoom": f"{MAX_ZOOM:g} times as large",
+    "shift_x": f"{MAX_SHIFT:g} of the side to the right",
+    "shift_y": f"{MAX_SHIFT:g} of the side downwards",
+    "rotate": f"{MAX_TURN:g} degrees",
+    "brightness": f"{MAX_BRIGHTNESS:g} of the range brighter",
+    "hue": f"{MAX_HUE:g} degrees of hue",
+}
+"""What an amount of 1 is, by the name of the edit that a direction is learned from (`learning`)."""
+
 EMBEDDED_FILE = Path(__file__).parents[2] / "embedded" / "generator" / "directions.safetensors"
 
 
