@@ -44,8 +44,8 @@ from manifests.storage.calls import Repeater
 from manifests.storage.reading import MAX_READ_BYTES
 from manifests.tables import write_table
 from trainer.data import second_reads, tar_reads
-from trainer.data.batches import Batches, CropSet
-from trainer.data.crops import AugmentConfig
+from trainer.data.augment import AugmentConfig, CropSet
+from trainer.data.batches import Batches
 from trainer.data.opening import open_source
 from trainer.data.shard_sets import ShardSetSource
 from trainer.data.sources import Cache, Demand, GroupStream

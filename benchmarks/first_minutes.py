@@ -1,4 +1,4 @@
-"""What a newcomer waits for: everyday commands on the embedded model, from the prompt to the prompt.
+"""What a newcomer waits for: everyday commands on the embedded model, from start to end.
 
     python -m benchmarks.first_minutes [--out results/first_minutes.json]
 
@@ -44,7 +44,7 @@ def once(*command: object, status: int = 0) -> Callable[[Path], dict[str, Any]]:
 
 
 def interrupted(*command: object, when: Callable[[Path], bool]) -> Callable[[Path], dict[str, Any]]:
-    """Seconds from Ctrl-C to the end of a command, which is sent once there is something to lose."""
+    """Seconds from Ctrl-C, sent once there is something to lose, to the end of a command."""
 
     def run(folder: Path) -> dict[str, Any]:
         process = _start(command, folder)

@@ -35,9 +35,9 @@ from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage import open_store
 from manifests.tars import View, write_tar
-from trainer.data.batches import Batches, CropSet
+from trainer.data.augment import AugmentConfig, CropSet
+from trainer.data.batches import Batches
 from trainer.data.colours import colour
-from trainer.data.crops import AugmentConfig
 from trainer.data.shard_sets import ShardSetSource
 from trainer.data.sources import Demand
 

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from manifests.foundation.files import TEMPORARY_PREFIX, require_regular, whole_file
 from manifests.foundation.messages import one_line
 from trainer.errors import CheckpointError
@@ -30,6 +28,8 @@ def save_checkpoint(
         keep: Number of the newest checkpoints, which stay.
         keep_every: Those after a multiple of so many steps stay, too.
     """
+    import torch  # only here: which checkpoints there are is asked without it
+
     path = checkpoint_path(run, step)
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
@@ -62,6 +62,8 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: It cannot be read, or it holds more than tensors and plain values.
     """
+    import torch
+
     try:
         require_regular(path)
         state = torch.load(path, map_location="cpu", weights_only=True)

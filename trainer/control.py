@@ -28,6 +28,8 @@ class ControlChannel:
     """
 
     def __init__(self, *, timeout_s: float = TIMEOUT_S) -> None:
+        self.rank = rank()
+        """Number of this process, 0 without a process group."""
         is_gloo = dist.is_initialized() and dist.get_backend() == "gloo"
         self._group: Any = None
         if dist.is_initialized() and not is_gloo:

@@ -12,8 +12,9 @@ import torch.distributed as dist
 
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import one_line
+from trainer.devices import device_type
 from trainer.errors import TrainerError
-from trainer.launching import STORE_VARIABLE
+from trainer.launching import STORE_VARIABLE, num_ranks, rank_number
 
 
 def rank() -> int:
@@ -47,15 +48,10 @@ def process_group(device: torch.device, *, timeout_s: float = TIMEOUT_S) -> Iter
     Raises:
         TrainerError: srun started ranks that do not know where to meet.
     """
-    # Only srun sets SLURM_STEP_ID. A shell of sbatch or salloc has the other variables, too, but
-    # it is no rank.
-    in_step = "SLURM_STEP_ID" in os.environ
-    slurm = os.environ if in_step else {}
-    world = int(os.environ.get("WORLD_SIZE", slurm.get("SLURM_NTASKS", "1")))
+    world = num_ranks()
     if world == 1:
         yield
         return
-    number = int(os.environ.get("RANK", slurm.get("SLURM_PROCID", "0")))
     store = os.environ.get(STORE_VARIABLE)
     if store is None and "MASTER_ADDR" not in os.environ:
         raise TrainerError(
@@ -65,7 +61,7 @@ def process_group(device: torch.device, *, timeout_s: float = TIMEOUT_S) -> Iter
     dist.init_process_group(
         "nccl" if device.type == "cuda" else "gloo",
         init_method=f"file://{store}" if store else "env://",
-        rank=number,
+        rank=rank_number(),
         world_size=world,
         timeout=timedelta(seconds=timeout_s),
     )
@@ -84,13 +80,6 @@ def _forget_locals(exc: BaseException | None) -> None:
     while exc is not None:
         traceback.clear_frames(exc.__traceback__)
         exc = exc.__cause__ or exc.__context__
-
-
-def device_type(name: str) -> str:
-    """What `local_device` gives for a name, such as `cuda`; whether it is here is not asked."""
-    if name == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    return name.partition(":")[0]
 
 
 def local_device(name: str) -> torch.device:

@@ -5,15 +5,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-import torch
-
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import TEMPORARY_PREFIX, sync_folder
+from manifests.foundation.plugins import find_entry
 from trainer.errors import CheckpointError
-from trainer.exports import export_class
-from trainer.kept_encoders import load_kept
-from trainer.models.encoder import SPEC
-from trainer.models.text import load_text
+from trainer.exports import EXPORTS, export_class
+from trainer.models.specs import SPEC, read_description
 from trainer.origin import parse_origin, read_set_facts
 
 
@@ -33,11 +30,21 @@ def export_finished(run: Path, name: str, out: Path, *, learned_from: str | None
         ConfigError: The format cannot hold what was learned, or the folder holds something else.
         DataError: At the URL lies another set.
     """
-    export = export_class(name)
+    find_entry("export", EXPORTS, name)
     out = Path(os.path.realpath(out))
     _require_empty(out)
     if not run.is_dir() and run.suffix != ".pt":
         raise CheckpointError(f"{run}: no such folder; give the --out of a run, or a checkpoint")
+    if run.is_dir():
+        parse_origin(read_description(run).made, where=str(run / SPEC))
+
+    # Only now, so that what could be refused until here costs no import of torch.
+    import torch
+
+    from trainer.kept_encoders import load_kept
+    from trainer.models.text import load_text
+
+    export = export_class(name)
     with torch.random.fork_rng(devices=[]):  # a tower draws weights before it is given its own
         tower, kept = load_kept(run)
         text = load_text(run) if run.is_dir() else None

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from manifests.foundation.errors import PluginError, SynthError
 from manifests.foundation.progress import progress
-from trainer.data.crops import AugmentConfig
+from trainer.data.augment import AugmentConfig
 from trainer.data.decoding import decode
 from trainer.errors import DataError
 from trainer.frozen_encoders import Encode, FrozenEncoder, HeldAs, Resampling

@@ -9,13 +9,8 @@ from manifests.foundation.messages import one_line, without_folders
 from manifests.foundation.settings import check
 from trainer.checkpointing import load_checkpoint
 from trainer.errors import CheckpointError
-from trainer.models.encoder import (
-    EncoderDescription,
-    EncoderSpec,
-    build_encoder,
-    load_encoder,
-    read_description,
-)
+from trainer.models.encoder import build_encoder, load_encoder
+from trainer.models.specs import EncoderDescription, EncoderSpec, read_description
 from trainer.models.weights import state_sha256
 from trainer.origin import Origin
 from trainer.runs import FILE, read_run

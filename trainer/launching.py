@@ -17,10 +17,27 @@ from manifests.foundation.errors import ConfigError
 STORE_VARIABLE = "SYNTH_STORE"
 """Environment variable that names the file in which the ranks meet, so that no port is taken."""
 
+_IN_STEP = "SLURM_STEP_ID"
+"""Only srun sets it. A shell of sbatch or salloc has the other variables, too, but is no rank."""
+
 _PR_SET_PDEATHSIG = 1
 
 GRACE_S = 20.0
 """Time that the other ranks have to end by themselves when one has failed."""
+
+
+def num_ranks() -> int:
+    """Number of processes that `--nproc`, torchrun or srun started; 1 for a process by itself."""
+    return int(os.environ.get("WORLD_SIZE", _slurm("SLURM_NTASKS", "1")))
+
+
+def rank_number() -> int:
+    """Number of this process among them."""
+    return int(os.environ.get("RANK", _slurm("SLURM_PROCID", "0")))
+
+
+def _slurm(name: str, default: str) -> str:
+    return os.environ.get(name, default) if _IN_STEP in os.environ else default
 
 
 def launch(nproc: int) -> int | None:

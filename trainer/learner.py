@@ -15,7 +15,8 @@ from trainer.data.batches import LoadedBatch
 from trainer.data.colours import colour, copied
 from trainer.grad_cache import GradCached
 from trainer.models.batch_norms import synchronize_batch_norms
-from trainer.models.encoder import EncoderSpec, build_encoder, normalize, num_features
+from trainer.models.encoder import build_encoder, normalize, num_features
+from trainer.models.specs import EncoderSpec
 from trainer.models.text import ImageText
 from trainer.objectives import Batch, Crops, LossTerms, Objective, Towers
 from trainer.planning import Plan

@@ -34,11 +34,12 @@ from trainer.places import Place, open_place, run_files
 from trainer.planning import Plan
 from trainer.precision import float32_as
 from trainer.rates import Rates
-from trainer.runs import read_run, surroundings
+from trainer.runs import FILE, read_run, record_exports
 from trainer.scoring import known_classes
 from trainer.state import TrainingState
 from trainer.steps import Stepper, StepResult
 from trainer.strategies import strategy_class
+from trainer.surroundings import surroundings
 from trainer.weights_and_biases import WeightsAndBiases, require_package, run_id
 
 _log = logging.getLogger(__name__)
@@ -147,7 +148,8 @@ def _train(
         learner = state.strategy.whole(plan)
     if learner is not None:
         _export(plan, place.folder, learner)
-    place.finish(control, exports=exported_paths(config.run.exports))
+        record_exports(place.folder, config.run.exports, exported_paths(config.run.exports))
+    place.finish(control, exports=[*exported_paths(config.run.exports), FILE])
     return None
 
 

@@ -6,8 +6,6 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, Protocol
 
-from torch.utils.tensorboard import SummaryWriter
-
 from manifests.foundation.files import read_regular, write_whole
 from trainer.errors import CheckpointError
 
@@ -45,6 +43,8 @@ class Metrics:
     """
 
     def __init__(self, run: Path, *, step: int, sinks: Sequence[Sink] = ()) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # only here: numbers are read without it
+
         self._sinks = sinks
         path = run / FILE
         kept = [line for line in read_metrics(run) if line["step"] <= step] if step else []

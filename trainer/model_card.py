@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 
 from manifests.foundation.markup import as_text
-from trainer.models.encoder import EncoderSpec
+from trainer.models.specs import EncoderSpec
 from trainer.origin import Origin, SetFacts
 
 MAX_LICENCES = 20

@@ -16,7 +16,8 @@ from trainer.evaluations import choose_evaluations
 from trainer.features import GATHER_TIMEOUT
 from trainer.frozen_encoders import of_tower
 from trainer.labelled_sets import LabelledSet
-from trainer.models.encoder import EncoderSpec, build_encoder, stock_copy
+from trainer.models.encoder import build_encoder, stock_copy
+from trainer.models.specs import EncoderSpec
 from trainer.planning import Plan
 from trainer.scoring import score_encoder
 from trainer.strategies import Strategy

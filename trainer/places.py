@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from manifests.foundation.errors import SynthError
 from manifests.foundation.files import local_path, whole_file
@@ -19,11 +19,12 @@ from manifests.storage import Store, open_store
 from trainer import checkpointing, lease, metrics, runs
 from trainer.checkpointing import superseded
 from trainer.config import Precision
-from trainer.control import ControlChannel
-from trainer.distributed import rank
 from trainer.errors import CheckpointError, TrainerError
 from trainer.lease import Lease
 from trainer.uploads import COPY_BYTES, Uploads
+
+if TYPE_CHECKING:  # what asks whether a run is at its end needs no torch
+    from trainer.control import ControlChannel
 
 METRICS_EVERY_S = 30.0
 """Metrics are stored so often, besides before each checkpoint."""
@@ -38,6 +39,10 @@ class Place(Protocol):
     """For messages, without secrets."""
     folder: Path
     """On this machine: what is written there belongs to the run."""
+
+    def is_at_its_end(self, identity: Mapping[str, Any], *, formats: Sequence[str]) -> bool:
+        """Whether nothing is left to do; see `runs.is_at_its_end`. Called on all ranks."""
+        ...
 
     def held(self) -> AbstractContextManager[None]:
         """Keep other trainings out while the block runs. Called on the first rank.
@@ -58,7 +63,7 @@ class Place(Protocol):
         """Begin or resume the run; see `runs.enter_run`. Called on the first rank."""
         ...
 
-    def share(self, control: ControlChannel) -> None:
+    def share(self, control: "ControlChannel") -> None:
         """Let every rank find the newest checkpoint in its folder. Called on all ranks."""
         ...
 
@@ -70,7 +75,7 @@ class Place(Protocol):
         """A checkpoint was written; see `save_checkpoint`. Called on the first rank."""
         ...
 
-    def finish(self, control: ControlChannel, *, exports: Sequence[str] = ()) -> None:
+    def finish(self, control: "ControlChannel", *, exports: Sequence[str] = ()) -> None:
         """Return when all that was written is where it belongs. Called on all ranks.
 
         Args:
@@ -110,6 +115,11 @@ class FolderPlace:
         self.folder = folder
         self.name = str(folder)
 
+    def is_at_its_end(self, identity: Mapping[str, Any], *, formats: Sequence[str]) -> bool:
+        """See `Place`."""
+        stored, name = runs.sizes(self.folder), self.name
+        return runs.is_at_its_end(self.folder, identity, formats=formats, stored=stored, name=name)
+
     def held(self) -> AbstractContextManager[None]:
         """See `Place`."""
         return runs.locked(self.folder)
@@ -125,7 +135,7 @@ class FolderPlace:
         """See `Place`."""
         runs.enter_run(self.folder, identity, facts, exports=exports, fresh=fresh)
 
-    def share(self, control: ControlChannel) -> None:
+    def share(self, control: "ControlChannel") -> None:
         """See `Place`."""
 
     def metrics_written(self) -> None:
@@ -134,7 +144,7 @@ class FolderPlace:
     def checkpoint_written(self, *, keep: int, keep_every: int | None) -> None:
         """See `Place`."""
 
-    def finish(self, control: ControlChannel, *, exports: Sequence[str] = ()) -> None:
+    def finish(self, control: "ControlChannel", *, exports: Sequence[str] = ()) -> None:
         """See `Place`."""
 
 
@@ -151,6 +161,13 @@ class StorePlace:
         self._last_saved = ""
         self._metrics_stored_at = time.monotonic()
         folder.mkdir()
+
+    def is_at_its_end(self, identity: Mapping[str, Any], *, formats: Sequence[str]) -> bool:
+        """See `Place`."""
+        stored, name = self._store.list(), self.name
+        if runs.FILE in stored:
+            fetch(self._store, runs.FILE, self.folder / runs.FILE)
+        return runs.is_at_its_end(self.folder, identity, formats=formats, stored=stored, name=name)
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -198,11 +215,11 @@ class StorePlace:
                 for path in [name] if name in files else self._store.list(name):
                     self._store.delete(path)
 
-    def share(self, control: ControlChannel) -> None:
+    def share(self, control: "ControlChannel") -> None:
         """See `Place`."""
         own = [path.name for path in checkpointing.checkpoints(self.folder)][-1:]
         newest = control.gather([own])[0]  # the others have none yet
-        if newest and rank():
+        if newest and control.rank:
             path = f"{checkpointing.FOLDER}/{newest[0]}"
             fetch(self._store, path, self.folder / path)
 
@@ -244,9 +261,9 @@ class StorePlace:
         for path in superseded(stored, keep=keep, keep_every=keep_every):
             self._store.delete(path.as_posix())
 
-    def finish(self, control: ControlChannel, *, exports: Sequence[str] = ()) -> None:
+    def finish(self, control: "ControlChannel", *, exports: Sequence[str] = ()) -> None:
         """See `Place`."""
-        if not rank():
+        if not control.rank:
             self._store_numbers()
             # A description holds the hash of the weights beside it, so it is stored after them.
             files = [file for name in exports for file in _files(self.folder / name)]
@@ -254,7 +271,7 @@ class StorePlace:
                 self._uploads.replace(file.relative_to(self.folder).as_posix(), file)
         is_stored = False
         while not is_stored:
-            is_own = bool(rank()) or self._uploads.wait(1.0)
+            is_own = bool(control.rank) or self._uploads.wait(1.0)
             # Asked again and again, so that no rank is taken for lost while the first one stores.
             is_stored = not control.sum(int(not is_own))[0]
         failure = self._uploads.failure

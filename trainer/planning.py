@@ -2,24 +2,21 @@
 
 import math
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
-
-from torch.random import fork_rng
 
 from manifests.foundation.errors import ConfigError, PluginError, SynthError
 from manifests.foundation.files import local_path
 from manifests.foundation.messages import redact
 from manifests.foundation.settings import check
 from trainer.config import DataTable, Precision, TrainConfig
-from trainer.data.batches import CropSet
-from trainer.data.crops import AugmentConfig
+from trainer.data.augment import AugmentConfig, CropSet
 from trainer.data.sources import Cache, Demand, GroupStream, Source
 from trainer.errors import DataError
 from trainer.evaluations import evaluation_class
-from trainer.kept_encoders import load_kept
 from trainer.labelled_sets import LabelledSet, open_labelled
-from trainer.models.encoder import SPEC, EncoderSpec, read_description
-from trainer.objectives import READABLE, Arrangement, objective_class
+from trainer.models.specs import SPEC, EncoderDescription, EncoderSpec, read_description
+from trainer.objective_settings import READABLE, Arrangement, objective_settings
 from trainer.places import run_files
 
 
@@ -34,7 +31,6 @@ class Plan:
     """The groups of the source, as the objective wants them."""
     demand: Demand
     spec: EncoderSpec
-    objective: type
     objective_config: Any
     reads: frozenset[str]
     """What the objective reads of a batch besides images and ids."""
@@ -47,6 +43,14 @@ class Plan:
     """What the encoder is scored on while it is learned; see `trainer.online_knn`."""
     identity: dict[str, Any]
     """All that decides what is learned, as JSON: a run is resumed only under an equal one."""
+
+    @property
+    def objective(self) -> type:
+        """The class of the objective. Raises PluginError."""
+        from trainer.objectives import objective_class  # only here: a plan is made without torch
+
+        objective: type = objective_class(self.config.objective["name"])
+        return objective
 
     @property
     def crops_per_step(self) -> int:
@@ -96,11 +100,11 @@ def make_plan(
     name = config.objective["name"]
     if not isinstance(name, str):
         raise ConfigError(f"{origin}: objective.name is {name!r}, expected a text")
-    objective = objective_class(name)
-    objective_config = check(objective.Config, config.objective, origin=origin, table="objective")
+    settings = objective_settings(name)
+    objective_config = check(settings.Config, config.objective, origin=origin, table="objective")
     spec = check(EncoderSpec, config.model, origin=origin, table="model")
     augment = check(AugmentConfig, config.augment, origin=origin, table="augment")
-    arrangement: Arrangement = objective.arrangement(objective_config)
+    arrangement = settings.arrangement(objective_config)
     if unknown := arrangement.reads - READABLE:
         raise PluginError(
             f"objective {name}: reads {min(unknown)!r} of a batch, expected only "
@@ -124,7 +128,6 @@ def make_plan(
         stream=stream,
         demand=demand,
         spec=spec,
-        objective=objective,
         objective_config=objective_config,
         reads=arrangement.reads,
         crops=crops,
@@ -174,10 +177,9 @@ def _knn_set(address: str) -> LabelledSet:
 def _first_weights(config: TrainConfig, spec: EncoderSpec) -> str:
     """Hash of the weights that the tower begins with."""
     path = config.run.init_from
-    # A checkpoint has no description that could be read without its weights.
-    only = None if path.endswith(".pt") else SPEC
-    with run_files(path, option="--init-from", only=only) as place, fork_rng(devices=[]):
-        description = load_kept(place)[1] if only is None else read_description(place)
+    is_checkpoint = path.endswith(".pt")
+    with run_files(path, option="--init-from", only=None if is_checkpoint else SPEC) as place:
+        description = _of_checkpoint(place) if is_checkpoint else read_description(place)
     for key in ("model", "args", "input_px"):
         theirs, ours = getattr(description.spec, key), getattr(spec, key)
         if theirs != ours:
@@ -186,6 +188,17 @@ def _first_weights(config: TrainConfig, spec: EncoderSpec) -> str:
                 f"{ours}; give the same one"
             )
     return description.sha256
+
+
+def _of_checkpoint(path: Path) -> EncoderDescription:
+    """Of a checkpoint nothing can be read without its weights, and so without torch."""
+    from torch.random import fork_rng
+
+    from trainer.kept_encoders import load_kept
+
+    with fork_rng(devices=[]):  # a tower draws weights before it is given its own
+        _, description = load_kept(path)
+    return description
 
 
 def _demand(config: TrainConfig, arrangement: Arrangement) -> Demand:
@@ -280,5 +293,10 @@ def _steps(config: TrainConfig, source: Source, stream: GroupStream) -> tuple[in
     if warmup is None:
         warmup = round((schedule.warmup_epochs or 0) * steps_per_epoch)
     if warmup > steps:
-        raise ConfigError(f"schedule: {warmup} steps of warm-up are more than all {steps} steps")
+        key = "epochs" if schedule.warmup_steps is None else "steps"
+        most = steps if key == "steps" else math.floor(1000 * steps / steps_per_epoch) / 1000
+        raise ConfigError(
+            f"schedule.warmup_{key}: {warmup} steps of warm-up are more than all {steps} steps; "
+            f"give --set schedule.warmup_{key}={most} or less"
+        )
     return steps, warmup

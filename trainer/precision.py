@@ -12,18 +12,6 @@ from trainer.config import Precision
 _Arguments = ParamSpec("_Arguments")
 
 
-def best_precision(device_type: str) -> Precision:
-    """What `run.precision = "auto"` is here: bf16 if a GPU is meant that has it, else fp32.
-
-    A GPU that is not here, for which a step is only worked out, is taken to have it.
-    """
-    if device_type != "cuda":
-        return "fp32"
-    is_here = torch.cuda.is_available()
-    has_it = not is_here or torch.cuda.is_bf16_supported(including_emulation=False)
-    return "bf16" if has_it else "fp32"
-
-
 @contextmanager
 def float32_as(precision: str) -> Iterator[None]:
     """Compute what is in float32 as a precision says, with TF32 or exactly, inside the block.

@@ -10,7 +10,8 @@ import torch.distributed as dist
 from numpy.typing import NDArray
 from torch import Tensor
 
-from trainer.data.crops import COLOUR_FIELDS, AugmentConfig, cut, draw_crop
+from trainer.data.augment import AugmentConfig
+from trainer.data.crops import COLOUR_FIELDS, cut, draw_crop
 from trainer.data.draws import generator
 from trainer.distributed import rank, world_size
 from trainer.errors import DataError

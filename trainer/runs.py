@@ -4,18 +4,13 @@ import fcntl
 import json
 import logging
 import os
-import platform
 import shutil
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from manifests.foundation.differences import differing_keys
 from manifests.foundation.files import TEMPORARY_PREFIX, read_regular, write_whole
@@ -24,6 +19,8 @@ from trainer import checkpointing, metrics
 from trainer.errors import CheckpointError
 
 FILE = "run.json"
+EXPORTED = "exported"
+"""Key of `run.json` that only a run at its end has: the formats, and the size of each file."""
 SCORES = "scores"
 MAX_BYTES = 64 << 20
 """Largest `run.json` that is read."""
@@ -85,19 +82,94 @@ def enter_run(
         _write(path, {"identity": identity, "sessions": [session]})
         return
     document = read_run(run)
-    if not checkpointing.checkpoints(run):  # nothing is learned yet, so the recipe may still change
+    if checkpointing.checkpoints(run):
+        require_equal(document["identity"], identity, run=str(run))
+    else:  # nothing is learned yet, so the recipe may still change
         document["identity"] = identity
-    try:
-        keys = differing_keys(document["identity"], identity)
-    except RecursionError as exc:
-        raise CheckpointError(f"{path}: is nested too deep; {_RESTORE}") from exc
-    if keys:
+    document.pop(EXPORTED, None)  # true again when this start has come to its end
+    document["sessions"].append(session)
+    _write(path, document)
+
+
+def require_equal(begun: Mapping[str, Any], identity: Mapping[str, Any], *, run: str) -> None:
+    """Refuse to go on with what was begun under another identity.
+
+    Raises:
+        CheckpointError: The message names the keys that differ.
+    """
+    if keys := _differing(begun, identity, run=run):
         raise CheckpointError(
             f"{run}: was begun with another recipe or set; these differ: {', '.join(keys)}. Give "
             "the old values, another --out, or --fresh to start over"
         )
-    document["sessions"].append(session)
-    _write(path, document)
+
+
+def _differing(begun: Mapping[str, Any], identity: Mapping[str, Any], *, run: str) -> list[str]:
+    try:
+        return differing_keys(begun, identity)
+    except RecursionError as exc:
+        raise CheckpointError(f"{run}/{FILE}: is nested too deep; {_RESTORE}") from exc
+
+
+def record_exports(run: Path, formats: Sequence[str], paths: Sequence[str]) -> None:
+    """Write into `run.json` that the run is at its end, and what it has left behind.
+
+    Args:
+        run: Folder of the run.
+        formats: Names of the exports.
+        paths: The files and folders that they write, as far as they are there.
+    """
+    written = sizes(run)
+    files = {
+        path: size
+        for path, size in written.items()
+        if any(path == name or path.startswith(f"{name}/") for name in paths)
+    }
+    document = read_run(run)
+    _write(run / FILE, {**document, EXPORTED: {"formats": list(formats), "files": files}})
+
+
+def is_at_its_end(
+    run: Path,
+    identity: Mapping[str, Any],
+    *,
+    formats: Sequence[str],
+    stored: Mapping[str, int],
+    name: str,
+) -> bool:
+    """Whether nothing is left to do for a run: it is asked without torch, before anything is made.
+
+    Args:
+        run: Folder with the `run.json` of the run.
+        identity: What is to be learned; see `enter_run`.
+        formats: Names of the exports that are wanted.
+        stored: Size of each file that the run has, by its path in it.
+        name: Of the run, for messages.
+
+    Raises:
+        CheckpointError: The run has another identity, or its `run.json` is damaged.
+    """
+    if FILE not in stored:
+        return False
+    document = read_run(run)
+    if any(path.startswith(f"{checkpointing.FOLDER}/") for path in stored):
+        require_equal(document["identity"], identity, run=name)
+    elif _differing(document["identity"], identity, run=name):
+        return False
+    exported = document.get(EXPORTED)
+    if not isinstance(exported, dict) or exported.get("formats") != list(formats):
+        return False
+    files = exported.get("files")
+    return isinstance(files, dict) and all(stored.get(path) == files[path] for path in files)
+
+
+def sizes(run: Path) -> dict[str, int]:
+    """Bytes of each file of a run, by its path in the folder."""
+    return {
+        path.relative_to(run).as_posix(): path.stat().st_size
+        for path in run.rglob("*")
+        if path.is_file() and not path.name.startswith(TEMPORARY_PREFIX)
+    }
 
 
 @contextmanager
@@ -171,42 +243,6 @@ def read_run(run: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as exc:
         raise CheckpointError(f"{path}: cannot be read ({one_line(exc)}); {_RESTORE}") from exc
     raise CheckpointError(f"{path}: not written by `synth train`; give another --out")
-
-
-def surroundings(world: int, device: torch.device) -> dict[str, Any]:
-    """What a run was made with: code, versions of libraries, hardware."""
-    names = ("synth-rep", "torch", "torchvision", "timm", "open_clip_torch", "numpy", "webdataset")
-    hardware = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor()
-    return {
-        "git": _revision(),
-        "versions": {"python": platform.python_version()} | {name: version(name) for name in names},
-        "hardware": {
-            "host": platform.node(),
-            "machine": platform.machine(),
-            "device": hardware or str(device),
-            "threads": torch.get_num_threads(),
-        },
-        "world_size": world,
-    }
-
-
-def _revision() -> str:
-    """Commit of the checkout that this code runs from, with "+changes" if it is not clean.
-
-    Empty if this file is not under version control, as in an installed package that lies somewhere
-    inside another checkout.
-    """
-    try:
-        _git("ls-files", "--error-unmatch", Path(__file__).name)
-        changes = _git("status", "--porcelain", "-uno")
-        return _git("rev-parse", "HEAD") + ("+changes" if changes else "")
-    except (OSError, subprocess.CalledProcessError):
-        return ""
-
-
-def _git(*arguments: str) -> str:
-    command = ["git", "-C", str(Path(__file__).parent), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def _remove(run: Path, exports: Sequence[str]) -> None:

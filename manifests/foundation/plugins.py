@@ -34,6 +34,18 @@ def did_you_mean(name: str, known: Any) -> str:
     return f"; did you mean {near[0]!r}?" if near else ""
 
 
+def find_entry(kind: str, table: Mapping[str, Entry], name: str) -> Entry:
+    """The entry behind a name or a dotted path; nothing is imported. Raises PluginError."""
+    # A dotted path is somebody's own module, so no extra of ours can install what it lacks.
+    entry = table.get(name, Entry(name, "") if ":" in name else None)
+    if entry is None:
+        raise PluginError(
+            f"no {kind} {name!r}, there are {', '.join(table)} and dotted paths "
+            f"package.module:Class{did_you_mean(name, table)}"
+        )
+    return entry
+
+
 def load_plugin(kind: str, table: Mapping[str, Entry], name: str, protocol: type) -> Any:
     """The class behind a name of the table, or behind the dotted path `package.module:Class`.
 
@@ -46,13 +58,7 @@ def load_plugin(kind: str, table: Mapping[str, Entry], name: str, protocol: type
     Raises:
         PluginError: The name is unknown, a library is missing, or the class breaks the protocol.
     """
-    # A dotted path is somebody's own module, so no extra of ours can install what it lacks.
-    entry = table.get(name, Entry(name, "") if ":" in name else None)
-    if entry is None:
-        raise PluginError(
-            f"no {kind} {name!r}, there are {', '.join(table)} and dotted paths "
-            f"package.module:Class{did_you_mean(name, table)}"
-        )
+    entry = find_entry(kind, table, name)
     try:
         plugin = pkgutil.resolve_name(entry.path)
     except ModuleNotFoundError as exc:

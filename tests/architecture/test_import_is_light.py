@@ -9,6 +9,7 @@ import pytest
 
 from synth import COMMANDS
 from tests.conftest import ROOT
+from tests.labelled_sets import make_folder
 from tests.running import write_captions
 
 HEAVY = ("torch", "ray", "diffusers", "transformers", "webdataset", "open_clip", "pyarrow", "PIL")
@@ -147,3 +148,93 @@ def test_a_command_loads_no_model_library_for_what_needs_none(
     said, loaded = loaded_by(*(argument.format(**places) for argument in arguments))
     assert expected in said
     assert loaded == set()
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a set of two groups, a run at its end, and labelled images."""
+    folder = tmp_path_factory.mktemp("trained")
+    write_captions(folder, ["a red fox", "a blue car"])
+    loaded_by("generate", *made_by(folder, **{"views-per-subject": 2}))
+    make_folder(folder / "labelled", train={"fox": 1, "car": 1}, test={"fox": 1, "car": 1})
+    said, loaded = loaded_by("train", *trained_by(folder))
+    assert "run: 2 steps of 4 images" in said
+    assert "torch" in loaded  # so that what follows compares with something
+    return folder
+
+
+def trained_by(folder: Path, **changes: object) -> list[object]:
+    options = {
+        "out": folder / "run",
+        "recipe": "demo",
+        "steps": 2,
+        "batch-groups": 2,
+        "views-per-group": 2,
+        "set": "schedule.warmup_steps=0",
+    }
+    values = {name: value for name, value in (options | changes).items() if value is not None}
+    words = [word for name, value in values.items() for word in (f"--{name}", value)]
+    return [folder / "set", *words]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "run: 2 steps of 4 images, "),
+        ({"seed": 3}, "was begun with another recipe or set; these differ: run.seed."),
+        ({"set": "objective.head_out=32"}, "give --set schedule.warmup_steps=2 or less"),
+        ({"set": "schedule.warmup_stepz=0"}, "unknown key schedule.warmup_stepz"),
+        ({"set": "objective.head_ot=32"}, "unknown key objective.head_ot"),
+        ({"set": "model.input_pixels=32"}, "unknown key model.input_pixels"),
+        ({"set": "augment.flip=0"}, "unknown key augment.flip"),
+        ({"objective": "stablerap"}, "did you mean 'stablerep'"),
+        ({"views-per-group": 6}, "no group has 6 good views"),
+        ({"batch-groups": 64}, "2 groups with at least 2 good views, a step takes 64"),
+        ({"views-per-group": 1}, "needs at least 2 views"),
+    ],
+    ids=str,
+)
+def test_training_loads_no_model_library_where_no_tower_is_needed(
+    trained: Path, changes: dict[str, object], expected: str
+) -> None:
+    said, loaded = loaded_by("train", *trained_by(trained, **changes))
+    assert expected in said
+    assert loaded == set()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        ("export {nope} --as timm-hub --out {new}", "no such folder; give the --out of a run"),
+        ("export {run} --as timmhub --out {new}", "did you mean 'timm-hub'"),
+        ("export {run} --as timm-hub --out {run}", "holds README.md; give an empty folder"),
+        ("evaluate {run} --on {labelled} --with kn", "did you mean 'knn'"),
+        ("evaluate {run} --on {labelled} --set crop.fractoin=1", "unknown key crop.fractoin"),
+        ("evaluate {run} --on {labelled} --seed 1", "only untrained:RUN draws weights"),
+        ("evaluate {nope} --on {labelled}", "nope: no exported encoder here"),
+        ("evaluate untrained:{nope} --on {labelled}", "nope: no exported encoder here"),
+        ("evaluate untraind:{run} --on {labelled}", "did you mean 'untrained'"),
+    ],
+    ids=str,
+)
+def test_a_refused_encoder_loads_no_model_library(
+    trained: Path, arguments: str, expected: str
+) -> None:
+    places = {name: trained / name for name in ("run", "nope", "new")}
+    labelled = f"imagefolder:{trained / 'labelled'}"
+    words = [word.format(labelled=labelled, **places) for word in arguments.split()]
+    said, loaded = loaded_by(*words)
+    assert expected in said
+    assert loaded == set()
+
+
+@pytest.mark.slow
+def test_a_run_at_its_end_that_lacks_a_file_exports_it_again(trained: Path) -> None:
+    (trained / "run" / "encoder.json").unlink()
+    said, loaded = loaded_by("train", *trained_by(trained))
+    assert "run: 2 steps of 4 images, " in said
+    assert "torch" in loaded
+    assert (trained / "run" / "encoder.json").is_file()
+    assert loaded_by("train", *trained_by(trained))[1] == set()

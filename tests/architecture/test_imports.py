@@ -65,6 +65,7 @@ PLUGINS = {
     "pipeline/execution": "inline",
     "prompts/sources": "file",
     "trainer/objectives": "clip",
+    "trainer/objective_settings": "clip",
     "trainer/exports": "timm_encoder",
     "trainer/evaluations": "knn",
     "trainer/frozen_encoders": "pixels",

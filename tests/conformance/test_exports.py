@@ -18,8 +18,9 @@ from tests import stock_models
 from tests.sets import refused
 from tests.stock_models import TEXTS
 from trainer.exports import EXPORTS, check_exports, export_class, exported_paths
-from trainer.models.encoder import EncoderSpec, build_encoder, normalize
-from trainer.models.text import ImageText, TextSpec
+from trainer.models.encoder import build_encoder, normalize
+from trainer.models.specs import EncoderSpec, TextSpec
+from trainer.models.text import ImageText
 from trainer.origin import Origin
 
 COLOURS: dict[str, Any] = {"mean": (0.4, 0.5, 0.6), "std": (0.2, 0.3, 0.25), "crop_fraction": 0.8}

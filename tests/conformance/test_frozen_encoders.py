@@ -15,8 +15,9 @@ from tests.pretrained import make_open_clip, make_timm
 from tests.sets import refused
 from trainer.errors import CheckpointError
 from trainer.frozen_encoders import FROZEN_ENCODERS, FrozenEncoder, open_encoder
-from trainer.models.encoder import EncoderSpec, build_encoder, save_encoder
-from trainer.models.text import ImageText, TextSpec, save_text
+from trainer.models.encoder import build_encoder, save_encoder
+from trainer.models.specs import EncoderSpec, TextSpec
+from trainer.models.text import ImageText, save_text
 
 CPU = torch.device("cpu")
 Tensors = Mapping[str, torch.Tensor]
@@ -131,6 +132,10 @@ class Gray:
     """A kind that somebody else might write."""
 
     draws_weights = False
+
+    @staticmethod
+    def check(place: str) -> None:
+        pass
 
     @staticmethod
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:

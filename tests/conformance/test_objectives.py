@@ -7,8 +7,10 @@ import torch
 
 from trainer.learner import Learner
 from trainer.models.text import ImageText
-from trainer.objectives import OBJECTIVES, Batch, LossTerms, Towers
-from trainer.objectives.contrastive import StableRep, StableRepConfig
+from trainer.objective_settings import OBJECTIVE_SETTINGS, objective_settings
+from trainer.objective_settings.contrastive import StableRepConfig
+from trainer.objectives import OBJECTIVES, Batch, LossTerms, Towers, objective_class
+from trainer.objectives.contrastive import StableRep
 from trainer.testing.objectives import LATENT_DIM, PATCHES, ObjectiveLaws, make_batch, make_learner
 
 HEAD = {"head_hidden": 12, "head_out": 8}
@@ -166,3 +168,9 @@ def test_plus_is_the_weighted_sum_of_its_parts() -> None:
     parts = {name: value.item() for name, value in terms.parts.items()}
     expected = 0.5 * parts["image"] + 3 * (parts["image_to_text"] + parts["text_to_image"]) / 2
     assert terms.total.item() == pytest.approx(expected, abs=1e-5)
+
+
+def test_both_halves_of_an_objective_are_in_their_tables_and_are_one() -> None:
+    assert list(OBJECTIVES) == list(OBJECTIVE_SETTINGS)
+    for name in OBJECTIVES:
+        assert issubclass(objective_class(name), objective_settings(name))

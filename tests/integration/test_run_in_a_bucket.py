@@ -77,6 +77,10 @@ def test_a_run_that_is_killed_goes_on_from_the_bucket_to_the_same_encoder(
     assert listed("sets/one/checkpoints")[-1] == "step-000000040.pt"
     assert listed("sets/one/tensorboard")
 
+    sessions = json.loads(content("sets/one/run.json"))["sessions"]
+    assert "40 steps" in synth("train", url, "--out", "s3://sets/one", *OPTIONS)
+    assert json.loads(content("sets/one/run.json"))["sessions"] == sessions  # nothing was started
+
     synth("export", "s3://sets/one", "--as", "onnx", "--out", tmp_path / "onnx")
     assert list((tmp_path / "onnx").glob("*.onnx"))
 

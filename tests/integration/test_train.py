@@ -104,7 +104,9 @@ def kill_after(
             os.killpg(process.pid, kind)
         else:
             process.send_signal(kind)
-        process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=60)
+        if kind == signal.SIGINT:
+            assert "stopped by Ctrl-C, with a checkpoint" in output
     finally:
         process.kill()
     return process.returncode

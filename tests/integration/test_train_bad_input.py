@@ -262,6 +262,11 @@ def test_run_on_another_set(url: str, tmp_path: Path) -> None:
     )  # fmt: skip
 
 
+def unexported(folder: Path) -> None:
+    """Let a run read its newest checkpoint again: one at its end has no need to."""
+    (folder / "encoder.safetensors").unlink()
+
+
 def test_checkpoint_of_another_architecture(url: str, tmp_path: Path) -> None:
     """The folder's run.json agrees, the checkpoint does not: somebody copied it there."""
     options = (*SMALL, "--steps", "4", "--set", "run.checkpoint_every=2")
@@ -271,6 +276,7 @@ def test_checkpoint_of_another_architecture(url: str, tmp_path: Path) -> None:
     for name in ("step-000000002.pt", "step-000000004.pt"):
         stranger = tmp_path / "b" / "checkpoints" / name
         (tmp_path / "a" / "checkpoints" / name).write_bytes(stranger.read_bytes())
+    unexported(tmp_path / "a")
     refused(
         "train", url, "--out", tmp_path / "a", *options,
         parts=("step-000000004.pt", "of another model, objective or set", "--fresh"),
@@ -299,6 +305,7 @@ def test_broken_checkpoint_is_named_and_the_one_before_it_serves(url: str, tmp_p
     expected = (tmp_path / "encoder.safetensors").read_bytes()
     last = tmp_path / "checkpoints" / "step-000000004.pt"
     last.write_bytes(last.read_bytes()[:-100])
+    unexported(tmp_path)
     refused(
         "train", url, "--out", tmp_path, *options,
         parts=("step-000000004.pt", "not a readable checkpoint", "remove it"),
@@ -322,6 +329,7 @@ def test_checkpoint_with_code_in_it(url: str, tmp_path: Path) -> None:
             return os.system, (f"touch {witness}",)
 
     last.write_bytes(pickle.dumps(Evil()))
+    unexported(tmp_path / "run")
     refused("train", url, "--out", tmp_path / "run", *SMALL, parts=("not a readable checkpoint",))
     assert not witness.exists()
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from trainer.augmented_probe import AugmentedRecipe, LearningHeads
-from trainer.data.crops import AugmentConfig
+from trainer.data.augment import AugmentConfig
 from trainer.evaluations.linear_augmented import LinearAugmented
 from trainer.testing.evaluations import CLASSES, ENCODER, make_features
 

@@ -15,16 +15,16 @@ from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from tests.picture_sets import make_picture_set, png, without_index
 from tests.sets import begin, commit, refused, scales, size, views_of
+from trainer.data.augment import AugmentConfig, CropSet
 from trainer.data.batches import (
     MOST_WORKERS,
     Batches,
-    CropSet,
     LoadedBatch,
     default_workers,
     load,
     require_shared_memory,
 )
-from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS, AugmentConfig
+from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS
 from trainer.data.groups import Entries
 from trainer.data.shard_sets import ShardSetSource
 from trainer.data.sources import Demand

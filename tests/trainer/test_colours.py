@@ -8,8 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torchvision.transforms.v2 import functional as V
 
+from trainer.data.augment import AugmentConfig
 from trainer.data.colours import colour
-from trainer.data.crops import COLOUR_FIELDS, AugmentConfig, draw_crop
+from trainer.data.crops import COLOUR_FIELDS, draw_crop
 from trainer.data.draws import generator
 
 NOTHING = {"brightness": 1.0, "contrast": 1.0, "saturation": 1.0}

@@ -5,7 +5,8 @@ import pytest
 import torch
 from torchvision.transforms import RandomResizedCrop
 
-from trainer.data.crops import COLOUR_FIELDS, AugmentConfig, crop_box, cut, draw_crop
+from trainer.data.augment import AugmentConfig
+from trainer.data.crops import COLOUR_FIELDS, crop_box, cut, draw_crop
 from trainer.data.draws import generator
 
 

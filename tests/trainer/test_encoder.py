@@ -13,13 +13,13 @@ from manifests.foundation.errors import ConfigError
 from tests.sets import refused
 from trainer.errors import CheckpointError
 from trainer.models.encoder import (
-    EncoderSpec,
     build_encoder,
     load_encoder,
     normalize,
     num_features,
     save_encoder,
 )
+from trainer.models.specs import EncoderSpec
 
 SPECS = {
     "vit": EncoderSpec(

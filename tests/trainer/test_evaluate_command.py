@@ -15,8 +15,9 @@ from torch import nn
 
 from synth import main
 from tests.labelled_sets import encoded, make_folder, make_tars, png, write_tar
-from trainer.models.encoder import EncoderSpec, build_encoder, num_features, save_encoder
-from trainer.models.text import ImageText, TextSpec, save_text
+from trainer.models.encoder import build_encoder, num_features, save_encoder
+from trainer.models.specs import EncoderSpec, TextSpec
+from trainer.models.text import ImageText, save_text
 
 pytestmark = pytest.mark.slow
 
@@ -234,7 +235,9 @@ def test_pixels_of_an_impossible_size_are_refused(on: str, name: str) -> None:
 
 @pytest.mark.parametrize("prefix", ["", "untrained:"])
 def test_missing_encoder_is_refused(on: str, tmp_path: Path, prefix: str) -> None:
-    refused(run(f"{prefix}{tmp_path / 'nowhere'}", "--on", on), "encoder.json", "no exported")
+    """By the path that was given, and not by a file that nobody named."""
+    place = tmp_path / "nowhere"
+    refused(run(f"{prefix}{place}", "--on", on), f"{place}: no exported encoder here")
 
 
 def test_damaged_encoder_is_refused(on: str, tmp_path: Path) -> None:

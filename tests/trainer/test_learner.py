@@ -9,16 +9,9 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.settings import Table
 from tests.sets import refused
 from trainer.learner import Learner
-from trainer.models.encoder import EncoderSpec
-from trainer.objectives import (
-    Arrangement,
-    Batch,
-    CropSpec,
-    LossTerms,
-    ObjectiveModule,
-    Towers,
-    objective_class,
-)
+from trainer.models.specs import EncoderSpec
+from trainer.objective_settings import Arrangement, CropSpec
+from trainer.objectives import Batch, LossTerms, ObjectiveModule, Towers, objective_class
 from trainer.testing.objectives import CLASSES, TOWER, make_batch, make_learner
 
 

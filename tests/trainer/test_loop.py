@@ -22,7 +22,8 @@ from trainer.learner import make_learner
 from trainer.loop import train
 from trainer.losses import unit
 from trainer.models.encoder import load_encoder
-from trainer.objectives import Arrangement, Batch, LossTerms, ObjectiveModule, Towers
+from trainer.objective_settings import Arrangement
+from trainer.objectives import Batch, LossTerms, ObjectiveModule, Towers
 from trainer.planning import Plan, make_plan
 
 

@@ -3,7 +3,7 @@
 import yaml
 
 from trainer.model_card import model_card
-from trainer.models.encoder import EncoderSpec
+from trainer.models.specs import EncoderSpec
 from trainer.origin import Origin, SetFacts
 
 FACTS = SetFacts(

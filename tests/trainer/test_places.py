@@ -18,7 +18,7 @@ from trainer.exporting import export_finished
 from trainer.frozen_encoders import open_encoder
 from trainer.loop import train
 from trainer.metrics import read_metrics
-from trainer.models.encoder import SPEC
+from trainer.models.specs import SPEC
 from trainer.places import run_files
 from trainer.planning import Plan, make_plan
 

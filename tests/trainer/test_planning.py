@@ -72,3 +72,22 @@ def test_a_cache_is_no_part_of_what_is_learned(tmp_path: Path) -> None:
 def test_a_cache_that_cannot_be_is_refused(flags: dict[str, Any], words: list[str]) -> None:
     with refused(ConfigError, *words):
         plan_of("stablerep", **flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ({"schedule.warmup_steps": 20}, ["20 steps", "all 4 steps", "schedule.warmup_steps=4 "]),
+        ({"schedule.warmup_epochs": 9}, ["9 steps", "all 4 steps", "schedule.warmup_epochs=4.0 "]),
+    ],
+)
+def test_a_warm_up_beyond_the_end_is_refused_with_the_value_that_fits(
+    flags: dict[str, Any], words: list[str]
+) -> None:
+    class TwoGroups(EmptySource):
+        num_groups = 2
+
+    values = {"schedule.steps": 4, "batch.groups": 2} | flags
+    config = load_config(recipe=None, overrides=[], flags=values)
+    with refused(ConfigError, *words):
+        make_plan(config, TwoGroups(), world=1)

@@ -9,10 +9,10 @@ from torch import Tensor
 from tests.picture_sets import make_picture_set
 from trainer.config import Precision, load_config
 from trainer.data.opening import open_source
+from trainer.devices import best_precision
 from trainer.frozen_encoders import FrozenEncoder, open_encoder
 from trainer.loop import train
 from trainer.planning import make_plan
-from trainer.precision import best_precision
 
 CPU = torch.device("cpu")
 WAYS: list[tuple[Precision, tuple[bool, str]]] = [

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.labelled_sets import encoded, write_tar
 from tests.sets import refused
-from trainer.data.crops import AugmentConfig
+from trainer.data.augment import AugmentConfig
 from trainer.errors import DataError
 from trainer.features import extract
 from trainer.frozen_encoders import FrozenEncoder

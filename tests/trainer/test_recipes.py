@@ -9,9 +9,9 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.settings import check
 from tests.sets import refused
 from trainer.config import load_config
-from trainer.data.crops import AugmentConfig
+from trainer.data.augment import AugmentConfig
 from trainer.learner import Learner
-from trainer.models.encoder import EncoderSpec
+from trainer.models.specs import EncoderSpec
 from trainer.objectives import objective_class
 from trainer.recipes import FOLDER, find_recipe
 

@@ -12,7 +12,8 @@ from manifests.foundation.errors import ConfigError
 from tests.sets import refused
 from trainer.learner import Learner
 from trainer.models.masked_patches import choose_masks
-from trainer.objectives.synclr import Synclr, SynclrConfig
+from trainer.objective_settings.synclr import SynclrConfig
+from trainer.objectives.synclr import Synclr
 from trainer.testing.objectives import NUM_VIEWS, PATCHES, make_batch, make_learner
 
 SMALL = {

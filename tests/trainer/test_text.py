@@ -8,7 +8,8 @@ import torch
 
 from tests.sets import refused
 from trainer.errors import CheckpointError
-from trainer.models.text import SPEC, WEIGHTS, ImageText, TextSpec, load_text, save_text
+from trainer.models.specs import TextSpec
+from trainer.models.text import SPEC, WEIGHTS, ImageText, load_text, save_text
 
 TEXTS = ["a red fox", "a blue door"]
 

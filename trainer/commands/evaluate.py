@@ -134,6 +134,8 @@ def evaluate(
 
     from manifests.foundation.files import local_path
     from manifests.foundation.settings import check, read_settings
+    from trainer.evaluations import choose_evaluations, require_evaluations
+    from trainer.frozen_encoders import Crop, cropped, open_encoder, require_encoder
     from trainer.labelled_sets import open_labelled
     from trainer.score_file import files_in, read_scores, scores_path, write_scores
 
@@ -144,13 +146,14 @@ def evaluate(
     labelled = open_labelled(on)
     splits = {"train_split": train_split, "test_split": test_split or labelled.test_split()}
     labelled.split(splits["test_split"])  # raises if there is no such split
+    require_evaluations(names)
+    crop = check(Crop, settings.pop("crop", {}), origin="--set", table="crop")
+    for address in encoders:
+        require_encoder(address, seed=seed)
 
     from trainer.distributed import local_device, process_group
-    from trainer.evaluations import choose_evaluations
-    from trainer.frozen_encoders import Crop, cropped, open_encoder
     from trainer.scoring import known_classes, require_evaluable, score_encoder
 
-    crop = check(Crop, settings.pop("crop", {}), origin="--set", table="crop")
     evaluations = choose_evaluations(names, settings)
     torch_device = local_device(device)
     opened = [

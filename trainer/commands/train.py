@@ -1,10 +1,13 @@
 """`synth train`: a shard set in, an encoder out."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from trainer.commands.flags import flag, keys_of_flags
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager, ExitStack
 
 _WORKERS = (
     "Loader processes of each rank. If not given, none beside a CPU that trains, and beside a GPU "
@@ -73,7 +76,7 @@ def train(
     """
     from manifests.foundation.files import local_path
     from manifests.foundation.messages import redact
-    from trainer.launching import launch
+    from trainer.launching import launch, num_ranks, rank_number
 
     if "://" not in out:  # what else no place can be is refused before torch is imported
         local_path(out, option="--out")
@@ -81,8 +84,13 @@ def train(
     if not dry_run and nproc is not None and (status := launch(nproc)) is not None:
         raise SystemExit(status)
 
+    from contextlib import ExitStack, nullcontext
+
     from trainer.config import load_config
-    from trainer.data.opening import open_source
+    from trainer.data.opening import may_read_all, open_source
+    from trainer.devices import best_precision, device_type
+    from trainer.places import open_place, recorded_precision
+    from trainer.planning import make_plan
     from trainer.recipes import find_recipe
 
     keys = {
@@ -92,39 +100,68 @@ def train(
     config = load_config(recipe=path, overrides=overrides, flags=keys)
     source = open_source(url)
 
-    # Only now, so that what could be refused until here costs no import of torch.
-    import signal
-    from contextlib import ExitStack
-
-    from manifests.foundation.progress import progress
-    from trainer.control import at_own_pace
-    from trainer.distributed import device_type, local_device, process_group, rank, world_size
-    from trainer.loop import train as run_training
-    from trainer.places import recorded_precision
-    from trainer.planning import make_plan
-    from trainer.precision import best_precision
-
-    origin = str(recipe or "recipe")
-    if dry_run:
-        world, precision = nproc or 1, best_precision(device_type(config.run.device))
-        plan = make_plan(config, source, world=world, origin=origin, precision=precision)
-        click.echo(_cost(plan, world))
-        return
-    device = local_device(config.run.device)
-    with process_group(device, timeout_s=config.run.timeout_s), ExitStack() as stack:
-        known = None if fresh or config.run.precision != "auto" else recorded_precision(out)
-        # Tars without an index are read whole here, by each machine for itself.
-        with at_own_pace(timeout_s=config.run.timeout_s):
+    world = (nproc or 1) if dry_run else num_ranks()
+    is_recorded = config.run.precision == "auto" and not dry_run and not fresh
+    name, is_first = redact(out).rstrip("/"), rank_number() == 0  # one rank speaks for all
+    with ExitStack() as group:
+        # What is refused or done already costs no import of torch, where no rank waits for others.
+        waits = may_read_all(url) and num_ranks() > 1 and not dry_run
+        device = _join(group, config) if waits else None
+        with _at_own_pace(config) if waits else nullcontext():
             plan = make_plan(
                 config,
                 source,
-                world=world_size(),
-                origin=origin,
-                precision=known or best_precision(device.type),
+                world=world,
+                origin=str(recipe or "recipe"),
+                precision=(recorded_precision(out) if is_recorded else None)
+                or best_precision(device_type(config.run.device)),
             )
-        is_first = rank() == 0  # one rank speaks for all
+        if dry_run:
+            click.echo(_cost(plan, world))
+            return
         if is_first and plan.stream.num_left_out:
             click.echo(_left_out(plan), err=True)
+        is_finished = False
+        if not fresh:
+            with open_place(out) as place:
+                is_finished = place.is_at_its_end(plan.identity, formats=config.run.exports)
+        if not is_finished:
+            _run(plan, out, device or _join(group, config), fresh=fresh)
+    if is_first:
+        click.echo(
+            f"{name}: {plan.num_steps:,} steps of {plan.crops_per_step:,} images, "
+            f"{name}/encoder.safetensors"
+        )
+
+
+def _join(group: "ExitStack", config: Any) -> Any:
+    """Join the other ranks until the stack is closed. Returns the device of this rank."""
+    from trainer.distributed import local_device, process_group
+
+    device = local_device(config.run.device)
+    group.enter_context(process_group(device, timeout_s=config.run.timeout_s))
+    return device
+
+
+def _at_own_pace(config: Any) -> "AbstractContextManager[None]":
+    """The ranks of each machine read a source for themselves, and wait for the others."""
+    from trainer.control import at_own_pace
+
+    return at_own_pace(timeout_s=config.run.timeout_s)
+
+
+def _run(plan: Any, out: str, device: Any, *, fresh: bool) -> None:
+    """Train, and show how far it is. Raises SystemExit after a signal."""
+    import signal
+    from contextlib import ExitStack
+
+    from manifests.foundation.messages import redact
+    from manifests.foundation.progress import progress
+    from trainer.distributed import rank
+    from trainer.loop import train as run_training
+
+    is_first = rank() == 0
+    with ExitStack() as stack:
         bar: list[Any] = []  # empty on the other ranks
 
         def begin(step: int, num_steps: int) -> None:
@@ -141,21 +178,14 @@ def train(
         stopped_by = run_training(
             plan, out, device=device, fresh=fresh, on_begin=begin, on_step=advance
         )
-    name = redact(out).rstrip("/")
     if stopped_by is not None:
         if is_first:
-            click.echo(
-                f"{name}: stopped by {stopped_by.name}, with a checkpoint; the same command "
-                "resumes it"
-            )
+            name = redact(out).rstrip("/")
+            by = "Ctrl-C" if stopped_by == signal.SIGINT else stopped_by.name
+            click.echo(f"{name}: stopped by {by}, with a checkpoint; the same command resumes it")
         # What a shell reports of a process that a signal ended. Schedulers know 143, whichever of
         # their signals they sent.
         raise SystemExit(130 if stopped_by == signal.SIGINT else 143)
-    if is_first:
-        click.echo(
-            f"{name}: {plan.num_steps:,} steps of {plan.crops_per_step:,} images, "
-            f"{name}/encoder.safetensors"
-        )
 
 
 def _cost(plan: Any, world: int) -> str:

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from manifests.foundation.errors import ConfigError, SynthError
-from trainer.data.crops import AugmentConfig, cut, draw_crop
+from trainer.data.augment import CropSet
+from trainer.data.crops import cut, draw_crop
 from trainer.data.draws import generator
 from trainer.data.sources import GroupStream, UnreadableGroup, View
 from trainer.errors import DataError
@@ -23,17 +24,6 @@ from trainer.errors import DataError
 MOST_WORKERS = 10
 """Loader processes of a rank where the recipe does not say how many; StableRep's has ten."""
 _SHARED = Path("/dev/shm")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CropSet:
-    """One set of crops, drawn with the same settings from every view."""
-
-    count: int
-    """Crops of each view."""
-    input_px: int
-    """Side of a crop."""
-    augment: AugmentConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

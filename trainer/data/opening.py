@@ -23,6 +23,11 @@ SOURCES: Mapping[str, Entry] = {
 }
 
 
+def may_read_all(address: str) -> bool:
+    """Whether a plan for a source may read all that it has, which each machine does for itself."""
+    return address.startswith(("wds:", "mix:"))
+
+
 def open_source(address: str) -> Source:
     """The source behind an address.
 

@@ -15,21 +15,26 @@ Laws, tested for every entry of the table (trainer.testing.evaluations is the pu
 6. Features in half precision give what the same numbers as float32 give.
 """
 
+from __future__ import annotations  # shapes are read by people here: names need no torch
+
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from jaxtyping import Float, Int
 from pydantic import BaseModel
-from torch import Tensor
 
 from manifests.foundation.errors import ConfigError
-from manifests.foundation.plugins import Entry, did_you_mean, load_plugin
+from manifests.foundation.plugins import Entry, did_you_mean, find_entry, load_plugin
 from manifests.foundation.settings import Table, check
 from trainer.errors import DataError
-from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
 from trainer.tasks import Metric, Task
+
+if TYPE_CHECKING:
+    from jaxtyping import Float, Int
+    from torch import Tensor
+
+    from trainer.features import Features
 
 Ranks = Literal["classes", "captions", "images"]
 
@@ -119,6 +124,12 @@ EVALUATIONS: Mapping[str, Entry] = {
     "text-retrieval": Entry("trainer.evaluations.retrieval:TextRetrieval", "trainer"),
     "image-retrieval": Entry("trainer.evaluations.retrieval:ImageRetrieval", "trainer"),
 }
+
+
+def require_evaluations(names: Sequence[str]) -> None:
+    """Refuse unknown names, and import nothing. Raises PluginError."""
+    for name in names:
+        find_entry("evaluation", EVALUATIONS, name)
 
 
 def evaluation_class(name: str) -> type[Evaluation]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from manifests.foundation.settings import Table
 from trainer.augmented_probe import AugmentedRecipe, LearningHeads
 from trainer.classifiers import PAPER_RATES, best_head, hold_out, rank_classes
-from trainer.data.crops import AugmentConfig, CropRatio, CropScale
+from trainer.data.augment import AugmentConfig, CropRatio, CropScale
 from trainer.errors import DataError
 from trainer.evaluations import Classes, Prediction
 from trainer.features import Features

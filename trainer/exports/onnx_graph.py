@@ -14,7 +14,8 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import write_whole
 from manifests.foundation.messages import one_line
 from trainer.model_card import model_card
-from trainer.models.encoder import EncoderSpec, normalize, stock_copy
+from trainer.models.encoder import normalize, stock_copy
+from trainer.models.specs import EncoderSpec
 from trainer.origin import Origin
 
 GRAPH, CARD = "model.onnx", "README.md"

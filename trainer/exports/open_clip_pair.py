@@ -13,7 +13,8 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import write_whole
 from manifests.foundation.messages import one_line
 from trainer.model_card import model_card
-from trainer.models.encoder import EncoderSpec, is_stock, stock_copy
+from trainer.models.encoder import is_stock, stock_copy
+from trainer.models.specs import EncoderSpec
 from trainer.models.text import MAX_LOG_SCALE, ImageText, require_image_text
 from trainer.models.weights import write_weights
 from trainer.origin import Origin

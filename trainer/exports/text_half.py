@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from trainer.models.encoder import EncoderSpec
+from trainer.models.specs import EncoderSpec
 from trainer.models.text import SPEC, WEIGHTS, require_image_text, save_text
 from trainer.origin import Origin
 

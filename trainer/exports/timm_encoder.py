@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 from manifests.foundation.files import write_whole
 from trainer.model_card import model_card
 from trainer.models import timm_config
-from trainer.models.encoder import SPEC, WEIGHTS, EncoderSpec, is_stock, save_encoder, stock_copy
+from trainer.models.encoder import is_stock, save_encoder, stock_copy
+from trainer.models.specs import SPEC, WEIGHTS, EncoderSpec
 from trainer.origin import Origin
 
 CARD = "README.md"

@@ -8,7 +8,8 @@ from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import write_whole
 from trainer.model_card import model_card
 from trainer.models import timm_config
-from trainer.models.encoder import EncoderSpec, is_stock, stock_copy
+from trainer.models.encoder import is_stock, stock_copy
+from trainer.models.specs import EncoderSpec
 from trainer.models.weights import write_weights
 from trainer.origin import Origin
 

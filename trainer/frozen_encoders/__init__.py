@@ -9,15 +9,14 @@ Laws, tested for every entry of the table:
 3. An encoder that is missing, damaged or not what its description says is refused in one line.
 """
 
+from __future__ import annotations  # shapes are read by people here: kinds need no torch
+
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
-import torch
-from jaxtyping import Float, UInt8
 from pydantic import Field
-from torch import Tensor, nn
 
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import redact
@@ -25,10 +24,14 @@ from manifests.foundation.plugins import Entry
 from manifests.foundation.settings import Table
 from trainer.addresses import resolve
 from trainer.config import Precision
-from trainer.models.encoder import EncoderSpec, normalize
-from trainer.precision import computed_in
+from trainer.models.specs import EncoderSpec
 
-Encode = Callable[[UInt8[Tensor, "images 3 height width"]], Float[Tensor, "images features"]]
+if TYPE_CHECKING:
+    import torch
+    from jaxtyping import Float, UInt8
+    from torch import Tensor, nn
+
+Encode = Callable[["UInt8[Tensor, 'images 3 height width']"], "Float[Tensor, 'images features']"]
 """Images with pixels from 0 to 255 to their features."""
 HeldAs = Literal["float32", "float16", "bfloat16"]
 Resampling = Literal["nearest", "bilinear", "bicubic", "lanczos", "box", "hamming"]
@@ -78,6 +81,8 @@ def of_tower(
     Args:
         facts: Those of `FrozenEncoder`, without the description of the tower.
     """
+    from trainer.models.encoder import normalize
+
     tower = tower.eval().to(device)
     return FrozenEncoder(
         name=facts["name"],
@@ -122,6 +127,10 @@ class EncoderKind(Protocol):
     """Whether `seed` decides the weights. A seed for any other kind is refused."""
 
     @staticmethod
+    def check(place: str) -> None:
+        """Refuse what can be seen to be wrong without torch; raises what `open` raises."""
+
+    @staticmethod
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
         """The encoder at a place.
 
@@ -145,6 +154,29 @@ FROZEN_ENCODERS: Mapping[str, Entry] = {
     "open_clip": Entry("trainer.frozen_encoders.open_clip_pretrained:OpenClip", "trainer"),
     "pixels": Entry("trainer.frozen_encoders.pixels:Pixels", "trainer"),
 }
+
+
+def require_encoder(address: str, *, seed: int | None) -> None:
+    """Refuse, before torch is imported, an address at which no encoder can be.
+
+    Args:
+        address: As `open_encoder` takes it.
+        seed: As `open_encoder` takes it.
+
+    Raises:
+        CheckpointError: There is no encoder at the address, or it is damaged.
+        ConfigError: The address means nothing, or the encoder draws no weights that a seed could
+            decide.
+    """
+    _kind(address, seed=seed)
+
+
+def _kind(address: str, *, seed: int | None) -> tuple[type[EncoderKind], str]:
+    kind, place = resolve("encoder", FROZEN_ENCODERS, address, EncoderKind, default="run")
+    if seed is not None and not kind.draws_weights:
+        raise ConfigError(f"--seed: only untrained:RUN draws weights, {address} has its own")
+    kind.check(place)
+    return kind, place
 
 
 def open_encoder(
@@ -172,9 +204,9 @@ def open_encoder(
         ConfigError: The address means nothing, or the encoder draws no weights that a seed could
             decide.
     """
-    kind, place = resolve("encoder", FROZEN_ENCODERS, address, EncoderKind, default="run")
-    if seed is not None and not kind.draws_weights:
-        raise ConfigError(f"--seed: only untrained:RUN draws weights, {address} has its own")
+    from trainer.precision import computed_in
+
+    kind, place = _kind(address, seed=seed)
     encoder: FrozenEncoder = kind.open(place, name=redact(address), device=device, seed=seed or 0)
     texts = encoder.embed_texts
     changes = {

@@ -17,7 +17,7 @@ from manifests.foundation.messages import has_secrets, one_line
 from manifests.foundation.plugins import did_you_mean
 from trainer.errors import CheckpointError
 from trainer.frozen_encoders import FrozenEncoder, Resampling, of_tower
-from trainer.models.encoder import EncoderSpec
+from trainer.models.specs import EncoderSpec
 from trainer.models.weights import state_sha256
 
 FOLDERS = ("hf-hub:", "local-dir:")
@@ -35,6 +35,10 @@ class OpenClip:
     """
 
     draws_weights = False
+
+    @staticmethod
+    def check(place: str) -> None:
+        """Its library, which needs torch, says what is wrong."""
 
     @staticmethod
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:

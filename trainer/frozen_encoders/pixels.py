@@ -15,6 +15,10 @@ class Pixels:
     draws_weights = False
 
     @staticmethod
+    def check(place: str) -> None:
+        """Its library, which needs torch, says what is wrong."""
+
+    @staticmethod
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
         """See EncoderKind."""
         if not place.isdecimal() or len(place) > 3 or not 1 <= int(place) <= MAX_PIXELS_PX:

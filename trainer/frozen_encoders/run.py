@@ -1,13 +1,14 @@
 """The encoder that a run exported, with its text half, or the tower in one of its checkpoints."""
 
 from dataclasses import replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from trainer.frozen_encoders import FrozenEncoder, of_tower
-from trainer.kept_encoders import load_kept
-from trainer.models.text import load_text
+from trainer.models.specs import SPEC, read_description
 from trainer.places import is_remote, run_files
+
+if TYPE_CHECKING:  # the kind is asked whether there is a run before torch is imported
+    import torch
 
 
 class Run:
@@ -19,8 +20,20 @@ class Run:
     draws_weights = False
 
     @staticmethod
-    def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
+    def check(place: str) -> None:
         """See EncoderKind."""
+        with run_files(place, option="encoder", only=SPEC) as path:
+            if path.suffix != ".pt":
+                read_description(path)
+
+    @staticmethod
+    def open(place: str, *, name: str, device: "torch.device", seed: int) -> FrozenEncoder:
+        """See EncoderKind."""
+        import torch
+
+        from trainer.kept_encoders import load_kept
+        from trainer.models.text import load_text
+
         # A tower draws random weights when it is built, before those of the file replace them: the
         # global generator of the caller is to stay as it is.
         with run_files(place, option="encoder") as path, torch.random.fork_rng(devices=[]):

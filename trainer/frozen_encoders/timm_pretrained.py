@@ -16,7 +16,7 @@ from manifests.foundation.files import read_regular
 from manifests.foundation.messages import has_secrets, one_line
 from trainer.errors import CheckpointError
 from trainer.frozen_encoders import FrozenEncoder, Resampling, of_tower
-from trainer.models.encoder import EncoderSpec
+from trainer.models.specs import EncoderSpec
 from trainer.models.weights import state_sha256
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -33,6 +33,10 @@ class TimmPretrained:
     """
 
     draws_weights = False
+
+    @staticmethod
+    def check(place: str) -> None:
+        """Its library, which needs torch, says what is wrong."""
 
     @staticmethod
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:

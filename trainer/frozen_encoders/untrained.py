@@ -1,10 +1,13 @@
 """The tower of a run with random weights: it shows what the architecture alone is worth."""
 
-import torch
+from typing import TYPE_CHECKING
 
 from trainer.frozen_encoders import FrozenEncoder, of_tower
-from trainer.models.encoder import SPEC, build_encoder, read_description
+from trainer.models.specs import SPEC, read_description
 from trainer.places import run_files
+
+if TYPE_CHECKING:  # the kind is asked whether there is a run before torch is imported
+    import torch
 
 
 class Untrained:
@@ -13,8 +16,18 @@ class Untrained:
     draws_weights = True
 
     @staticmethod
-    def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
+    def check(place: str) -> None:
         """See EncoderKind."""
+        with run_files(place, option="encoder", only=SPEC) as path:
+            read_description(path)
+
+    @staticmethod
+    def open(place: str, *, name: str, device: "torch.device", seed: int) -> FrozenEncoder:
+        """See EncoderKind."""
+        import torch
+
+        from trainer.models.encoder import build_encoder
+
         with run_files(place, option="encoder", only=SPEC) as path:
             spec = read_description(path).spec
         with torch.random.fork_rng(devices=[]):

@@ -15,7 +15,8 @@ from manifests.foundation.files import local_path, require_regular
 from manifests.foundation.messages import one_line
 from trainer.errors import CheckpointError
 from trainer.frozen_encoders import FrozenEncoder, of_tower
-from trainer.models.encoder import EncoderSpec, build_encoder
+from trainer.models.encoder import build_encoder
+from trainer.models.specs import EncoderSpec
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin")
 
@@ -30,6 +31,10 @@ class Weights:
     """
 
     draws_weights = False
+
+    @staticmethod
+    def check(place: str) -> None:
+        """Its library, which needs torch, says what is wrong."""
 
     @staticmethod
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:

@@ -1,32 +1,22 @@
 """The image tower: any timm model without its classifier. How it is exported and loaded again."""
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import timm
 import torch
 from jaxtyping import Float, UInt8
-from pydantic import Field
 from torch import Tensor, nn
 
 from manifests.foundation.errors import ConfigError
-from manifests.foundation.files import read_regular, write_whole
+from manifests.foundation.files import write_whole
 from manifests.foundation.messages import one_line
 from manifests.foundation.plugins import did_you_mean
-from manifests.foundation.settings import Table, check
-from trainer.config import DEFAULT_TOWER
 from trainer.errors import CheckpointError
 from trainer.models import small_alexnet, small_conv  # noqa: F401 (makes them known to timm)
+from trainer.models.specs import SPEC, WEIGHTS, EncoderSpec, read_description
 from trainer.models.weights import read_weights, write_weights
-
-WEIGHTS = "encoder.safetensors"
-SPEC = "encoder.json"
-MAX_SPEC_BYTES = 1 << 20
-"""Largest description that is read."""
-
-_Positive = Annotated[float, Field(gt=0)]
 
 _REFUSED_ARGS = {
     "cache_dir",
@@ -40,24 +30,6 @@ _REFUSED_ARGS = {
     "scriptable",
 }
 """Arguments of timm that read other files, or that make a model which is no encoder."""
-
-
-class EncoderSpec(Table):
-    """All that decides an encoder besides its weights. Table [model] of a recipe."""
-
-    model: str = DEFAULT_TOWER
-    """Name of a timm model."""
-    args: dict[str, Any] = Field(default={})
-    """Further arguments of `timm.create_model`."""
-    input_px: int = Field(default=224, ge=8, le=4096)
-    """Side of the square images that the tower takes."""
-    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
-    """Subtracted from red, green and blue, which are from 0 to 1; ImageNet's by default."""
-    std: tuple[_Positive, _Positive, _Positive] = (0.229, 0.224, 0.225)
-    """What red, green and blue are divided by afterwards."""
-    crop_fraction: float = Field(default=0.875, gt=0, le=1)
-    """In evaluation the shorter side of an image is resized to input_px / crop_fraction; then the
-    middle square of `input_px` is cut out."""
 
 
 def build_encoder(spec: EncoderSpec) -> nn.Module:
@@ -163,45 +135,6 @@ def save_encoder(folder: Path, encoder: nn.Module, spec: EncoderSpec, made: dict
         "made": made,
     }
     write_whole(folder / SPEC, f"{json.dumps(document, indent=2)}\n".encode())
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EncoderDescription:
-    """What `encoder.json` says of the weights beside it."""
-
-    spec: EncoderSpec
-    sha256: str
-    """Of `encoder.safetensors`."""
-    made: dict[str, Any]
-    """Where it comes from; see `save_encoder`."""
-
-
-def read_description(path: Path) -> EncoderDescription:
-    """The description of an exported encoder.
-
-    Args:
-        path: Folder of a run, or the `encoder.safetensors` in it.
-
-    Raises:
-        CheckpointError: There is no description, or it cannot be read.
-    """
-    file = (path if path.is_dir() else path.parent) / SPEC
-    try:
-        document = json.loads(read_regular(file, max_bytes=MAX_SPEC_BYTES))
-        spec = check(EncoderSpec, document["spec"], origin=str(file))
-        made = dict(document.get("made", {}))
-        return EncoderDescription(spec=spec, sha256=str(document["sha256"]), made=made)
-    except FileNotFoundError as exc:
-        raise CheckpointError(
-            f"{file}: no exported encoder here; give a run that `synth train` finished, or its "
-            f"{WEIGHTS}"
-        ) from exc
-    except KeyError as exc:
-        raise CheckpointError(f"{file}: not the description of an encoder (no {exc})") from exc
-    except (OSError, ValueError, TypeError, RecursionError, ConfigError) as exc:
-        raise CheckpointError(
-            f"{file}: not the description of an encoder ({one_line(exc)})"
-        ) from exc
 
 
 def load_encoder(path: Path) -> tuple[nn.Module, EncoderSpec]:

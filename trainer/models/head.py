@@ -1,29 +1,16 @@
 """The projection head of StableRep, and the contrastive loss of what it projects."""
 
 from itertools import pairwise
-from typing import Literal
 
 from jaxtyping import Float, Int
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from manifests.foundation.settings import Table
 from trainer.collectives import gather
 from trainer.distributed import rank
 from trainer.losses import multi_positive_loss, unit
 from trainer.models.batch_norms import PositionBatchNorm
-
-
-class HeadConfig(Table):
-    """Keys of [objective] for an objective with a projection head; the defaults are StableRep's."""
-
-    temperature: float = Field(default=0.1, gt=0)
-    head_hidden: int = Field(default=4096, ge=1)
-    head_out: int = Field(default=256, ge=1)
-    head: Literal["normed", "plain"] = "normed"
-    """`normed`: three layers with batch norms, StableRep's. `plain`: two without, as in SupCon and
-    GenRep."""
+from trainer.models.specs import HeadConfig
 
 
 class PlainHead(nn.Sequential):

@@ -8,17 +8,17 @@ import torch
 from jaxtyping import Float, Int
 from open_clip.tokenizer import SimpleTokenizer
 from open_clip.transformer import QuickGELU, TextTransformer
-from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.files import read_regular, write_whole
 from manifests.foundation.messages import one_line
-from manifests.foundation.settings import Table, check
+from manifests.foundation.settings import check
 from trainer.collectives import gather
 from trainer.errors import CheckpointError
 from trainer.grad_cache import GradCached
 from trainer.losses import multi_positive_loss, unit
+from trainer.models.specs import TextSpec
 from trainer.models.weights import read_weights, write_weights
 
 WEIGHTS = "text.safetensors"
@@ -30,22 +30,6 @@ FIRST_LOG_SCALE = 2.6592600369327779
 """ln(1 / 0.07), where CLIP starts."""
 MAX_LOG_SCALE = 4.6051701859880918
 """ln(100), where StableRep+ and CLIP clamp it."""
-
-
-class TextSpec(Table):
-    """Table [objective.text]; the defaults are the text tower of CLIP and StableRep+."""
-
-    context_length: int = Field(default=77, ge=4)
-    width: int = Field(default=512, ge=8)
-    heads: int = Field(default=8, ge=1)
-    layers: int = Field(default=12, ge=1)
-    embed_dim: int = Field(default=512, ge=8)
-
-    @model_validator(mode="after")
-    def _divides(self) -> "TextSpec":
-        if self.width % self.heads:
-            raise ValueError(f"{self.heads} heads do not divide a width of {self.width}")
-        return self
 
 
 class ImageText(nn.Module):

@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import nn
 
-from trainer.models.encoder import EncoderSpec, num_features
+from trainer.models.encoder import num_features
+from trainer.models.specs import EncoderSpec
 
 FILE = "config.json"
 

@@ -1,7 +1,8 @@
 """Objectives: what the image tower learns from a batch of view groups.
 
 This file holds the protocol, its laws and the literal table. The other files of this folder are
-plug-ins, and none of them imports another. `trainer.testing.ObjectiveLaws` tests these laws:
+plug-ins, and none of them imports another; what each is set by and asks of a batch is read without
+torch, from `trainer.objective_settings`. `trainer.testing.ObjectiveLaws` tests these laws:
 
 1. Two ranks with half of the groups each have the loss and the gradients of one process with all.
 2. The order of the groups does not change the loss.
@@ -19,10 +20,10 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from jaxtyping import Float, Int
-from pydantic import BaseModel
 from torch import Tensor, nn
 
 from manifests.foundation.plugins import Entry, load_plugin
+from trainer.objective_settings import Arrangement, ObjectiveSettings
 
 OBJECTIVES = {
     "stablerep": Entry("trainer.objectives.contrastive:StableRep", "trainer"),
@@ -36,47 +37,6 @@ OBJECTIVES = {
     "cross-entropy": Entry("trainer.objectives.cross_entropy:CrossEntropy", "trainer"),
     "inverter": Entry("trainer.objectives.inverter:Inverter", "trainer"),
 }
-
-READABLE = frozenset({"captions", "labels", "group_labels", "latents", "draws"})
-"""What an objective may read of a batch besides images and group ids. `group_labels` are labels
-that make each group a class of its own."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CropSpec:
-    """One set of crops, drawn with the same settings from every view."""
-
-    count: int = 1
-    """Crops of each view."""
-    size: float = 1.0
-    """Side of a crop as a fraction of `model.input_px`; 0.5 halves it."""
-    augment: Mapping[str, Any] = field(default_factory=dict)
-    """Keys of the table [augment] whose value is different for these crops."""
-
-    def side_px(self, input_px: int) -> int:
-        """Side of a crop for a tower with this input."""
-        return max(round(self.size * input_px), 1)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Arrangement:
-    """What an objective wants in its batch."""
-
-    crops: tuple[CropSpec, ...] = (CropSpec(),)
-    """The sets of crops of each view; `Batch.crops` has one entry for each."""
-    min_groups: int = 2
-    """Fewest groups in a step, over all ranks: the default leaves every group a negative."""
-    min_views: int = 1
-    """Fewest views of a group in a step."""
-    splits_groups: bool = False
-    """Each view is a group of its own, as instance discrimination wants it."""
-    reads: frozenset[str] = frozenset()
-    """Of READABLE. Groups without a caption or label that is read are left out of the training."""
-
-    @property
-    def crops_per_view(self) -> int:
-        """Crops of each view over all crop sets."""
-        return sum(crops.count for crops in self.crops)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +93,7 @@ class LossTerms:
     """Scalars by name; their mean over the ranks is logged."""
 
 
-class Objective(Protocol):
+class Objective(ObjectiveSettings, Protocol):
     """What an entry of the table is: a `torch.nn.Module` that owns its heads and its teacher.
 
     It is built with `Objective(config, towers, classes)`: an instance of its `Config`, the towers,
@@ -141,17 +101,10 @@ class Objective(Protocol):
     are indices into (empty if it reads none).
     """
 
-    Config: ClassVar[type[BaseModel]]
-    """Table [objective] of a recipe."""
     uses_ids: ClassVar[bool]
     """Whether the loss depends on which rows have equal group ids."""
     has_teacher: ClassVar[bool]
     """Whether parameters follow others, moved by `after_step` and not by the optimizer."""
-
-    @classmethod
-    def arrangement(cls, config: Any) -> Arrangement:
-        """What it wants in its batch."""
-        ...
 
     def __call__(self, towers: Towers, batch: Batch) -> LossTerms:
         """The mean loss over this rank's rows, in float32."""

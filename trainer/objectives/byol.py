@@ -2,30 +2,19 @@
 
 import copy
 from math import cos, pi
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 
-from manifests.foundation.settings import Table
 from trainer.losses import unit
 from trainer.models.batch_norms import PositionBatchNorm
-from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
+from trainer.objective_settings.byol import ByolConfig, ByolSettings
+from trainer.objectives import Batch, LossTerms, ObjectiveModule, Towers
 
 
-class ByolConfig(Table):
-    """Table [objective]; the defaults are the paper's."""
-
-    name: Literal["byol"] = "byol"
-    head_hidden: int = Field(default=4096, ge=1)
-    head_out: int = Field(default=256, ge=1)
-    momentum: float = Field(default=0.996, ge=0, lt=1)
-    """Part of the teacher that stays after the first step; half a cosine raises it to 1."""
-
-
-class Byol(ObjectiveModule):
+class Byol(ByolSettings, ObjectiveModule):
     """Two crops of each view, no negatives, and a teacher that follows tower and projector.
 
     Both crops are augmented as the recipe says; the paper blurs and solarizes them differently. As
@@ -34,7 +23,6 @@ class Byol(ObjectiveModule):
     Source: BYOL, arXiv:2006.07733, equations 1 and 2, section 3.2.
     """
 
-    Config: ClassVar[type[ByolConfig]] = ByolConfig
     uses_ids: ClassVar[bool] = False
     has_teacher: ClassVar[bool] = True
 
@@ -45,12 +33,6 @@ class Byol(ObjectiveModule):
         self.projector = _Head(towers.num_features, hidden, out)
         self.predictor = _Head(out, hidden, out)
         self.teacher = _Teacher(towers.image, self.projector)
-
-    @classmethod
-    def arrangement(cls, config: ByolConfig) -> Arrangement:
-        # There are no negatives, but the batch norms of the heads need a second row in each set of
-        # crops: two groups, as each group is one view.
-        return Arrangement(crops=(CropSpec(), CropSpec()), min_groups=2, splits_groups=True)
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         # The two crops of a view go through the tower in separate calls, so that a batch norm sees

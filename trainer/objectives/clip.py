@@ -1,40 +1,24 @@
 """CLIP: each view belongs to its caption, and each caption to its views."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from pydantic import Field
 from torch import nn
 
-from manifests.foundation.settings import Table
-from trainer.models.text import ImageText, TextSpec
-from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
+from trainer.models.text import ImageText
+from trainer.objective_settings.clip import ClipConfig, ClipSettings
+from trainer.objectives import Batch, LossTerms, ObjectiveModule, Towers
 
 
-class ClipConfig(Table):
-    """Table [objective]."""
-
-    name: Literal["clip"] = "clip"
-    crops: int = Field(default=1, ge=1)
-    """Crops of each view; each of them belongs to the caption."""
-    text: TextSpec = TextSpec()
-
-
-class Clip(ObjectiveModule):
+class Clip(ClipSettings, ObjectiveModule):
     """The mean of image-to-text and text-to-image cross-entropy.
 
     Source: CLIP, arXiv:2103.00020, figure 3; with several views of a caption as in StableRep+.
     """
 
-    Config: ClassVar[type[ClipConfig]] = ClipConfig
-
     def __init__(self, config: ClipConfig, towers: Towers, classes: Any) -> None:
         super().__init__()
         self.image_text = ImageText(config.text, towers.num_features)
-
-    @classmethod
-    def arrangement(cls, config: ClipConfig) -> Arrangement:
-        return Arrangement(crops=(CropSpec(count=config.crops),), reads=frozenset({"captions"}))
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         (crops,) = batch.crops

@@ -1,36 +1,22 @@
 """Inverter: predict the latent that a generator made an image from."""
 
 from collections.abc import Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-from pydantic import Field
 from torch import nn
 from torch.nn import functional as F
 
-from manifests.foundation.settings import Table
 from trainer.errors import DataError
-from trainer.objectives import Arrangement, Batch, LossTerms, ObjectiveModule, Towers
+from trainer.objective_settings.inverter import InverterConfig, InverterSettings
+from trainer.objectives import Batch, LossTerms, ObjectiveModule, Towers
 
 
-class InverterConfig(Table):
-    """Table [objective]."""
-
-    name: Literal["inverter"] = "inverter"
-    latent_dim: int = Field(ge=1, le=65_536)
-    """Numbers of a latent."""
-    hidden: int = Field(default=2048, ge=1)
-    """Width of the hidden layer of the head; it is not exported."""
-    class_weight: float = Field(default=0.0, ge=0)
-    """Weight of the cross-entropy of the label beside the latent's error; 0 reads no labels."""
-
-
-class Inverter(ObjectiveModule):
+class Inverter(InverterSettings, ObjectiveModule):
     """The mean squared error of a view's latent, and of its class by cross-entropy.
 
     Source: GenRep, arXiv:2106.05258, section 3.3, which has it as the alternative to contrast.
     """
 
-    Config: ClassVar[type[InverterConfig]] = InverterConfig
     uses_ids: ClassVar[bool] = False
 
     def __init__(self, config: InverterConfig, towers: Towers, classes: Sequence[str]) -> None:
@@ -42,11 +28,6 @@ class Inverter(ObjectiveModule):
             nn.ReLU(),
             nn.Linear(config.hidden, num_outputs),
         )
-
-    @classmethod
-    def arrangement(cls, config: InverterConfig) -> Arrangement:
-        labels = {"labels"} if config.class_weight else set()
-        return Arrangement(min_groups=1, reads=frozenset({"latents", *labels}))
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         (crops,) = batch.crops

@@ -1,36 +1,22 @@
 """MoCo v2: crops of a view against a queue of what earlier steps saw."""
 
 import copy
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from manifests.foundation.settings import Table
 from trainer.collectives import gather
 from trainer.errors import DataError
 from trainer.losses import exact_products, unit
 from trainer.models.head import PlainHead
-from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
+from trainer.objective_settings.moco import MocoConfig, MocoSettings
+from trainer.objectives import Batch, LossTerms, ObjectiveModule, Towers
 
 
-class MocoConfig(Table):
-    """Table [objective]; the defaults are those of MoCo v2."""
-
-    name: Literal["moco"] = "moco"
-    temperature: float = Field(default=0.2, gt=0)
-    head_hidden: int = Field(default=2048, ge=1)
-    head_out: int = Field(default=128, ge=1)
-    queue: int = Field(default=65_536, ge=1)
-    """Embeddings that are remembered, over all ranks."""
-    momentum: float = Field(default=0.999, ge=0, lt=1)
-    """Part of the teacher that stays after a step."""
-
-
-class Moco(ObjectiveModule):
+class Moco(MocoSettings, ObjectiveModule):
     """One crop of a view finds the teacher's embedding of the other among those of a queue.
 
     The queue holds the teacher's embeddings of the last steps, of all ranks, and begins with random
@@ -39,7 +25,6 @@ class Moco(ObjectiveModule):
     arXiv:2211.16412, trains its large models with it.
     """
 
-    Config: ClassVar[type[MocoConfig]] = MocoConfig
     uses_ids: ClassVar[bool] = False
     has_teacher: ClassVar[bool] = True
     queue: Tensor
@@ -53,10 +38,6 @@ class Moco(ObjectiveModule):
         self.teacher.requires_grad_(False)
         self.register_buffer("queue", unit(torch.randn(config.queue, config.head_out)))
         self.register_buffer("place", torch.zeros((), dtype=torch.int64))
-
-    @classmethod
-    def arrangement(cls, config: MocoConfig) -> Arrangement:
-        return Arrangement(crops=(CropSpec(), CropSpec()), min_groups=2, splits_groups=True)
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         first, second = (crops.images for crops in batch.crops)

@@ -1,47 +1,28 @@
 """StableRep+: StableRep between views, and CLIP between views and their caption."""
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from pydantic import Field
 from torch import nn
 
-from trainer.models.head import ContrastiveHead, HeadConfig
-from trainer.models.text import ImageText, TextSpec
-from trainer.objectives import Arrangement, Batch, CropSpec, LossTerms, ObjectiveModule, Towers
+from trainer.models.head import ContrastiveHead
+from trainer.models.text import ImageText
+from trainer.objective_settings.stablerep_plus import StableRepPlusConfig, StableRepPlusSettings
+from trainer.objectives import Batch, LossTerms, ObjectiveModule, Towers
 
 
-class StableRepPlusConfig(HeadConfig):
-    """Table [objective]; both weights are 1 in the paper."""
-
-    name: Literal["stablerep-plus"] = "stablerep-plus"
-    crops: int = Field(default=1, ge=1)
-    """Crops of each view; the crops of all views of a group are positives of each other, and of
-    its caption."""
-    image_weight: float = Field(default=1.0, ge=0)
-    text_weight: float = Field(default=1.0, ge=0)
-    text: TextSpec = TextSpec()
-
-
-class StableRepPlus(ObjectiveModule):
+class StableRepPlus(StableRepPlusSettings, ObjectiveModule):
     """L = w1 L_image + w2 (L_image_to_text + L_text_to_image) / 2.
 
     Source: StableRep, arXiv:2306.00984, section 3.2; losses.py of google-research/syn-rep-learn,
     which calls it StableRep++.
     """
 
-    Config: ClassVar[type[StableRepPlusConfig]] = StableRepPlusConfig
-
     def __init__(self, config: StableRepPlusConfig, towers: Towers, classes: Any) -> None:
         super().__init__()
         self.weights = config.image_weight, config.text_weight
         self.contrast = ContrastiveHead(config, towers.num_features)
         self.image_text = ImageText(config.text, towers.num_features)
-
-    @classmethod
-    def arrangement(cls, config: StableRepPlusConfig) -> Arrangement:
-        crops = (CropSpec(count=config.crops),)
-        return Arrangement(crops=crops, min_views=2, reads=frozenset({"captions"}))
 
     def forward(self, towers: Towers, batch: Batch) -> LossTerms:
         (crops,) = batch.crops

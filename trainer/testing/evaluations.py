@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from manifests.foundation.settings import check
-from trainer.data.crops import AugmentConfig
+from trainer.data.augment import AugmentConfig
 from trainer.errors import DataError
 from trainer.evaluations import Classes, Evaluation, Prediction, evaluation_class
 from trainer.features import Features

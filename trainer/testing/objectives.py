@@ -14,11 +14,12 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from manifests.foundation.settings import check
+from trainer.data.augment import AugmentConfig
 from trainer.data.batches import LoadedBatch
-from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS, AugmentConfig, draw_crop
+from trainer.data.crops import BOX_FIELDS, COLOUR_FIELDS, draw_crop
 from trainer.data.draws import generator
 from trainer.learner import Learner
-from trainer.models.encoder import EncoderSpec
+from trainer.models.specs import EncoderSpec
 from trainer.objectives import Objective, objective_class
 from trainer.testing.ranks import run_ranks
 
