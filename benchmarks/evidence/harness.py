@@ -47,6 +47,7 @@ class Protocol:
 
 
 PROTOCOLS = {
+    "select, k-NN": Protocol(on="pictograms", learn="bank", test="select", evaluation="knn"),
     "k-NN": Protocol(on="pictograms", learn="bank", test="test", evaluation="knn"),
     "linear": Protocol(on="pictograms", learn="bank", test="test", evaluation="linear"),
     "one-shot": Protocol(on="pictograms", learn="test-shot", test="test", evaluation="knn"),
@@ -143,7 +144,7 @@ class Benchmark:
         document = {"machine": machine.describe(), "tables": text.splitlines(), "scores": scores}
         path.write_text(f"{json.dumps(document, indent=1)}\n")
 
-    def _rendered(self, arm: Arm, seed: int) -> str:
+    def rendered(self, arm: Arm, seed: int) -> str:
         """URL of the set of an arm, which is rendered and sealed if it does not exist yet."""
         if not arm.views:
             return f"wds:{self.work / 'pictograms' / 'train'}"
@@ -170,7 +171,7 @@ class Benchmark:
         out = self.work / f"run-{_digest([arm.recipe, arm.train, arm.views, seed])}"
         overrides = [*arm.train, f"run.seed={seed}"]
         config = load_training(recipe=find_recipe(arm.recipe), overrides=overrides, flags={})
-        plan = make_plan(config, open_source(self._rendered(arm, seed)), world=1)
+        plan = make_plan(config, open_source(self.rendered(arm, seed)), world=1)
         assert train(plan, out, device=torch.device("cpu")) is None
         return out
 
