@@ -1,13 +1,13 @@
 """`synth train`: a shard set in, an encoder out."""
 
-from typing import TYPE_CHECKING, Any
+import signal
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from math import isnan
+from typing import Any
 
 import click
 
 from trainer.commands.flags import flag, keys_of_flags
-
-if TYPE_CHECKING:
-    from contextlib import AbstractContextManager, ExitStack
 
 _WORKERS = (
     "Loader processes of each rank. If not given, none beside a CPU that trains, and beside a GPU "
@@ -84,8 +84,6 @@ def train(
     if not dry_run and nproc is not None and (status := launch(nproc)) is not None:
         raise SystemExit(status)
 
-    from contextlib import ExitStack, nullcontext
-
     from trainer.config import load_config
     from trainer.data.opening import may_read_all, open_source
     from trainer.devices import best_precision, device_type
@@ -121,12 +119,21 @@ def train(
             return
         if is_first and plan.stream.num_left_out:
             click.echo(_left_out(plan), err=True)
-        is_finished = False
-        if not fresh:
+        if fresh:
+            is_finished = False
+        else:
             with open_place(out) as place:
                 is_finished = place.is_at_its_end(plan.identity, formats=config.run.exports)
         if not is_finished:
-            _run(plan, out, device or _join(group, config), fresh=fresh)
+            from trainer.loop import train as run_training
+
+            device = device or _join(group, config)
+            with _Shown(is_first=is_first) as shown:
+                stopped_by = run_training(
+                    plan, out, device=device, fresh=fresh, on_begin=shown.begin, on_step=shown.step
+                )
+            if stopped_by is not None:
+                raise SystemExit(_status_after(stopped_by, name if is_first else None))
     if is_first:
         click.echo(
             f"{name}: {plan.num_steps:,} steps of {plan.crops_per_step:,} images, "
@@ -134,7 +141,7 @@ def train(
         )
 
 
-def _join(group: "ExitStack", config: Any) -> Any:
+def _join(group: ExitStack, config: Any) -> Any:
     """Join the other ranks until the stack is closed. Returns the device of this rank."""
     from trainer.distributed import local_device, process_group
 
@@ -143,49 +150,55 @@ def _join(group: "ExitStack", config: Any) -> Any:
     return device
 
 
-def _at_own_pace(config: Any) -> "AbstractContextManager[None]":
+def _at_own_pace(config: Any) -> AbstractContextManager[None]:
     """The ranks of each machine read a source for themselves, and wait for the others."""
     from trainer.control import at_own_pace
 
     return at_own_pace(timeout_s=config.run.timeout_s)
 
 
-def _run(plan: Any, out: str, device: Any, *, fresh: bool) -> None:
-    """Train, and show how far it is. Raises SystemExit after a signal."""
-    import signal
-    from contextlib import ExitStack
+class _Shown:
+    """How far a training is, as a bar; nothing on ranks that are not the first."""
 
-    from manifests.foundation.messages import redact
-    from manifests.foundation.progress import progress
-    from trainer.distributed import rank
-    from trainer.loop import train as run_training
+    def __init__(self, *, is_first: bool) -> None:
+        self._is_first = is_first
+        self._stack = ExitStack()
+        self._advance: Any = None
 
-    is_first = rank() == 0
-    with ExitStack() as stack:
-        bar: list[Any] = []  # empty on the other ranks
+    def __enter__(self) -> "_Shown":
+        return self
 
-        def begin(step: int, num_steps: int) -> None:
-            if is_first:  # only now is the step known at which a resumed run begins
-                bar.append(stack.enter_context(progress("train", "steps", num_steps, step)))
+    def __exit__(self, *exc: Any) -> None:
+        self._stack.close()
 
-        def advance(step: int, values: dict[str, float]) -> None:
-            if bar:
-                loss, knn = values.get("loss"), values.get("knn")
-                parts = [] if loss is None else [f"loss {loss:.4g}"]
-                parts += [] if knn is None else [f"k-NN {100 * knn:.1f} %"]
-                bar[0](1, note=", ".join(parts))
+    def begin(self, step: int, num_steps: int) -> None:
+        """The run begins, or is resumed, after so many of its steps."""
+        from manifests.foundation.progress import progress
 
-        stopped_by = run_training(
-            plan, out, device=device, fresh=fresh, on_begin=begin, on_step=advance
-        )
-    if stopped_by is not None:
-        if is_first:
-            name = redact(out).rstrip("/")
-            by = "Ctrl-C" if stopped_by == signal.SIGINT else stopped_by.name
-            click.echo(f"{name}: stopped by {by}, with a checkpoint; the same command resumes it")
-        # What a shell reports of a process that a signal ended. Schedulers know 143, whichever of
-        # their signals they sent.
-        raise SystemExit(130 if stopped_by == signal.SIGINT else 143)
+        if self._is_first:
+            bar = progress("train", "steps", num_steps, step)
+            self._advance = self._stack.enter_context(bar)
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """A step was taken."""
+        if self._advance is None:
+            return
+        loss, knn = values.get("loss"), values.get("knn")
+        parts = [] if loss is None else [f"loss {loss:.4g}"]
+        parts += [] if knn is None or isnan(knn) else [f"k-NN {100 * knn:.1f} %"]
+        self._advance(1, note=", ".join(parts))
+
+
+def _status_after(stopped_by: signal.Signals, name: str | None) -> int:
+    """What a shell reports of a process that a signal ended. The first rank names the run.
+
+    Schedulers know 143, whichever of their signals they sent.
+    """
+    is_interrupt = stopped_by == signal.SIGINT
+    if name is not None:
+        by = "Ctrl-C" if is_interrupt else stopped_by.name
+        click.echo(f"{name}: stopped by {by}, with a checkpoint; the same command resumes it")
+    return 130 if is_interrupt else 143
 
 
 def _cost(plan: Any, world: int) -> str:
