@@ -64,15 +64,15 @@ def _start(command: Sequence[object], folder: Path) -> "subprocess.Popen[str]":
     if words[0] != sys.executable:
         words = [*SYNTH, *words]
     paths = os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
-    log = (folder / "log.txt").open("w+")
-    return subprocess.Popen(
-        words,
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": paths},
-        stdout=log,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    with (folder / "log.txt").open("w") as log:
+        return subprocess.Popen(
+            words,
+            cwd=folder,
+            env=os.environ | {"PYTHONPATH": paths},
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
 
 
 def _end(process: "subprocess.Popen[str]", start: float, *, statuses: set[int]) -> dict[str, Any]:
@@ -173,7 +173,7 @@ ROWS: Sequence[tuple[str, Callable[[Path], dict[str, Any]], str]] = (
     ),
     ("report of it", once("report", "sweep", "--out", "sweep.html"), "0.9 s"),
     (
-        "negative prompt, scheduler and size by flags, 16 captions",
+        "negative prompt and size by flags, 16 captions",
         once(
             "generate",
             "--prompts",

@@ -7,6 +7,7 @@ one that was killed stays, without the lock that it held.
 
 import fcntl
 import json
+import os
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -22,17 +23,17 @@ MAX_BYTES = 64 << 20
 class InFlight:
     """The note of this process, and what the notes of killed ones say."""
 
-    def __init__(self, left: frozenset[int], file: BinaryIO | None) -> None:
+    def __init__(self, left: set[int], file: BinaryIO | None) -> None:
         self.left = left
-        """Shards that were being made by processes that were killed."""
+        """Shards that were being made by processes that were killed, until their end is known. Some
+        may be of another share of the set."""
         self._file = file
 
     def note(self, shards: Iterable[int]) -> None:
-        """These shards would be left if this process were killed now."""
+        """These shards would be left as well if this process were killed now."""
         if self._file is not None:
             with suppress(OSError):  # a full disk: then they are tried as all others
-                self._file.write(f"{json.dumps(sorted(shards))}\n".encode())
-                self._file.flush()
+                self._file.write(f"{json.dumps(sorted({*self.left, *shards}))}\n".encode())
 
 
 @contextmanager
@@ -44,18 +45,20 @@ def in_flight(recipe_sha256: str) -> Iterator[InFlight]:
     try:
         left, file = _begin(cache_folder("in-flight") / recipe_sha256)
     except NO_CACHE:
-        yield InFlight(frozenset(), None)
+        yield InFlight(set(), None)
         return
     with file:
         flight = InFlight(left, file)
-        flight.note(left)
+        flight.note(())
         try:
             yield flight
         finally:
-            Path(file.name).unlink(missing_ok=True)
+            flight.note(())
+            if not flight.left:  # else it stays, for those whom these shards concern
+                Path(file.name).unlink(missing_ok=True)
 
 
-def _begin(folder: Path) -> tuple[frozenset[int], BinaryIO]:
+def _begin(folder: Path) -> tuple[set[int], BinaryIO]:
     """What is left in a folder of notes, and a new one that is locked."""
     folder.mkdir(parents=True, exist_ok=True)
     left: set[int] = set()
@@ -65,9 +68,11 @@ def _begin(folder: Path) -> tuple[frozenset[int], BinaryIO]:
                 if is_killed:
                     left |= _last_line(path)
                     path.unlink()
-        file = tempfile.NamedTemporaryFile(dir=folder, suffix=".jsonl", delete=False)  # noqa: SIM115
+        descriptor, name = tempfile.mkstemp(dir=folder, suffix=".jsonl")
+        os.close(descriptor)
+        file = open(name, "wb", buffering=0)  # noqa: SIM115 (of a full disk nothing is left over)
         fcntl.flock(file, fcntl.LOCK_EX)
-    return frozenset(left), file  # type: ignore[return-value]
+    return left, file
 
 
 def _last_line(path: Path) -> set[int]:

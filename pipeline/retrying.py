@@ -8,7 +8,7 @@ did to the worker (docs/adr/0005).
 import statistics
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 MAX_ATTEMPTS = 3
 SLOW_TIMES, SLOW_S = 2.0, 30.0
@@ -23,6 +23,8 @@ class Attempt:
     shard: int
     errors: tuple[str, ...] = ()
     """The error of each attempt before this one, in their order."""
+    is_suspect: bool = False
+    """Whether an earlier process may have died of this shard."""
 
     @property
     def number(self) -> int:
@@ -31,8 +33,13 @@ class Attempt:
 
     @property
     def is_last(self) -> bool:
-        """Whether no other attempt follows, so that this one is made alone."""
+        """Whether no other attempt follows."""
         return self.number == MAX_ATTEMPTS
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether it is made when nothing else is, by a renderer in a process of its own."""
+        return self.is_suspect or self.is_last
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +57,20 @@ class WorkQueue:
     def __init__(self, shards: Iterable[int], *, suspects: Collection[int] = ()) -> None:
         """
         Args:
-            suspects: Those that an earlier process may have died of. They have one try, the last.
+            suspects: Those that an earlier process may have died of. Each try of them is alone.
         """
         # Numbers alone: there may be a million.
         self._untried = deque(shard for shard in shards if shard not in suspects)
         self._waiting: deque[Attempt] = deque()
         """Attempts that are not the first."""
-        died = ("an earlier process died while it made this shard",) * (MAX_ATTEMPTS - 1)
-        self._last_tries = deque(Attempt(shard=shard, errors=died) for shard in sorted(suspects))
+        died = ("an earlier process died while it made this shard",)
+        self._alone = deque(
+            Attempt(shard=shard, errors=died, is_suspect=True) for shard in sorted(suspects)
+        )
 
     def __len__(self) -> int:
         """Attempts that are waiting now."""
-        return self.num_shared + len(self._last_tries)
+        return self.num_shared + len(self._alone)
 
     @property
     def num_shared(self) -> int:
@@ -75,8 +84,8 @@ class WorkQueue:
         return self._waiting.popleft() if self._waiting else None
 
     def take_alone(self) -> Attempt | None:
-        """The next last try, or None; only for a fresh worker with nothing else to do."""
-        return self._last_tries.popleft() if self._last_tries else None
+        """The next attempt that is made alone, or None; only where nothing else is made."""
+        return self._alone.popleft() if self._alone else None
 
     def failed(self, attempt: Attempt, error: str) -> ShardFailure | None:
         """Note that an attempt failed.
@@ -87,8 +96,8 @@ class WorkQueue:
         errors = (*attempt.errors, error)
         if attempt.is_last:
             return ShardFailure(shard=attempt.shard, errors=errors)
-        again = Attempt(shard=attempt.shard, errors=errors)
-        (self._last_tries if again.is_last else self._waiting).append(again)
+        again = replace(attempt, errors=errors)
+        (self._alone if again.is_alone else self._waiting).append(again)
         return None
 
 
@@ -110,5 +119,5 @@ def slow_attempts(
     return [
         attempt
         for attempt, seconds in sorted(running, key=lambda pair: -pair[1])
-        if seconds > limit_s and times[attempt.shard] == 1 and not attempt.is_last
+        if seconds > limit_s and times[attempt.shard] == 1 and not attempt.is_alone
     ]

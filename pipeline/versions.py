@@ -21,11 +21,11 @@ def versions_here() -> dict[str, str]:
 def unlike_driver(driver: Mapping[str, str], worker: Mapping[str, str]) -> list[str]:
     """A line for each library that a worker has in another version than its driver.
 
-    Example: "torch 2.11.0, and 2.14.0 where the job was started".
+    Example: "torch 2.11.0 (2.14.0 where the job was started)".
     """
     return [
-        f"{name} {worker.get(name, 'is not installed')}, and "
-        f"{driver.get(name, 'none')} where the job was started"
+        f"{name} {worker.get(name, 'missing')} ({driver.get(name, 'missing')} where the job was "
+        "started)"
         for name in sorted({*driver, *worker})
         if worker.get(name) != driver.get(name)
     ]

@@ -114,10 +114,10 @@ class ShardWorker:
         with self._render_turn:
             render_start = time.perf_counter()
             wait_s = render_start - wait_start
-            if attempt.is_last:
+            if attempt.is_alone:
                 self._renderer.release()  # two copies of a model may not fit
             try:
-                pending = self._render(missing, isolate=attempt.is_last, shard=shard)
+                pending = self._render(missing, isolate=attempt.is_alone, shard=shard)
             finally:
                 self._process.close()
             render_s = time.perf_counter() - render_start

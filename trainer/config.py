@@ -95,7 +95,8 @@ class ScheduleTable(Table):
 
 
 class RunTable(Table):
-    """Table [run]. Only seed and precision change what is learned."""
+    """Table [run]. Only seed, precision and `init_from` change what is learned, and where towers
+    drop, `grad_cache`."""
 
     seed: int = Field(default=0, ge=0, lt=2**31)
     precision: Literal["auto"] | Precision = "auto"

@@ -31,11 +31,6 @@ TIMEOUT_S = 300.0
 """A rank that waits longer than this for another one ends with an error, if not told otherwise."""
 
 
-def ranks_here() -> int:
-    """Number of ranks on this machine, as whoever started them says; 1 if nobody does."""
-    return int(os.environ.get("LOCAL_WORLD_SIZE", os.environ.get("SLURM_NTASKS_PER_NODE", "1")))
-
-
 @contextmanager
 def process_group(device: torch.device, *, timeout_s: float = TIMEOUT_S) -> Iterator[None]:
     """Join the ranks that `--nproc`, torchrun or srun started; a single process joins nothing.
@@ -58,13 +53,19 @@ def process_group(device: torch.device, *, timeout_s: float = TIMEOUT_S) -> Iter
             f"{world} ranks were started without MASTER_ADDR and MASTER_PORT; start with torchrun, "
             "or export both in the srun script"
         )
-    dist.init_process_group(
-        "nccl" if device.type == "cuda" else "gloo",
-        init_method=f"file://{store}" if store else "env://",
-        rank=rank_number(),
-        world_size=world,
-        timeout=timedelta(seconds=timeout_s),
-    )
+    try:
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            init_method=f"file://{store}" if store else "env://",
+            rank=rank_number(),
+            world_size=world,
+            timeout=timedelta(seconds=timeout_s),
+        )
+    except RuntimeError as exc:
+        raise TrainerError(
+            f"rank {rank_number()}: the {world} ranks did not meet ({one_line(exc)}); look at the "
+            f"output of the others, or give more than {timeout_s:g} s as run.timeout_s"
+        ) from exc
     try:
         yield
     except BaseException as exc:

@@ -1,6 +1,8 @@
 """The training loop: from a plan to an encoder, step by step."""
 
 import logging
+import os
+import platform
 import signal
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
@@ -21,7 +23,7 @@ from trainer.data.batches import (
     require_shared_memory,
 )
 from trainer.data.shard_sets import ShardSetSource
-from trainer.distributed import rank, ranks_here, world_size
+from trainer.distributed import rank, world_size
 from trainer.errors import CheckpointError, DataError, DivergedError
 from trainer.exports import check_exports, export_run, exported_paths
 from trainer.kept_encoders import load_kept
@@ -187,9 +189,14 @@ class _Loop:
         batches = Batches(plan.stream, plan.crops, seed=run.seed, rank=rank(), world=world_size())
         steps = range(first_step, plan.num_steps)
         workers, prefetch = plan.config.data.workers, plan.config.data.prefetch
-        held_by_one = plan.bytes_per_step * ranks_here() // world_size() * prefetch
+        # Ranks of a machine share its memory, and its cores unless each is bound to some of them.
+        cores = (platform.node(), tuple(sorted(os.sched_getaffinity(0))))
+        all_cores = self._control.gather([cores])
+        num_here = sum(machine == cores[0] for machine, _ in all_cores)
+        held_by_one = plan.bytes_per_step * num_here // world_size() * prefetch
         if workers is None:
-            workers = default_workers(held_by_one, ranks=ranks_here()) if has_gpu else 0
+            sharing = all_cores.count(cores)
+            workers = default_workers(held_by_one, sharing=sharing) if has_gpu else 0
         require_shared_memory(held_by_one * workers, "less of data.prefetch or data.workers")
         stream = load(batches, steps, num_workers=workers, prefetch=prefetch, pin_memory=has_gpu)
         rates = Rates()

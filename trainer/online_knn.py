@@ -19,6 +19,7 @@ from trainer.labelled_sets import LabelledSet
 from trainer.models.encoder import build_encoder, stock_copy
 from trainer.models.specs import EncoderSpec
 from trainer.planning import Plan
+from trainer.precision import float32_as
 from trainer.scoring import score_encoder
 from trainer.strategies import Strategy
 
@@ -97,15 +98,16 @@ class OnlineKnn:
         )
         value, failure = math.nan, ""
         try:
-            document = score_encoder(
-                encoder,
-                self._labelled,
-                choose_evaluations([METRIC], {}),
-                test_split=self._split,
-                batch_size=BATCH_SIZE,
-                is_shown=False,
-                group=self._group,
-            )
+            with float32_as("fp32"):  # whatever the run computes in
+                document = score_encoder(
+                    encoder,
+                    self._labelled,
+                    choose_evaluations([METRIC], {}),
+                    test_split=self._split,
+                    batch_size=BATCH_SIZE,
+                    is_shown=False,
+                    group=self._group,
+                )
             if document is not None:
                 value = document["scores"][0]["value"]
         except SynthError as exc:

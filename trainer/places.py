@@ -167,6 +167,8 @@ class StorePlace:
         stored, name = self._store.list(), self.name
         if runs.FILE in stored:
             fetch(self._store, runs.FILE, self.folder / runs.FILE)
+            for folder in (checkpointing.FOLDER, *runs.exported_folders(self.folder)):
+                stored |= self._store.list(folder)
         return runs.is_at_its_end(self.folder, identity, formats=formats, stored=stored, name=name)
 
     @contextmanager
@@ -333,18 +335,23 @@ def run_files(place: str, *, option: str, only: str | None = None) -> Iterator[P
             if only in (None, path):
                 fetch(store, path, scratch / path)
         if inside and inside not in paths:
-            try:
+            if not store.exists(inside):
+                raise CheckpointError(f"{store.at(inside)}: no such file in the run")
+            if only is None:
                 fetch(store, inside, scratch / inside)
-            except FileNotFoundError as exc:
-                raise CheckpointError(f"{store.at(inside)}: no such file in the run") from exc
         yield scratch / inside
 
 
 def recorded_precision(out: str) -> Precision | None:
-    """The precision of the run that is at a place; None if none is there that says it."""
+    """The precision of the run that is at a place; None if none there has taken steps and says it.
+
+    Before its first checkpoint a run has learned nothing, and another machine may choose anew.
+    """
     try:
         with run_files(out, option="--out", only=runs.FILE) as folder:
             run = runs.read_run(folder)["identity"].get("run")
+        if not open_store(out).list(checkpointing.FOLDER):
+            return None
     except SynthError:  # what is wrong with the place is said when the run is entered
         return None
     recorded = run.get("precision") if isinstance(run, dict) else None

@@ -13,11 +13,11 @@ from trainer.config import DataTable, Precision, TrainConfig
 from trainer.data.augment import AugmentConfig, CropSet
 from trainer.data.sources import Cache, Demand, GroupStream, Source
 from trainer.errors import DataError
-from trainer.evaluations import evaluation_class
 from trainer.labelled_sets import LabelledSet, open_labelled
 from trainer.models.specs import SPEC, EncoderDescription, EncoderSpec, read_description
 from trainer.objective_settings import READABLE, Arrangement, objective_settings
 from trainer.places import run_files
+from trainer.tasks import HAVE_CLASSES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +166,7 @@ def _knn_set(address: str) -> LabelledSet:
         labelled.validation_split()
     except SynthError as exc:
         raise ConfigError(f"run.knn_on: {exc}") from exc
-    if labelled.task not in evaluation_class("knn").tasks:
+    if labelled.task not in HAVE_CLASSES:
         raise ConfigError(
             f"run.knn_on: {labelled.name} is a set of {labelled.task}, which has no classes; give "
             "one that has some"

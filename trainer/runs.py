@@ -163,6 +163,13 @@ def is_at_its_end(
     return isinstance(files, dict) and all(stored.get(path) == files[path] for path in files)
 
 
+def exported_folders(run: Path) -> set[str]:
+    """Folders in a run in which files lie that it has exported, by its `run.json`."""
+    exported = read_run(run).get(EXPORTED)
+    files = exported.get("files") if isinstance(exported, dict) else None
+    return {path.rpartition("/")[0] for path in files or () if "/" in path}
+
+
 def sizes(run: Path) -> dict[str, int]:
     """Bytes of each file of a run, by its path in the folder."""
     return {

@@ -26,7 +26,7 @@ def explain(exc: Exception, *, about: str) -> str:
     words = one_line(exc, about=about)
     if words == "None":  # such as PermissionError(None), for an answer without a text
         words = type(exc).__name__
-    if _SKEWED in words:
+    if any(_SKEWED in str(cause) for cause in chain):
         return f"the clock of this machine is wrong ({words}); set it by NTP"
     if http_status(exc) in _REFUSED or isinstance(exc, PermissionError):
         status = http_status(exc)

@@ -101,7 +101,7 @@ def demo(out: str, executor: str | None, system: str) -> None:
     folder = local_path(out, option="--out")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        there = sorted(path.name for path in folder.iterdir())
+        there = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
     except OSError as exc:
         raise ConfigError(f"--out {folder}: cannot be made ({exc.strerror}); give another") from exc
     if there and _FIRST not in there:  # of a sealed set, it would be written among its files

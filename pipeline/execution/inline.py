@@ -50,12 +50,11 @@ class InlineExecutor:
     ) -> Iterator[ShardReport | ShardFailure | Underway]:
         # Threads are enough: one renders while the other encodes and commits, and the libraries
         # that do so let other threads run.
-        suspects = flight.left & {*shards}
-        queue = WorkQueue(shards, suspects=suspects)
+        queue = WorkQueue(shards, suspects=flight.left & {*shards})
         running: dict[Future[ShardReport], Attempt] = {}
 
         def start(attempt: Attempt) -> None:
-            flight.note(suspects | {attempt.shard, *(one.shard for one in running.values())})
+            flight.note([attempt.shard, *(one.shard for one in running.values())])
             running[pool.submit(worker.make, attempt)] = attempt
 
         with ThreadPoolExecutor(SHARDS_IN_FLIGHT, thread_name_prefix="shard") as pool:
@@ -74,7 +73,7 @@ class InlineExecutor:
                         yield Underway(num_rendered=worker.num_rendered())
                     for done in ended:
                         attempt = running.pop(done)
-                        suspects -= {attempt.shard}
+                        flight.left.discard(attempt.shard)
                         try:
                             yield done.result()
                         except ShardError as exc:

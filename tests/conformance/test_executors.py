@@ -185,7 +185,7 @@ def test_a_node_with_other_versions_is_named(cluster: str, tmp_path: Path) -> No
         *("--ray-address", cluster, "--workers", 2),
         first_on_path=tmp_path,
     )
-    line = f"{socket.gethostname()} has pillow {version('pillow')}, and 0.0.1 where the job was"
+    line = f"{socket.gethostname()}: pillow {version('pillow')} (0.0.1 where the job was started)"
     assert output.count(line) == 1
 
 

@@ -15,7 +15,7 @@ from tests.trainer.test_labels import labelled_set
 from trainer.addresses import beside
 from trainer.config import load_config
 from trainer.data.draws import generator
-from trainer.data.opening import SOURCES, open_source
+from trainer.data.opening import SOURCES, may_read_all, open_source
 from trainer.data.sources import Demand, Group, GroupStream, Source, View
 from trainer.errors import DataError
 from trainer.loop import train
@@ -233,3 +233,18 @@ def test_endless_source_has_no_epochs(key: str) -> None:
     flags = {f"schedule.{key}": 2.0} | ({"schedule.steps": 4} if key != "epochs" else {})
     with refused(ConfigError, f"schedule.{key}", "live:noise is endless", "steps"):
         make_plan(config_of(**flags), LiveSource(), world=1)
+
+
+@pytest.mark.parametrize(
+    ("address", "may"),
+    [
+        ("wds:/tars", True),
+        ("mix:mix.toml", True),
+        ("my.module:Class:place", True),
+        ("/data/set", False),
+        ("s3://bucket/set.v1", False),
+        ("set.v1", False),
+    ],
+)
+def test_what_may_be_read_whole_is_planned_where_ranks_wait(address: str, may: bool) -> None:
+    assert may_read_all(address) == may

@@ -268,9 +268,9 @@ def test_no_manifest_is_read(url: str, tmp_path: Path) -> None:
 
 def test_default_workers_leave_a_core_to_each_rank_and_fit_into_shared_memory() -> None:
     cores = len(os.sched_getaffinity(0))
-    assert default_workers(1, ranks=1) == min(cores - 1, MOST_WORKERS)
-    assert default_workers(1, ranks=cores) == default_workers(1, ranks=2 * cores) == 0
-    assert default_workers(1 << 50, ranks=1) == 0
+    assert default_workers(1, sharing=1) == min(cores - 1, MOST_WORKERS)
+    assert default_workers(1, sharing=cores) == default_workers(1, sharing=2 * cores) == 0
+    assert default_workers(1 << 50, sharing=1) == 0
 
 
 def test_batches_that_have_no_room_in_shared_memory_are_refused() -> None:

@@ -92,3 +92,17 @@ def test_a_machine_may_index_tars_for_longer_than_the_others_wait_in_a_step(tmp_
         time.sleep(TIMEOUT_S + 4)
     errors = [process.communicate(timeout=300)[1] for process in ranks]
     assert [process.returncode for process in ranks] == [0, 0], errors
+
+
+def test_ranks_that_do_not_meet_are_one_line(tmp_path: Path) -> None:
+    shards = make_picture_set(tmp_path / "set")
+    arguments = ["--batch-groups", "8", "--views-per-group", "4", "--steps", "9"]
+    arguments += ["--set", "run.timeout_s=3"]
+    first, second = two_ranks(tmp_path, shards.store.url, *arguments)
+    second.kill()
+    second.communicate()
+    _, error = first.communicate(timeout=120)
+    assert first.returncode == 1
+    assert "Traceback" not in error
+    assert "rank 0: the 2 ranks did not meet" in error
+    assert "run.timeout_s" in error

@@ -1,5 +1,6 @@
 """A run in a store: what is there, what is refused, and who else reads it."""
 
+import json
 import shutil
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from trainer.frozen_encoders import open_encoder
 from trainer.loop import train
 from trainer.metrics import read_metrics
 from trainer.models.specs import SPEC
-from trainer.places import run_files
+from trainer.places import open_place, recorded_precision, run_files
 from trainer.planning import Plan, make_plan
 
 CPU = torch.device("cpu")
@@ -206,3 +207,28 @@ def test_a_storage_that_refuses_ends_the_run_with_the_name_of_the_file(
     (tmp_path / "run.json").write_text('{"identity": {}, "sessions": []}')
     with pytest.raises(SynthError, match=rf"^file://{tmp_path}/checkpoints/step-000000002\.pt: "):
         run(url, f"file://{tmp_path}", **{"schedule.steps": 400})
+
+
+def test_a_run_in_a_store_is_at_its_end_with_the_folders_that_it_exported(tmp_path: Path) -> None:
+    (tmp_path / "timm-hub").mkdir()
+    (tmp_path / "timm-hub" / "config.json").write_text("{}")
+    exported = {"formats": ["timm-hub"], "files": {"timm-hub/config.json": 2}}
+    document = {"identity": {}, "sessions": [], "exported": exported}
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    for out in (f"file://{tmp_path}", str(tmp_path)):
+        with open_place(out) as place:
+            assert place.is_at_its_end({}, formats=["timm-hub"]), out
+    (tmp_path / "timm-hub" / "config.json").unlink()
+    with open_place(f"file://{tmp_path}") as place:
+        assert not place.is_at_its_end({}, formats=["timm-hub"])
+
+
+def test_a_run_without_steps_has_no_precision_yet(tmp_path: Path) -> None:
+    document = {"identity": {"run": {"precision": "fp32"}}, "sessions": []}
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    for out in (f"file://{tmp_path}", str(tmp_path)):
+        assert recorded_precision(out) is None
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "step-000000002.pt").touch()
+    for out in (f"file://{tmp_path}", str(tmp_path)):
+        assert recorded_precision(out) == "fp32"

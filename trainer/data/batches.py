@@ -176,16 +176,16 @@ def load(
         yield batch
 
 
-def default_workers(num_bytes: int, *, ranks: int) -> int:
+def default_workers(num_bytes: int, *, sharing: int) -> int:
     """Loader processes of a rank that are as many as the machine allows, and MOST_WORKERS at most.
 
     Each has a core to itself, and so has the rank.
 
     Args:
         num_bytes: Held in shared memory on this machine where each rank has one of them.
-        ranks: On this machine.
+        sharing: Number of ranks that share the cores of this one.
     """
-    cores = len(os.sched_getaffinity(0)) // ranks - 1
+    cores = len(os.sched_getaffinity(0)) // sharing - 1
     room = _free_shared_bytes() // max(num_bytes, 1)
     return max(0, min(MOST_WORKERS, cores, room))
 

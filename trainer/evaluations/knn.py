@@ -12,6 +12,7 @@ from trainer.evaluations import Classes, Prediction
 from trainer.features import Features
 from trainer.frozen_encoders import FrozenEncoder
 from trainer.neighbours import nearest, neighbour_votes, predict_knn
+from trainer.tasks import HAVE_CLASSES
 
 _CHUNK = 1024
 """Test images whose neighbours' classes are in memory at once."""
@@ -30,7 +31,7 @@ class Knn:
         temperature: float = Field(default=0.07, ge=0.01)
         """Of the vote exp(similarity / temperature); the bound keeps the vote from overflowing."""
 
-    tasks = ("classification", "multilabel")
+    tasks = HAVE_CLASSES
     needs_train = True
     needs_crops = False
 

@@ -36,7 +36,7 @@ class Actor:
         if isinstance(self._worker, Exception):
             return self._worker
         unlike = unlike_driver(self._driver_versions, versions_here())
-        return [f"{socket.gethostname()} has {line}" for line in unlike]
+        return [f"{socket.gethostname()}: {line}" for line in unlike]
 
     def num_rendered(self) -> dict[int, int]:
         """Views that are rendered so far of each shard that is being made."""

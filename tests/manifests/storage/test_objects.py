@@ -11,6 +11,8 @@ from typing import Any
 
 import fsspec
 import pytest
+from botocore.exceptions import ClientError
+from s3fs.errors import translate_boto_error
 
 from manifests.storage import Store, calls, open_store
 from manifests.storage.answers import explain, http_status
@@ -107,11 +109,18 @@ def after(exc: Exception, before: Exception) -> Exception:
     return exc
 
 
+def skewed() -> Exception:
+    """As s3fs raises what S3 answers to a request of another time."""
+    text = "The difference between the request time and the current time is too large."
+    error = {"Error": {"Code": "RequestTimeTooSkewed", "Message": text}}
+    return translate_boto_error(ClientError(error, "PutObject"))
+
+
 @pytest.mark.parametrize(
     ("exc", "start"),
     [
         (PermissionError(None), "access was refused; look at the credentials"),
-        (PermissionError("RequestTimeTooSkewed"), "the clock of this machine is wrong (Req"),
+        (skewed(), "the clock of this machine is wrong (The difference between"),
         (PermissionError("Access Denied"), "access was refused: Access Denied; look"),
         (OSError(errno.EIO, "x"), "[Errno 5] x; run the same command again"),
         (after(IndexError("tuple index out of range"), TimeoutError()), "the storage stopped"),
