@@ -24,6 +24,9 @@ from synth import COMMANDS, GROUPS, main
 from tests.conftest import ROOT
 from tests.labelled_sets import make_folder
 from tests.running import command, environment, write_captions
+from trainer.models.encoder import build_encoder, save_encoder
+from trainer.models.specs import EncoderSpec
+from trainer.origin import Origin
 
 RENDERED_BY_DEFAULT = {"renderer": "text-to-image", "source": "file", "executor": "ray"}
 
@@ -188,12 +191,16 @@ def test_a_bare_install_works_or_says_in_one_line_what_to_install(
 
 @pytest.fixture
 def golden_copy(tmp_path: Path) -> Path:
-    """A folder with what the examples in the help name: a sealed set and captions."""
+    """A folder with what the examples in the help name: sealed sets, captions and a run."""
     for name in ("set", "animals", "plants"):
         shutil.copytree(ROOT / "tests" / "contract" / "golden", tmp_path / name)
     write_captions(tmp_path)
     (tmp_path / "recipe.toml").write_text('[prompts]\nfile = "captions.txt"\n')
     make_folder(tmp_path / "photos", train={"a": 3, "b": 3}, test={"a": 2, "b": 2})
+    (tmp_path / "run").mkdir()
+    spec = EncoderSpec(model="synth_small_conv", input_px=16)
+    made = Origin(objective="stablerep", steps=1, url="set", root_sha256="0" * 64).to_json()
+    save_encoder(tmp_path / "run", build_encoder(spec), spec, made)
     return tmp_path
 
 
