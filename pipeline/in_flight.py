@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from manifests.canonical import sha256_hex
 from manifests.foundation.caches import LOCK, NO_CACHE, cache_folder, locked, locked_if_free
 from manifests.foundation.files import read_regular
 
@@ -37,13 +38,14 @@ class InFlight:
 
 
 @contextmanager
-def in_flight(recipe_sha256: str) -> Iterator[InFlight]:
+def in_flight(url: str, recipe_sha256: str) -> Iterator[InFlight]:
     """Take over what killed processes left of a set, and keep a note until the block ends.
 
     Where this machine can keep none, nothing is left.
     """
     try:
-        left, file = _begin(cache_folder("in-flight") / recipe_sha256)
+        name = sha256_hex(f"{url} {recipe_sha256}".encode())
+        left, file = _begin(cache_folder("in-flight") / name)
     except NO_CACHE:
         yield InFlight(set(), None)
         return

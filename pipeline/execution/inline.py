@@ -42,7 +42,7 @@ class InlineExecutor:
     ) -> Iterator[ShardReport | ShardFailure | Underway]:
         """Make the shards, two in flight: one renders while the other is committed."""
         worker = self._open(job)
-        with in_flight(worker.recipe_sha256) as flight:
+        with in_flight(job.url, worker.recipe_sha256) as flight:
             yield from self._make(shards, worker, flight)
 
     def _make(
