@@ -29,6 +29,8 @@ import pyarrow.parquet as pq
 from benchmarks import machine
 from prompts.programs.accepted import program_text
 
+RESULTS = Path(__file__).parent / "results" / "ray_data.json"
+
 VIEWS, SIZE_PX, WORKERS = 8, 32, 2
 POISON = "000000037"
 
@@ -217,15 +219,19 @@ def _root(folder: Path) -> str:
 @click.command(help=__doc__)
 @click.option("--programs", default=400, show_default=True)
 @click.option("--kill-after", default=0.5, show_default=True, help="Share that is made by then.")
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS, show_default=True)
 @click.option("--job", "folder", type=click.Path(path_type=Path), hidden=True)
 @click.option("--poison", is_flag=True, hidden=True)
-def main(programs: int, kill_after: float, folder: Path | None, poison: bool) -> None:
+def main(programs: int, kill_after: float, out: Path, folder: Path | None, poison: bool) -> None:
     if folder is not None:
         job(folder, poison)
         return
-    print(machine.describe())
+    described = machine.describe()
+    print(described)
     with tempfile.TemporaryDirectory() as scratch:
-        print(json.dumps(compare(Path(scratch), programs, kill_after), indent=1))
+        result = compare(Path(scratch), programs, kill_after)
+        print(json.dumps(result, indent=1))
+        out.write_text(json.dumps({"machine": described, **result}, indent=1) + "\n")
         print((Path(scratch) / "log.txt").read_text()[-1500:], file=sys.stderr)
 
 
