@@ -14,7 +14,8 @@ from torch import Tensor
 from tests.labelled_sets import encoded, labelled_members, make_folder, make_tars, png, write_tar
 from tests.sets import refused
 from trainer.errors import CorruptViewError, DataError
-from trainer.features import Features, evaluation_crop, extract
+from trainer.evaluation_crop import evaluation_crop
+from trainer.features import Features, extract
 from trainer.frozen_encoders import Encode, FrozenEncoder, HeldAs
 from trainer.labelled_sets import open_labelled
 

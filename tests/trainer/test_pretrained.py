@@ -21,7 +21,7 @@ from manifests.foundation.errors import ConfigError
 from tests.pretrained import CLIP_CONFIG, make_open_clip, make_timm
 from tests.sets import refused
 from trainer.errors import CheckpointError
-from trainer.features import evaluation_crop
+from trainer.evaluation_crop import evaluation_crop
 from trainer.frozen_encoders import FrozenEncoder, open_encoder
 
 CPU = torch.device("cpu")
