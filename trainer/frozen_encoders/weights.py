@@ -34,7 +34,7 @@ class Weights:
 
     @staticmethod
     def check(place: str) -> None:
-        """Its library, which needs torch, says what is wrong."""
+        """Only `open`, which needs torch, knows whether model and file fit together."""
 
     @staticmethod
     def open(place: str, *, name: str, device: torch.device, seed: int) -> FrozenEncoder:
