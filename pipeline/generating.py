@@ -80,7 +80,9 @@ def begin(
     store.require_creatable()
     executor = open_executor(config.execution, origin=origin)
     ingredients = probe(resolve(config, store, origin=origin))
-    trial = None if store.exists(RECIPE) else try_out(ingredients)
+    trial = None
+    if not store.exists(RECIPE):
+        trial = try_out(ingredients, absolute(url), config.execution.get("batch_deadline_s"))
     identity = freeze(ingredients)
     settings = ingredients.view_pipeline.settings()
     environment = _environment(config)

@@ -2,7 +2,8 @@
 
 Without Ray nothing outlives a process that a prompt kills, and the same command would meet that
 prompt again. So a process says what it is making in a file that it removes at its end. The file of
-one that was killed stays, without the lock that it held.
+one that was killed stays, without the lock that it held. The subjects that are tried before a set
+is begun are kept in the same way.
 """
 
 import fcntl
@@ -38,13 +39,16 @@ class InFlight:
 
 
 @contextmanager
-def in_flight(url: str, recipe_sha256: str) -> Iterator[InFlight]:
+def in_flight(url: str, work: str) -> Iterator[InFlight]:
     """Take over what killed processes left of a set, and keep a note until the block ends.
 
     Where this machine can keep none, nothing is left.
+
+    Args:
+        work: What is made of that set: the hash of its recipe, or another name.
     """
     try:
-        name = sha256_hex(f"{url} {recipe_sha256}".encode())
+        name = sha256_hex(f"{url} {work}".encode())
         left, file = _begin(cache_folder("in-flight") / name)
     except NO_CACHE:
         yield InFlight(set(), None)

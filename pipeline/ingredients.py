@@ -7,7 +7,8 @@ Nothing is written here. `resolve` opens what a recipe names, `probe` settles wh
 import logging
 import statistics
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from manifests.canonical import hash_json
 from manifests.columns import of_scope
 from manifests.foundation.errors import ConfigError
 from manifests.foundation.messages import shortened
@@ -27,7 +29,9 @@ from manifests.recipe import Identity
 from manifests.shard_set import ShardSet
 from manifests.storage import Store
 from pipeline.config import GenerateConfig
+from pipeline.deadline import BatchDeadline
 from pipeline.errors import ModelError, ShardError
+from pipeline.in_flight import in_flight
 from pipeline.job import ViewPipeline, encoder_for, open_audits
 from pipeline.renderers import Renderer, renderer_class, require_declarations, require_probed
 from pipeline.rendering import render_checked
@@ -149,37 +153,62 @@ class Trial:
     """Of one view in a tar."""
 
 
-def try_out(ingredients: Ingredients) -> Trial | None:
+def try_out(
+    ingredients: Ingredients, url: str, batch_deadline_s: float | None = None
+) -> Trial | None:
     """Render one view of each size before anything is begun, alone and in a batch with others.
 
     The views are dropped, and no audit judges them: it is the renderer that is tried, not the
-    subject. If the first subject fails, a few others are tried, in every variation.
+    subject. If the first subject fails, a few others are tried, in every variation. One that ends
+    this process is left out by the next one: whoever makes its shard knows what to do with it.
+
+    Args:
+        url: Where the set is to be.
+        batch_deadline_s: Of the executor; it ends the process, as that of the first batch.
 
     Returns:
         The mean over the sizes; None if this machine has no such device as the workers have.
 
     Raises:
         ModelError: The renderer raises on all of them, as a model does that is called with steps or
-            sizes that it does not take; or its pixels change with the other views of a call.
+            sizes that it does not take, or ended a process each time; or its pixels change with the
+            other views of a call.
     """
     renderer = ingredients.view_pipeline.renderer
     if not can_render_here(renderer.resources()):
         return None
     identity = freeze(ingredients)
     num_subjects = len(ingredients.subjects)
-    chosen = sorted({index * (num_subjects - 1) // (NUM_TRIED - 1) for index in range(NUM_TRIED)})
+    chosen = {index * (num_subjects - 1) // (NUM_TRIED - 1) for index in range(NUM_TRIED)}
     one_each = replace(identity, views_per_subject=len(identity.variations))
-    requests = requests_of(one_each, [ingredients.subjects[index] for index in chosen])
-    by_size: dict[tuple[int, int], list[ViewRequest]] = {}
-    for request in requests:
-        by_size.setdefault(renderer.size_of(request.variation), []).append(request)
-    try:
-        trials = [
-            _try_size(ingredients.view_pipeline, of_size, identity.renderer)
-            for of_size in by_size.values()
-        ]
-    finally:
-        renderer.release()  # a worker on this device needs the memory
+    with in_flight(url, f"trial of {hash_json(identity.to_json())}") as flight:
+        if not (innocent := sorted(chosen - flight.left)):
+            flight.left.clear()  # the next one may have more memory
+            raise ModelError(
+                f"renderer {identity.renderer}: killed its process with each of {len(chosen)} "
+                "subjects that were tried, or did not end; is the memory enough? The same command "
+                "tries them again"
+            )
+
+        @contextmanager
+        def trying(request: ViewRequest) -> Iterator[None]:
+            flight.note([request.subject.group_index])
+            with BatchDeadline(batch_deadline_s).watching(request.key):
+                yield
+            flight.note(())
+
+        requests = requests_of(one_each, [ingredients.subjects[index] for index in innocent])
+        by_size: dict[tuple[int, int], list[ViewRequest]] = {}
+        for request in requests:
+            by_size.setdefault(renderer.size_of(request.variation), []).append(request)
+        try:
+            trials = [
+                _try_size(ingredients.view_pipeline, of_size, identity.renderer, trying)
+                for of_size in by_size.values()
+            ]
+        finally:
+            renderer.release()  # a worker on this device needs the memory
+        flight.left.clear()
     return Trial(
         view_s=statistics.mean(trial.view_s for trial in trials),
         view_bytes=statistics.mean(trial.view_bytes for trial in trials),
@@ -198,12 +227,22 @@ def can_render_here(resources: Resources) -> bool:
     return True
 
 
-def _try_size(pipeline: ViewPipeline, requests: Sequence[ViewRequest], name: str) -> Trial:
-    """The first of these requests of one size that can be rendered."""
+def _try_size(
+    pipeline: ViewPipeline,
+    requests: Sequence[ViewRequest],
+    name: str,
+    trying: Callable[[ViewRequest], AbstractContextManager[None]],
+) -> Trial:
+    """The first of these requests of one size that can be rendered.
+
+    Args:
+        trying: Is entered while a request is rendered that was not before.
+    """
     renderer, errors = pipeline.renderer, []
     for request in requests:
         try:
-            (view,) = render_checked(renderer, [request], name)
+            with trying(request):
+                (view,) = render_checked(renderer, [request], name)
         except ShardError as exc:
             errors.append(str(exc))
             continue
@@ -212,7 +251,8 @@ def _try_size(pipeline: ViewPipeline, requests: Sequence[ViewRequest], name: str
         other = max(
             requests, key=lambda one: abs(len(one.subject.text) - len(request.subject.text))
         )
-        require_same_beside(renderer, request, view.pixels, other, name)
+        with trying(other):
+            require_same_beside(renderer, request, view.pixels, other, name)
         view_s = (time.perf_counter() - start) / renderer.batch_size
         renderer.try_request(request)
         image = pipeline.encoder.encode(view.pixels)

@@ -233,6 +233,51 @@ def test_a_prompt_that_ends_a_job_of_one_process_is_a_failed_row_of_the_next(
     assert [*(tmp_path / "cache").glob("synth/in-flight/*/*.jsonl")] == []
 
 
+def test_a_prompt_that_kills_the_process_that_tries_it_costs_its_row_only(
+    generate: Callable[..., list[object]],
+    whole: dict[str, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    url = tmp_path / "set"
+    (tmp_path / "trouble" / "die").write_text(CAPTIONS[0])
+    synth(*generate(url), status=-signal.SIGKILL)
+    assert not url.exists()
+    synth(*generate(url), status=-signal.SIGKILL)  # tries another subject, and then makes all
+    assert "44 views in 12 shards, 4 failed" in synth(*generate(url))
+    files = pixel_files(url)
+    assert [path for path in whole if files[path] != whole[path]] == [
+        "data/000000.tar",
+        "manifests/000000.parquet",
+    ]
+    assert [*(tmp_path / "cache").glob("synth/in-flight/*/*.jsonl")] == []
+
+
+def test_a_renderer_that_kills_its_process_with_all_that_is_tried_is_named(
+    generate: Callable[..., list[object]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    write_captions(tmp_path, CAPTIONS[:1])
+    (tmp_path / "trouble" / "die").write_text(CAPTIONS[0])
+    for _ in range(2):  # it may have been mended since
+        synth(*generate(tmp_path / "set"), status=-signal.SIGKILL)
+        output = synth(*generate(tmp_path / "set"), status=1)
+        assert "Faulty: killed its process with each of 1 subjects that were tried" in output
+
+
+def test_a_trial_that_hangs_is_ended_and_the_same_command_goes_on(
+    generate: Callable[..., list[object]], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    url = tmp_path / "set"
+    inline = ("--executor", "inline", "--set", "execution.batch_deadline_s=1")
+    (tmp_path / "trouble" / "hang-once").write_text(CAPTIONS[0])
+    output = synth(*generate(url, *inline), status=1)
+    assert "000000000_000: not rendered within 10 s, so this process ends" in output
+    synth(*generate(url, *inline))
+    assert pixel_files(url) == whole
+
+
 def test_a_call_that_holds_the_interpreter_is_ended_too(tmp_path: Path) -> None:
     code = (
         "import re; from pipeline import deadline; deadline.BACKSTOP_S = 0.5\n"
