@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -17,7 +17,7 @@ from pipeline.views import Provenance, RenderedView, ViewRequest
 class NoiseConfig(Table):
     """Table [renderer] of a recipe."""
 
-    name: Literal["benchmarks.noise:Noise"] = "benchmarks.noise:Noise"
+    name: str = "benchmarks.noise:Noise"
     size_px: int = Field(default=16, ge=8, le=4096)
     batch_size: int = Field(default=4, ge=1)
     block_px: int = Field(default=1, ge=1)

@@ -5,8 +5,9 @@
 Each schedule makes a set of 24 shards in a folder or in a bucket, in one process or on two Ray
 nodes, and breaks it at random moments: drivers, workers, nodes and the S3 gateway are killed,
 processes are frozen while others do their work, several drivers run at once, requests to the bucket
-fail, the disk is full, frozen or read-only. Then the same command runs until the set is sealed, and
-the set is compared with one that nobody disturbed. Root has a disk for it, and a Ceph where that is
+fail, the disk is full, frozen or read-only, and prompts hang or kill the process that renders them,
+a few times each. Then the same command runs until the set is sealed, and the set is compared with
+one that nobody disturbed. Root has a disk for it, and a Ceph where that is
 installed; for others drivers are stopped in place of the disk, and the bucket is on an emulator.
 Schedules that were run before are not run again.
 """
@@ -26,9 +27,10 @@ import click
 import fsspec
 
 from benchmarks import machine
-from benchmarks.chaos.events import EVENTS, Run
+from benchmarks.chaos.events import Run
 from benchmarks.chaos.places import NUM_CAPTIONS, ROOT, SETTINGS, VIEWS, Place, opened
 from benchmarks.chaos.schedules import Outcome, Schedule
+from benchmarks.chaos.troubled import CRASH, HANG, num_spent
 from manifests.shard_set import ShardSet
 from manifests.validation import validate_shard_set
 
@@ -45,9 +47,7 @@ def run_schedule(place: Place, schedule: Schedule, reference: ShardSet) -> Outco
     rng = random.Random(f"events {schedule.number}")
     run = Run(place, schedule, url, folder / "rendered.txt", rng)
     try:
-        for num_views, kind in schedule.events:
-            run.reach(num_views)
-            EVENTS[kind](run)
+        run.disturb()
         run.finish()
     finally:
         if place.faults:
@@ -57,6 +57,7 @@ def run_schedule(place: Place, schedule: Schedule, reference: ShardSet) -> Outco
             driver.wait()
     outcome = run.outcome
     outcome.rendered = run.rendered()
+    outcome.hangs, outcome.crashes = [num_spent(run.trouble, kind) for kind in (HANG, CRASH)]
     compare(ShardSet.open(url), reference, outcome)
     outcome.seconds = round(time.monotonic() - start, 1)
     if outcome.is_right:
@@ -87,7 +88,7 @@ def compare(shards: ShardSet, reference: ShardSet, outcome: Outcome) -> None:
 def undisturbed(place: Place) -> ShardSet:
     """The set that all others must be equal to."""
     url, log = str(place.folder / "reference"), place.folder / "reference.txt"
-    command = place.command(url, "inline", log, 1)
+    command = place.command(url, "inline", log)
     subprocess.run(command, cwd=ROOT, env=os.environ | SETTINGS, check=True, capture_output=True)
     return ShardSet.open(url)
 
@@ -102,6 +103,8 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "right": sum(not any(row[name] for name in _FAULTS) for row in rows),
         **{name: sum(row[name] for row in rows) for name in _FAULTS},
         "events": dict(sorted(kinds.items())),
+        "hangs": sum(row["hangs"] for row in rows),
+        "crashes": sum(row["crashes"] for row in rows),
         "drivers": sum(row["runs"] for row in rows),
         "redone_mean": round(sum(redone) / len(redone), 3),
         "redone_max": round(max(redone), 3),

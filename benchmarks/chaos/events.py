@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.chaos.disk import Disk
-from benchmarks.chaos.places import ROOT, SETTINGS, Place
-from benchmarks.chaos.schedules import Outcome, Schedule
+from benchmarks.chaos.places import ROOT, SETTINGS, VIEWS, Place
+from benchmarks.chaos.schedules import ON_PROMPT, Outcome, Schedule
+from benchmarks.chaos.troubled import plant
 from tests.fault_proxy import FAULTS, Faults
 from tests.process_tree import descendants
 
@@ -37,13 +38,33 @@ class Run:
     outcome: Outcome = field(default_factory=Outcome)
     drivers: list[subprocess.Popen[str]] = field(default_factory=list)
 
+    @property
+    def trouble(self) -> Path:
+        """Where prompts are trouble."""
+        return self.log.with_name("trouble")
+
+    def disturb(self) -> None:
+        """All that the schedule says; trouble with prompts is planted before the first driver."""
+        for view, kind in self.schedule.events:
+            if kind in ON_PROMPT:
+                plant(self.trouble, kind, view // VIEWS, self.rng)
+        for num_views, kind in self.schedule.events:
+            if kind in EVENTS:
+                self.reach(num_views)
+                EVENTS[kind](self)
+
     def start(self) -> subprocess.Popen[str]:
         """One more driver."""
         if self.outcome.runs >= MAX_RUNS:
             raise AssertionError(f"{self.schedule}: not sealed after {MAX_RUNS} drivers")
         self.outcome.runs += 1
         command = self.place.command(
-            self.url, self.schedule.executor, self.log, self.rng.randint(1, 4)
+            self.url,
+            self.schedule.executor,
+            self.log,
+            workers=self.rng.randint(1, 4),
+            trouble=self.trouble,
+            deadline_s=self.schedule.deadline_s,
         )
         command += ["--retry-failed"] if 3 in self.outcome.statuses[-1:] else []
         with self.log.with_suffix(".out").open("a") as output:

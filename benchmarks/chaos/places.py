@@ -42,11 +42,22 @@ class Place:
         """Of the environment of a driver: its temporary files are on the same disk."""
         return {"TMPDIR": str(self.disk.folder)} if self.disk else {}
 
-    def command(self, url: str, executor: str, log: Path, workers: int) -> list[str]:
+    def command(
+        self,
+        url: str,
+        executor: str,
+        log: Path,
+        *,
+        workers: int = 1,
+        trouble: Path | None = None,
+        deadline_s: float | None = None,
+    ) -> list[str]:
         words = [*("generate", "--prompts", self.captions, "--out", url)]
-        words += ["--renderer", "benchmarks.noise:Noise", "--views-per-subject", VIEWS]
+        words += ["--renderer", "benchmarks.chaos.troubled:Troubled", "--views-per-subject", VIEWS]
         words += ["--subjects-per-shard", 1, "--executor", executor]
         words += ["--set", f"renderer.view_s={VIEW_S}", "--set", f"renderer.log={log}"]
+        words += ["--set", f"renderer.trouble={trouble}"] if trouble else []
+        words += ["--set", f"execution.batch_deadline_s={deadline_s}"] if deadline_s else []
         if executor == "ray":
             assert self.nodes
             words += ["--ray-address", self.nodes.address, "--workers", workers]

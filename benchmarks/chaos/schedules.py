@@ -4,12 +4,17 @@ import random
 from dataclasses import dataclass, field
 
 from benchmarks.chaos.places import NUM_CAPTIONS, VIEWS
+from benchmarks.chaos.troubled import CRASH, HANG
 
 ON_ANY = ("kill driver", "stop driver", "freeze driver", "second driver")
 ON_RAY = ("kill worker", "freeze worker", "kill node", "late node")
 ON_FOLDER = ("full disk", "frozen disk", "read-only disk")
 ON_BUCKET = ("break requests", "break requests", "kill gateway")
 """Kinds of `events.EVENTS` that a run can have; what comes twice is twice as frequent."""
+ON_PROMPT = (HANG, CRASH)
+"""Kinds that happen when the prompt of that view is rendered."""
+DEADLINE_S = 1.0
+"""For a batch that hangs; in runs without one frozen processes go on as if nothing was."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,12 +32,17 @@ class Schedule:
         """The schedule of a seed: the same on every machine."""
         rng = random.Random(f"schedule {number}")
         storage, executor = ("folder", "bucket")[number % 2], ("inline", "ray")[number % 4 // 2]
-        kinds = [*ON_ANY]
+        kinds = [*ON_ANY, *ON_PROMPT]
         kinds += ON_RAY if executor == "ray" else ()
         kinds += ON_BUCKET if storage == "bucket" else ON_FOLDER
         last = NUM_CAPTIONS * VIEWS
         events = [(rng.randrange(last), rng.choice(kinds)) for _ in range(rng.randint(1, 4))]
         return cls(number=number, storage=storage, executor=executor, events=sorted(events))
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Seconds that a batch may take; None for what the product does by itself."""
+        return DEADLINE_S if any(kind == HANG for _, kind in self.events) else None
 
 
 @dataclass(kw_only=True)
@@ -48,6 +58,9 @@ class Outcome:
     """Views with other bytes, and tars and manifests."""
     rendered: int = 0
     """Views that were rendered, again or for the first time."""
+    hangs: int = 0
+    crashes: int = 0
+    """Calls of the renderer that did not end, and that killed its process."""
     runs: int = 0
     statuses: list[int] = field(default_factory=list)
     """Exit statuses of drivers."""
