@@ -19,8 +19,9 @@ from manifests.storage import Store
 from manifests.storage.errors import StoreError
 
 CONTENT = bytes(range(256)) * 8
+REPLACED_BYTES = 4 << 20
+"""Less than is asked for at once: of a larger file, two requests may read two versions."""
 OUTSIDE = ("/etc/passwd", "../other", "data/../../other", "..", "data/\0")
-LARGE_BYTES = 4 << 20
 
 
 def refusal(call: Callable[[], Any]) -> str:
@@ -136,6 +137,8 @@ class StoreLaws(ReadingLaws):
     """The laws of a store in which sets can be made."""
 
     num_races = 5
+    large_bytes = 4 << 20
+    """Size of a large file. A store that sends files in parts gives more than one part."""
 
     def empty_store(self) -> Store:
         """A new empty store at each call."""
@@ -174,6 +177,18 @@ class StoreLaws(ReadingLaws):
             assert local.read_bytes() == CONTENT
         assert store.read("data/a.tar") == CONTENT
 
+    def test_a_large_file_is_created_once_and_never_overwritten(self) -> None:
+        store = self.empty_store()
+        with tempfile.TemporaryDirectory() as scratch:
+            local = Path(scratch, "content")
+            first, second = (bytes([value]) * self.large_bytes for value in (1, 2))
+            local.write_bytes(first)
+            assert store.create("data/a.tar", local)
+            local.write_bytes(second)
+            assert not store.create("data/a.tar", local)
+        assert store.read("data/a.tar") == first
+        assert store.list("data") == {"data/a.tar": len(first)}
+
     def test_what_is_replaced_is_the_new_file(self) -> None:
         store = self.empty_store()
         with tempfile.TemporaryDirectory() as scratch:
@@ -186,7 +201,7 @@ class StoreLaws(ReadingLaws):
         assert store.list("data") == {"data/a": 0, "data/b": 0}
 
     def test_nobody_reads_half_of_a_file_that_is_replaced(self) -> None:
-        versions = [bytes([value]) * LARGE_BYTES for value in (1, 2)]
+        versions = [bytes([value]) * REPLACED_BYTES for value in (1, 2)]
         store = self.store_with({"data/a": versions[0]})
         with ThreadPoolExecutor(1) as pool:
             writing = pool.submit(lambda: store.replace("data/a", versions[1]))
@@ -219,14 +234,14 @@ class StoreLaws(ReadingLaws):
 
     def test_nobody_reads_half_of_a_file(self) -> None:
         store = self.empty_store()
-        whole = bytes([7]) * LARGE_BYTES
+        whole = bytes([7]) * self.large_bytes
         is_done = Event()
 
         def watch() -> set[bytes]:
             seen: set[bytes] = set()
             # A watcher that has read nothing when the file is created reads once more.
             while not (last := is_done.is_set()) or not seen:
-                assert store.list("data") in ({}, {"data/a.tar": LARGE_BYTES})
+                assert store.list("data") in ({}, {"data/a.tar": self.large_bytes})
                 if not is_missing(lambda: seen.add(store.read("data/a.tar"))):
                     assert store.exists("data/a.tar")
                 if last and not seen:

@@ -1,21 +1,46 @@
-"""The whole way, and random schedules of what breaks, on a real S3 gateway: that of Ceph."""
+"""A real S3 gateway, that of Ceph: laws, the whole way, and random schedules of what breaks."""
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
+import fsspec
 import pytest
 
+from manifests.storage import Store, open_store
+from manifests.storage.objects import PART_BYTES, ObjectStore
+from manifests.storage.testing import StoreLaws
 from tests.conftest import ROOT
+from tests.object_store import s3_clients_of
 from tests.running import environment
-from tests.servers.ceph import is_installed
+from tests.servers.ceph import ceph, is_installed
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.servers,
     pytest.mark.skipif(not is_installed(), reason="needs root and Debian's packages of Ceph"),
 ]
+NUMBERS = count()
+
+
+@pytest.fixture(scope="class")
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with ceph(tmp_path_factory.mktemp("ceph")) as cluster, s3_clients_of(cluster.address):
+        fsspec.filesystem("s3").mkdir("sets")
+        yield
+
+
+@pytest.mark.usefixtures("bucket")
+class TestLaws(StoreLaws):
+    large_bytes = PART_BYTES + 1
+
+    def empty_store(self) -> Store:
+        store = open_store(f"s3://sets/{next(NUMBERS)}/set")
+        assert isinstance(store, ObjectStore)
+        return store
 
 
 def run_benchmark(name: str, folder: Path, *arguments: object) -> dict[str, object]:
