@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS := --extra pipeline --extra cluster --extra trainer --extra dev --extra s3 --extra gcs --extra azure
+EXTRAS := --extra pipeline --extra cluster --extra trainer --extra dev --extra s3 --extra gcs --extra azure --extra sftp
 
 .PHONY: help setup demo docs check test test-servers test-trainer lint resolve readers lock
 help: ## List the targets
@@ -27,10 +27,11 @@ check: lint ## Format, lint, types and the fast tests
 
 test: setup test-trainer ## All tests but those of servers
 	$(BIN)/python -m pytest $(PARALLEL) -m "not servers" $(addprefix --ignore=,$(TRAINER_TESTS))
-	@echo "left out: tests/servers, on a real Slurm, Ceph and Azurite (make test-servers)"
+	@echo "left out: tests/servers, on a real Slurm, Ceph, Azurite and sshd (make test-servers)"
 
-test-servers: setup ## On a real Slurm, Ceph and Azurite; installs them, and needs root of a Debian
+test-servers: setup ## On a real Slurm, Ceph, Azurite and sshd; installs them, and needs root of a Debian
 	apt-get install --yes --no-install-recommends slurm-wlm munge ceph-mon ceph-osd radosgw ceph-common
+	command -v sshd || apt-get install --yes --no-install-recommends openssh-server
 	command -v npm || apt-get install --yes --no-install-recommends npm
 	$(BIN)/python -m pytest -v tests/servers
 

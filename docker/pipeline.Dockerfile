@@ -14,7 +14,7 @@ COPY prompts prompts
 COPY pipeline pipeline
 COPY trainer trainer
 ARG TORCH_INDEX=""
-ARG EXTRAS="pipeline,cluster,shaders,s3,gcs,azure"
+ARG EXTRAS="pipeline,cluster,shaders,s3,gcs,azure,sftp"
 RUN /venv/bin/uv pip install --python /venv/bin/python --no-cache \
         ${TORCH_INDEX:+--index "${TORCH_INDEX}"} --constraint requirements.lock ".[${EXTRAS}]" \
     && /venv/bin/uv pip uninstall --python /venv/bin/python uv

@@ -196,7 +196,7 @@ class Store(Protocol):
     def _cannot_create(self) -> StoreError:
         return StoreError(
             f"{self.url}: this scheme may overwrite what another writer made; give a local folder "
-            "or a URL of s3, gs or az"
+            "or a URL of s3, gs, az or sftp"
         )
 
 
@@ -204,6 +204,7 @@ _LOCAL = Entry("manifests.storage.local:LocalStore", "")
 _S3 = Entry("manifests.storage.objects:ObjectStore", "s3")
 _GOOGLE = Entry("manifests.storage.objects:ObjectStore", "gcs")
 _AZURE = Entry("manifests.storage.objects:ObjectStore", "azure")
+_SFTP = Entry("manifests.storage.sftp:SftpStore", "sftp")
 
 BACKENDS: Mapping[str, Entry] = {
     "file": _LOCAL,
@@ -215,6 +216,8 @@ BACKENDS: Mapping[str, Entry] = {
     "az": _AZURE,
     "abfs": _AZURE,
     "abfss": _AZURE,
+    "sftp": _SFTP,
+    "ssh": _SFTP,
 }
 """By scheme; a URL without a scheme is a local folder."""
 READ_ONLY = Entry("manifests.storage.remote:RemoteStore", "")

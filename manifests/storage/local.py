@@ -8,7 +8,6 @@ import errno
 import os
 import secrets
 import shutil
-import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,6 +20,7 @@ from manifests.storage.errors import StoreError
 from manifests.storage.reading import (
     MAX_READ_BYTES,
     OpenFile,
+    require_ordinary,
     require_range,
     require_relative,
     require_size,
@@ -81,13 +81,13 @@ class LocalStore(Store):
     def _open(self, path: str) -> BinaryIO:
         """Open a regular file; refuse what may block or never end, such as a pipe or /dev/zero."""
         file = self.local_path(path)
-        _require_ordinary(self.at(path), file.stat().st_mode)
+        require_ordinary(self.at(path), file.stat().st_mode)
         # A pipe may have taken its place since then. O_NONBLOCK keeps that from blocking, and the
         # second check, of the open file, refuses it.
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         opened = os.fdopen(descriptor, "rb")
         try:
-            _require_ordinary(self.at(path), os.fstat(descriptor).st_mode)
+            require_ordinary(self.at(path), os.fstat(descriptor).st_mode)
         except StoreError:
             opened.close()
             raise
@@ -215,20 +215,6 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file()
     except OSError:  # a link to itself
         return False
-
-
-def _require_ordinary(where: str, mode: int) -> None:
-    if stat.S_ISREG(mode):
-        return
-    kinds = (
-        (stat.S_ISDIR, "folder"),
-        (stat.S_ISFIFO, "pipe"),
-        (stat.S_ISSOCK, "socket"),
-    )
-    kind = next((name for is_kind, name in kinds if is_kind(mode)), "device")
-    raise StoreError(
-        f"{where}: a {kind} stands where a file is needed; remove it and restore the file"
-    )
 
 
 _ADVICE = {

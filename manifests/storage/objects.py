@@ -1,7 +1,7 @@
 """Buckets of s3, gs and az, where a file can be created only if its name is free.
 
 The condition is sent with the upload, so the server decides. Nothing is created through the other
-libraries of fsspec: they write under the final name from the first byte on (sftp, ftp), or look
+file systems of fsspec: they write under the final name from the first byte on, such as ftp, or look
 whether a file exists and then overwrite the one that another writer created in between.
 """
 

@@ -109,8 +109,7 @@ def _clean_up(store: Store) -> Check:
     try:
         for path in (NAME, LARGE):
             store.delete(path)
-        if (local := store.local_path(NAME)) is not None and local.parent.is_dir():
-            local.parent.rmdir()
+        store.prune([""])
     except StoreError:
         says = f"files are left at {store.url}, because nothing is deleted there; remove them"
         return Check(name="clean up", is_right=True, says=says)

@@ -1,5 +1,6 @@
 """Checks that every backend makes before it reads, and the open file that it returns."""
 
+import stat
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any
@@ -32,6 +33,21 @@ def require_size(where: str, num_bytes: int, max_bytes: int) -> None:
             f"{where}: is larger than {max_bytes:,} bytes, the most that is read of such a file; "
             "restore it from a copy"
         )
+
+
+def require_ordinary(where: str, mode: int) -> None:
+    """Refuse what is no file, by its mode: it may block or never end. Raises StoreError."""
+    if stat.S_ISREG(mode):
+        return
+    kinds = (
+        (stat.S_ISDIR, "folder"),
+        (stat.S_ISFIFO, "pipe"),
+        (stat.S_ISSOCK, "socket"),
+    )
+    kind = next((name for is_kind, name in kinds if is_kind(mode)), "device")
+    raise StoreError(
+        f"{where}: a {kind} stands where a file is needed; remove it and restore the file"
+    )
 
 
 class OpenFile:

@@ -1,4 +1,4 @@
-"""Any storage that fsspec can read: web servers, sftp, webhdfs, github and many more.
+"""Any storage that fsspec can read: web servers, ftp, webhdfs, github and many more.
 
 Nothing is written there, because these file systems may overwrite a file or show half of it.
 """
@@ -46,6 +46,11 @@ class RemoteStore(Store):
     def __init__(self, url: str) -> None:
         self._url = redact(url).rstrip("/")
         self._url_with_secrets = url
+        self._fs, self._root = self._open_files(url)
+        self._repeat = Repeater(url)
+
+    def _open_files(self, url: str) -> tuple[Any, str]:
+        """A file system of fsspec, and the path of the store in it."""
         scheme = url.partition("://")[0]
         known = {*fsspec.available_protocols(), *fsspec.registry}
         if scheme not in known:
@@ -55,7 +60,7 @@ class RemoteStore(Store):
         try:
             # No cache of listings: other writers add files while this process runs. An instance of
             # its own, because the number of its tries is changed below.
-            self._fs, self._root = url_to_fs(
+            files, root = url_to_fs(
                 url, use_listings_cache=False, skip_instance_cache=True, **_options(scheme)
             )
         except ImportError as exc:
@@ -68,8 +73,8 @@ class RemoteStore(Store):
                 f"and at the credentials that {scheme} needs"
             ) from exc
         if scheme in _S3_SCHEMES:
-            self._fs.retries = 1  # `Repeater` is the one layer that makes a call again
-        self._repeat = Repeater(url)
+            files.retries = 1  # `Repeater` is the one layer that makes a call again
+        return files, root
 
     @property
     def url(self) -> str:

@@ -201,7 +201,7 @@ class StoreLaws(ReadingLaws):
         assert store.list("data") == {"data/a": 0, "data/b": 0}
 
     def test_nobody_reads_half_of_a_file_that_is_replaced(self) -> None:
-        versions = [bytes([value]) * REPLACED_BYTES for value in (1, 2)]
+        versions = [bytes([value]) * (value * REPLACED_BYTES // 2) for value in (1, 2)]
         store = self.store_with({"data/a": versions[0]})
         with ThreadPoolExecutor(1) as pool:
             writing = pool.submit(lambda: store.replace("data/a", versions[1]))

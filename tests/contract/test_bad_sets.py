@@ -175,7 +175,7 @@ def test_a_set_of_a_newer_minor_version_is_read_but_not_added_to(tmp_path: Path)
 
 
 def test_a_set_in_memory_is_read_but_not_begun(tmp_path: Path, memory: str) -> None:
-    with refused(StoreError, memory, "give a local folder or a URL of s3, gs or az"):
+    with refused(StoreError, memory, "give a local folder or a URL of s3, gs, az or sftp"):
         begin(memory)
     make_set(tmp_path)
     files = fsspec.filesystem("memory")

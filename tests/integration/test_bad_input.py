@@ -127,7 +127,7 @@ BAD_OPTIONS = {
     "column of a text file": (["--caption-column", "text"], "drop --caption-column text"),
     "bucket that cannot be written to": (
         ["--out", "memory://set"],
-        "a URL of s3, gs or az",
+        "a URL of s3, gs, az or sftp",
     ),
     "unknown scheme": (["--out", "s4://bucket/set"], "s4"),
 }

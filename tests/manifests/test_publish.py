@@ -367,7 +367,7 @@ def test_a_copy_into_itself_is_refused(source: Path, tmp_path: Path) -> None:
 
 
 def test_a_scheme_that_may_overwrite_is_refused(source: Path) -> None:
-    with refused(StoreError, "memory://copy", "give a local folder or a URL of s3, gs or az"):
+    with refused(StoreError, "memory://copy", "give a local folder or a URL of s3, gs, az or sftp"):
         copy(source, "memory://copy")
 
 

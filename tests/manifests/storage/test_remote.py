@@ -116,7 +116,7 @@ def test_an_error_of_the_code_that_reads_is_not_turned_into_a_store_error() -> N
 def test_a_scheme_without_conditional_writes_is_not_written_to() -> None:
     memory = memory_store({"data/a.tar": b"1"})
     for call in (lambda: memory.create("a", b""), memory.require_creatable):
-        with refused(StoreError, memory.url, "may overwrite", "a URL of s3, gs or az"):
+        with refused(StoreError, memory.url, "may overwrite", "a URL of s3, gs, az or sftp"):
             call()
     assert memory.names() == ("data",)
     assert memory.local_path("data/a.tar") is None
