@@ -1,4 +1,4 @@
-"""What is in `docker/`: linted, valid by the schemas of Kubernetes, and its commands can be parsed.
+"""What is in `docker/`: linted, valid by schemas of its formats, and its commands can be parsed.
 
 `make test-servers` runs the scripts on a real Slurm; `python -m benchmarks.images` builds images.
 """
@@ -26,6 +26,45 @@ DOCKERFILES = sorted(DOCKER.glob("*.Dockerfile"))
 SCRIPTS = sorted(DOCKER.glob("slurm/*.sbatch"))
 KUBERNETES = "1.31"
 
+RAY_JOB: dict[str, dict[str, type]] = {
+    "": {"apiVersion": str, "kind": str, "metadata": dict, "spec": dict},
+    "spec": {
+        **dict.fromkeys(("backoffLimit", "activeDeadlineSeconds", "ttlSecondsAfterFinished"), int),
+        **dict.fromkeys(("entrypoint", "jobId", "runtimeEnvYAML", "submissionMode"), str),
+        **dict.fromkeys(("shutdownAfterJobFinishes", "suspend"), bool),
+        **dict.fromkeys(("clusterSelector", "metadata", "rayClusterSpec", "submitterConfig"), dict),
+        "submitterPodTemplate": dict,
+    },
+    "spec.rayClusterSpec": {
+        "rayVersion": str,
+        "enableInTreeAutoscaling": bool,
+        **dict.fromkeys(("autoscalerOptions", "gcsFaultToleranceOptions", "headGroupSpec"), dict),
+        "workerGroupSpecs": list,
+    },
+    "spec.rayClusterSpec.autoscalerOptions": {
+        "idleTimeoutSeconds": int,
+        **dict.fromkeys(("image", "imagePullPolicy", "upscalingMode", "version"), str),
+        **dict.fromkeys(("resources", "securityContext"), dict),
+        **dict.fromkeys(("env", "envFrom", "volumeMounts"), list),
+    },
+    "spec.rayClusterSpec.headGroupSpec": {
+        **dict.fromkeys(("headService", "labels", "rayStartParams", "template"), dict),
+        **dict.fromkeys(("resources", "ingressOptions"), dict),
+        "serviceType": str,
+        "enableIngress": bool,
+    },
+    "spec.rayClusterSpec.workerGroupSpecs": {
+        "groupName": str,
+        **dict.fromkeys(("replicas", "minReplicas", "maxReplicas", "numOfHosts", "priority"), int),
+        **dict.fromkeys(("idleTimeoutSeconds",), int),
+        **dict.fromkeys(("labels", "rayStartParams", "resources", "scaleStrategy"), dict),
+        "suspend": bool,
+        "template": dict,
+    },
+}
+"""Keys by the path of their table, as KubeRay's definition of `rayjobs.ray.io` names them in its
+version `v1`. That of 2026-08-19, of 1.4 MB, accepts our file with unknown keys refused."""
+
 
 def parsed(arguments: list[str]) -> dict[str, Any]:
     """What a command line of `synth` means; fails if it is no command line of it."""
@@ -50,6 +89,20 @@ def test_dockerfiles_are_linted_and_copy_what_is_there(dockerfile: Path) -> None
         assert all((ROOT / source).exists() for source in sources)
         assert {*sources} <= allowed
     assert "\nUSER 1000\n" in text
+
+
+@pytest.mark.parametrize(
+    ("schema", "path"),
+    [
+        ("compose-spec", "docker/compose.yaml"),
+        ("github-workflows", ".github/workflows/test.yml"),
+        ("citation-file-format", "CITATION.cff"),
+    ],
+)
+def test_files_are_valid_by_the_schemas_of_their_formats(schema: str, path: str) -> None:
+    command = [BIN / "check-jsonschema", "--builtin-schema", f"vendor.{schema}", ROOT / path]
+    checked = subprocess.run(command, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
@@ -101,6 +154,38 @@ def test_the_ray_job_has_valid_pods_and_runs_a_command_that_exists() -> None:
         assert mounted == {volume["name"] for volume in pod["spec"]["volumes"]}
     worker = cluster["workerGroupSpecs"][0]["template"]["spec"]["containers"][0]
     assert worker["resources"]["limits"]["nvidia.com/gpu"] == "1"
+
+
+def unknown_keys(table: dict[str, Any], path: str = "") -> list[str]:
+    """Keys of a RayJob that KubeRay does not know, or whose values are of another type."""
+    wrong = []
+    for key, value in table.items():
+        place = f"{path}.{key}".removeprefix(".")
+        if type(value) is not RAY_JOB[path].get(key):
+            wrong.append(place)
+        if place in RAY_JOB:
+            for part in value if isinstance(value, list) else [value]:
+                wrong += unknown_keys(part, place)
+    return wrong
+
+
+def test_the_ray_job_has_keys_that_kuberay_knows() -> None:
+    document = yaml.safe_load((DOCKER / "rayjob.yaml").read_text())
+    assert (document["apiVersion"], document["kind"]) == ("ray.io/v1", "RayJob")
+    assert unknown_keys(document) == []
+    spec = document["spec"]
+    assert spec["submissionMode"] in ("K8sJobMode", "HTTPMode", "SidecarMode", "InteractiveMode")
+    for group in (cluster := spec["rayClusterSpec"])["workerGroupSpecs"]:
+        assert {"groupName", "minReplicas", "maxReplicas", "template"} <= group.keys()
+        assert group["minReplicas"] <= group["replicas"] <= group["maxReplicas"]
+        assert all(type(value) is str for value in group["rayStartParams"].values())
+    assert all(type(value) is str for value in cluster["headGroupSpec"]["rayStartParams"].values())
+    cluster["workerGroupSpecs"][0]["maxReplica"] = 3
+    spec["backoffLimit"] = "3"
+    assert unknown_keys(document) == [
+        "spec.backoffLimit",
+        "spec.rayClusterSpec.workerGroupSpecs.maxReplica",
+    ]
 
 
 def test_a_planted_fault_is_caught() -> None:
