@@ -1,6 +1,7 @@
 """A Slurm of two nodes on this machine: real daemons on loopback, ended by their process ids."""
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -88,6 +89,12 @@ class Slurm:
         lines = self.run("squeue", "--noheader", "--format=%T", "--states=all", "--job", job)
         return lines.split()
 
+    def restarts(self, job: str) -> int:
+        """How often Slurm has started a job again."""
+        found = re.search(r"Restarts=(\d+)", self.run("scontrol", "show", "job", job))
+        assert found is not None
+        return int(found[1])
+
     def wait(self, job: str, limit_s: float = 300.0) -> list[str]:
         """States of the tasks at the end, when none waits or runs any more."""
         end = time.monotonic() + limit_s
@@ -135,22 +142,38 @@ class Slurm:
         raise AssertionError(f"Slurm did not start:\n{self.logs()}")
 
     def kill_node(self, name: str) -> None:
-        """End the daemon of a node, which for Slurm is a node that died."""
-        daemon = self.daemons.pop(name)
-        daemon.kill()
-        daemon.wait()
+        """End all processes of a node, which for Slurm is a node that died."""
+        with self.daemons.pop(name) as daemon:
+            daemon.kill()
+            self.kill_jobs(name)
 
     def kill_jobs(self, *nodes: str) -> None:
         """End all processes of jobs on some nodes. They are no children of the daemons."""
-        for environ in Path("/proc").glob("[0-9]*/environ"):
-            try:
-                lines = environ.read_bytes().split(b"\0")
-            except OSError:  # it has just ended, or is not ours to look at
-                continue
-            is_ours = f"SLURM_CONF={self.folder}/slurm.conf".encode() in lines
-            if is_ours and any(f"SLURMD_NODENAME={node}".encode() in lines for node in nodes):
-                with suppress(ProcessLookupError):
-                    os.kill(int(environ.parent.name), signal.SIGKILL)
+        processes = [int(path.name) for path in Path("/proc").glob("[0-9]*")]
+        # First those that would tell the others how a job's processes ended.
+        for is_of in (self._is_step, self._is_job):
+            for process in processes:
+                if any(is_of(Path("/proc", str(process)), node) for node in nodes):
+                    with suppress(ProcessLookupError):
+                        os.kill(process, signal.SIGKILL)
+
+    def _is_step(self, process: Path, node: str) -> bool:
+        """Whether a process starts and watches those of a job on a node."""
+        try:
+            if (process / "comm").read_text().strip() != "slurmstepd":
+                return False
+            files = [os.readlink(path) for path in (process / "fd").iterdir()]
+        except OSError:  # it has just ended, or is not ours to look at
+            return False
+        return f"{self.folder}/slurmd.{node}.log" in files
+
+    def _is_job(self, process: Path, node: str) -> bool:
+        try:
+            lines = (process / "environ").read_bytes().split(b"\0")
+        except OSError:
+            return False
+        ours = {f"SLURM_CONF={self.folder}/slurm.conf", f"SLURMD_NODENAME={node}"}
+        return {line.encode() for line in ours} <= {*lines}
 
     def _start(self, name: str, command: Sequence[str]) -> None:
         with (self.folder / f"{name}.out").open("ab") as log:

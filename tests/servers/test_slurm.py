@@ -1,15 +1,18 @@
 """The scripts in `docker/slurm` on a real Slurm of two nodes."""
 
+import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.running import pixel_files, synth, write_captions
+from tests.picture_sets import make_picture_set
+from tests.running import pixel_files, start, synth, write_captions
 from tests.servers.slurm import Slurm, is_installed, slurm
+from trainer.metrics import read_metrics
 
 if not is_installed():
     pytest.skip("Slurm is not installed here: make test-servers", allow_module_level=True)
@@ -20,6 +23,7 @@ SCRIPTS = ROOT / "docker" / "slurm"
 CAPTIONS = [f"a fox on hill {number}" for number in range(12)]
 SMALL = ("--cpus-per-task=1",)
 """Flags in the place of those of the scripts, which are for machines with eight GPUs."""
+TWO_NODES = ("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=1")
 
 
 @pytest.fixture(scope="module")
@@ -59,11 +63,19 @@ def logs(folder: Path) -> str:
     return "\n".join(path.read_text() for path in sorted(folder.glob("synth-*.log")))
 
 
-def until_made(url: Path, count: int, limit_s: float = 120.0) -> None:
+def until(is_so: Callable[[], bool], folder: Path, limit_s: float = 180.0) -> None:
     end = time.monotonic() + limit_s
-    while len(list(url.glob("manifests/*.parquet"))) < count:
-        assert time.monotonic() < end, logs(url.parent)
+    while not is_so():
+        assert time.monotonic() < end, logs(folder)
         time.sleep(0.05)
+
+
+def until_made(url: Path, count: int) -> None:
+    until(lambda: len([*url.glob("manifests/*.parquet")]) >= count, url.parent)
+
+
+def losses(run: Path) -> list[float]:
+    return [line["loss"] for line in read_metrics(run)]
 
 
 def test_an_array_makes_a_set(
@@ -87,7 +99,6 @@ def test_a_requeued_task_and_a_node_that_stops_answering_cost_nothing(
     cluster.run("scontrol", "requeue", f"{number}_1")
     until_made(url, 4)
     cluster.kill_node("n2")
-    cluster.kill_jobs("n2")
     time.sleep(1)
     cluster.start_node("n2")
     cluster.wait(number)
@@ -104,7 +115,7 @@ def test_ray_on_two_nodes_makes_a_set(
     url = tmp_path / "set"
     number = cluster.submit(
         *job,
-        *("--nodes=2", "--gpus-per-node=1"),
+        *TWO_NODES,
         *(SCRIPTS / "generate-ray.sbatch", "--out", url, *flags, "--workers", 2),
     )
     assert {*cluster.wait(number)} == {"COMPLETED"}, logs(tmp_path)
@@ -118,12 +129,11 @@ def test_ray_goes_on_without_a_node_that_was_lost(
     flags += ["--set", "renderer.batch_size=1"]  # half a minute of work
     number = cluster.submit(
         *job,
-        *("--nodes=2", "--gpus-per-node=1"),
+        *TWO_NODES,
         *(SCRIPTS / "generate-ray.sbatch", "--out", url, *flags, "--workers", 2),
     )
     until_made(url, 2)
     cluster.kill_node("n2")
-    cluster.kill_jobs("n2")
     try:
         assert {*cluster.wait(number)} == {"COMPLETED"}, logs(tmp_path)
     finally:
@@ -132,6 +142,25 @@ def test_ray_goes_on_without_a_node_that_was_lost(
     (tmp_path / "trouble" / "slow").unlink()
     synth("generate", "--out", tmp_path / "whole", *flags, "--executor", "inline")
     assert pixel_files(url) == pixel_files(tmp_path / "whole")
+
+
+def test_ray_that_is_requeued_in_the_middle_makes_the_set_that_any_other_makes(
+    cluster: Slurm, job: list[object], flags: list[object], whole: dict[str, bytes], tmp_path: Path
+) -> None:
+    url = tmp_path / "set"
+    number = cluster.submit(
+        *job,
+        *TWO_NODES,
+        *(SCRIPTS / "generate-ray.sbatch", "--out", url, *flags, "--workers", 2),
+    )
+    until_made(url, 2)
+    cluster.run("scontrol", "requeue", number)
+    num_made = len(list(url.glob("manifests/*.parquet")))
+    assert {*cluster.wait(number)} == {"COMPLETED"}, logs(tmp_path)
+    assert cluster.restarts(number) == 1
+    assert num_made < 12
+    assert pixel_files(url) == whole
+    assert "all right: 48 views in 12 shards" in synth("verify", url)
 
 
 def test_two_ranks_train_and_a_signal_before_the_time_limit_requeues_them(
@@ -144,14 +173,39 @@ def test_two_ranks_train_and_a_signal_before_the_time_limit_requeues_them(
     ]
     number = cluster.submit(
         *job,
-        *("--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=1"),
+        *TWO_NODES,
         *(SCRIPTS / "train.sbatch", tmp_path / "whole", run, *small),
     )
-    end = time.monotonic() + 180
-    while not list(run.glob("checkpoints/*")):
-        assert time.monotonic() < end, logs(tmp_path)
-        time.sleep(0.2)
+    until(lambda: bool([*run.glob("checkpoints/*")]), tmp_path)
     cluster.run("scancel", "--signal=TERM", number)
     states = cluster.wait(number)
     assert {*states} == {"COMPLETED"}, logs(tmp_path)
     assert (run / "encoder.safetensors").exists(), logs(tmp_path)
+
+
+def test_a_training_whose_node_is_killed_is_requeued_and_ends_with_the_same_weights(
+    cluster: Slurm, job: list[object], tmp_path: Path
+) -> None:
+    url, run = tmp_path / "set", tmp_path / "run"
+    make_picture_set(url)
+    small = [
+        *("--model", "synth_small_conv", "--set", "model.input_px=16", "--batch-groups", 8),
+        *("--set", "objective.head_hidden=16", "--set", "objective.head_out=8", "--steps", 200),
+        *("--set", "run.log_every=1", "--set", "run.checkpoint_every=20"),
+    ]
+    number = cluster.submit(*job, *TWO_NODES, SCRIPTS / "train.sbatch", url, run, *small)
+    until(lambda: bool([*run.glob("checkpoints/*")]), tmp_path)
+    cluster.kill_node("n2")
+    assert len(read_metrics(run)) < 200
+    with start("train", url, "--out", tmp_path / "other", *small, "--nproc", 2) as undisturbed:
+        # Slurm takes the node for dead after a while, and gives the job another one, here the same.
+        until(lambda: cluster.states(number) == ["PENDING"], tmp_path)
+        output, _ = undisturbed.communicate(timeout=120)
+    assert undisturbed.returncode == 0, output
+    cluster.start_node("n2")
+    assert cluster.wait(number) == ["COMPLETED"], logs(tmp_path)
+    assert cluster.restarts(number) == 1
+    assert len(json.loads((run / "run.json").read_text())["sessions"]) == 2
+    assert losses(run) == losses(tmp_path / "other")
+    encoder = "encoder.safetensors"
+    assert (run / encoder).read_bytes() == (tmp_path / "other" / encoder).read_bytes()
