@@ -126,7 +126,9 @@ _FROM_GLOO = re.compile("gloo|Connection|[Tt]imed out|closed by peer")
 
 
 def _lost_rank(exc: Exception) -> TrainerError:
+    # The place in gloo's own code comes first, and advice follows its first sentence.
+    reason = re.sub(r"^\[\S+\] ", "", one_line(exc)).partition(". ")[0]
     return TrainerError(
         f"rank {rank()}: another rank is gone or was silent for longer than run.timeout_s; look at "
-        f"its output and run the same command again ({one_line(exc)[-120:]})"
+        f"its output and run the same command again ({reason})"
     )

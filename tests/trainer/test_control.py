@@ -1,10 +1,14 @@
 """What ranks agree on, in real processes."""
 
+import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
+from tests.running import environment
 from tests.sets import refused
 from trainer.control import ControlChannel, at_own_pace
 from trainer.errors import DataError, TrainerError
@@ -43,3 +47,34 @@ def pace(rank: int, world: int, folder: str) -> None:
 
 def test_ranks_wait_at_their_own_pace_and_hear_of_a_failed_one(tmp_path: Path) -> None:
     run_ranks(pace, 2, str(tmp_path))
+
+
+RANK = """
+import os, sys, torch, torch.distributed as dist
+from trainer.control import collective_errors
+from trainer.errors import TrainerError
+rank = int(sys.argv[1])
+dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=rank, world_size=2)
+dist.barrier()
+if rank == 1:
+    os._exit(1)
+try:
+    with collective_errors():
+        while True:
+            dist.all_reduce(torch.ones(1))
+except TrainerError as exc:
+    print(exc)
+"""
+
+
+def test_of_a_rank_that_died_the_reason_is_one_whole_sentence(tmp_path: Path) -> None:
+    commands = [[sys.executable, "-c", RANK, str(rank), str(tmp_path / "store")] for rank in (0, 1)]
+    with subprocess.Popen(commands[1], env=environment()):
+        done = subprocess.run(
+            commands[0], env=environment(), stdout=subprocess.PIPE, text=True, timeout=120
+        )
+    assert re.fullmatch(
+        r"rank 0: another rank is gone .* again \((Connection|Read error) [^()]+ peer[^()]*\)\n",
+        done.stdout,
+    ), done.stdout
+    assert "GLHF" not in done.stdout
