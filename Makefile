@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 EXTRAS := --extra pipeline --extra cluster --extra trainer --extra dev --extra s3 --extra gcs --extra azure --extra sftp
 
-.PHONY: help setup demo docs check test test-servers test-trainer lint resolve readers lock
+.PHONY: help setup demo docs check test test-servers test-servers-short servers test-trainer lint resolve readers lock
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/'
 
@@ -29,11 +29,17 @@ test: setup test-trainer ## All tests but those of servers
 	$(BIN)/python -m pytest $(PARALLEL) -m "not servers" $(addprefix --ignore=,$(TRAINER_TESTS))
 	@echo "left out: tests/servers, on a real Slurm, Ceph, Azurite and sshd (make test-servers)"
 
-test-servers: setup ## On a real Slurm, Ceph, Azurite and sshd; installs them, and needs root of a Debian
-	apt-get install --yes --no-install-recommends slurm-wlm munge ceph-mon ceph-osd radosgw ceph-common
-	command -v sshd || apt-get install --yes --no-install-recommends openssh-server
-	command -v npm || apt-get install --yes --no-install-recommends npm
+test-servers: setup servers ## On a real Slurm, Ceph, Azurite and sshd; installs them, and needs root of a Debian
+	command -v npm || apt-get install -qq --yes --no-install-recommends npm
 	$(BIN)/python -m pytest -v tests/servers
+
+test-servers-short: setup servers ## Of these, the whole way on Ceph, an array and a training on Slurm, and sshd
+	$(BIN)/python -m pytest -v tests/servers -k "on_ceph or an_array or two_ranks_train or sshd"
+
+servers:
+	apt-get update -qq
+	apt-get install -qq --yes --no-install-recommends slurm-wlm munge ceph-mon ceph-osd radosgw ceph-common
+	command -v sshd || apt-get install -qq --yes --no-install-recommends openssh-server
 
 # A module's tests share a process, and with it their cluster; the fast modules come first.
 PARALLEL := -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
