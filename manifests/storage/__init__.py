@@ -22,7 +22,7 @@ pass is made again for a stated time (`manifests.storage.calls`).
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -105,9 +105,12 @@ class Store(Protocol):
         """
         ...
 
-    def files(self, folder: str = "") -> tuple[str, ...]:
-        """The paths that `list` gives. A large folder answers faster without their sizes."""
-        return tuple(self.list(folder))
+    def files(self, folder: str = "") -> Iterator[str]:
+        """The paths that `list` gives, in any order.
+
+        Of a folder of millions, a backend may hold a part in memory at a time.
+        """
+        return iter(self.list(folder))
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         """Sorted names of whatever lies directly in a folder: other folders, pipes and links too.

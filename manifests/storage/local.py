@@ -98,30 +98,27 @@ class LocalStore(Store):
         with self._errors(folder):
             return {
                 prefix + entry.name: entry.stat().st_size
-                for entry in self._entries(folder)
+                for entry in sorted(self._entries(folder), key=lambda entry: entry.name)
                 if _is_file(entry)
             }
 
-    def files(self, folder: str = "") -> tuple[str, ...]:
+    def files(self, folder: str = "") -> Iterator[str]:
         prefix = f"{folder}/" if folder else ""
         with self._errors(folder):
-            entries = self._entries(folder)
-            return tuple(prefix + entry.name for entry in entries if _is_file(entry))
+            for entry in self._entries(folder):
+                if _is_file(entry):
+                    yield prefix + entry.name
 
     def names(self, folder: str = "") -> tuple[str, ...]:
         with self._errors(folder):
-            return tuple(entry.name for entry in self._entries(folder))
+            return tuple(sorted(entry.name for entry in self._entries(folder)))
 
     def _entries(self, folder: str) -> Iterator[os.DirEntry[str]]:
-        """Files and folders directly in a folder, sorted by name, without temporary files."""
-        try:
-            with os.scandir(self.local_path(folder)) as entries:
-                present = sorted(entries, key=lambda entry: entry.name)
-        except FileNotFoundError:
-            return
-        for entry in present:
-            if not entry.name.startswith(TEMPORARY_PREFIX):
-                yield entry
+        """Files and folders directly in a folder, in any order, without temporary files."""
+        with suppress(FileNotFoundError), os.scandir(self.local_path(folder)) as entries:
+            for entry in entries:
+                if not entry.name.startswith(TEMPORARY_PREFIX):
+                    yield entry
 
     def exists(self, path: str) -> bool:
         with self._errors(path):

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from manifests.foundation.files import TEMPORARY_PREFIX
 from manifests.storage.answers import http_status
 from manifests.storage.calls import Progress, call, limit_s
 from manifests.storage.errors import StoreError
@@ -89,12 +90,40 @@ class ObjectStore(RemoteStore):
         arguments = {"mode": mode, "callback": progress, **options}
         call(self._fs, "put_file", str(content), name, progress=progress, **arguments)
 
+    def list(self, folder: str = "") -> dict[str, int]:
+        return dict(sorted(self._objects(folder))) if self._is_s3 else super().list(folder)
+
+    def files(self, folder: str = "") -> Iterator[str]:
+        return (path for path, _ in self._objects(folder)) if self._is_s3 else super().files(folder)
+
+    def _objects(self, folder: str) -> Iterator[tuple[str, int]]:
+        """Path and size of each file in a folder of s3.
+
+        One page is in memory at a time, and one that breaks is asked for again by itself: a million
+        files are a thousand pages.
+        """
+        prefix = f"{folder}/" if folder else ""
+        bucket, key, _ = self._fs.split_path(self._path(prefix))
+        question = {"Bucket": bucket, "Prefix": key, "Delimiter": "/", **self._fs.req_kw}
+        is_last = False
+        while not is_last:
+            try:
+                page = self._ask_s3("list_objects_v2", folder=folder, **question)
+            except FileNotFoundError:  # there is no such bucket
+                return
+            for entry in page.get("Contents", ()):
+                name = entry["Key"].removeprefix(key)
+                if name and not name.startswith(TEMPORARY_PREFIX):
+                    yield prefix + name, entry["Size"]
+            is_last = not page.get("IsTruncated")
+            question["ContinuationToken"] = page.get("NextContinuationToken")
+
     def delete(self, path: str) -> None:
         with suppress(FileNotFoundError):
             self._ask("rm_file", self._path(path), where=self.at(path))
 
     def unfinished(self) -> Mapping[str, str]:
-        if not isinstance(self._fs.protocol, tuple) or "s3" not in self._fs.protocol:
+        if not self._is_s3:
             return {}  # gs and az forget them after a week and bill no parts
         bucket, _, root = self._root.partition("/")
         prefix = f"{root}/" if root else ""
@@ -116,5 +145,10 @@ class ObjectStore(RemoteStore):
         with suppress(FileNotFoundError):
             self._ask_s3("abort_multipart_upload", Bucket=bucket, Key=key, UploadId=upload)
 
-    def _ask_s3(self, operation: str, **arguments: Any) -> Any:
-        return self._ask("call_s3", operation, where=self.url, **arguments)
+    @property
+    def _is_s3(self) -> bool:
+        return isinstance(self._fs.protocol, tuple) and "s3" in self._fs.protocol
+
+    def _ask_s3(self, operation: str, *, folder: str = "", **arguments: Any) -> Any:
+        where = self.at(folder) if folder else self.url
+        return self._ask("call_s3", operation, where=where, **arguments)

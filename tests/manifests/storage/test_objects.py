@@ -21,6 +21,7 @@ from manifests.storage.objects import PART_BYTES, ObjectStore
 from manifests.storage.testing import StoreLaws
 from tests.object_store import s3_clients_of, s3_server
 from tests.sets import refused
+from tests.virtual_bucket import VirtualBucket, virtual_bucket
 
 NUMBERS = count()
 
@@ -60,6 +61,22 @@ def test_unfinished_uploads_are_named_and_ended() -> None:
         store.abort(upload, path)  # it is gone, which is no error
     assert store.unfinished() == {}
     assert [*open_store(f"s3://sets/{root}2").unfinished()] == begun[2:]
+
+
+def test_a_page_of_a_listing_that_breaks_is_asked_for_again_by_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Of a thousand pages one always breaks; a listing that begins anew would never end."""
+    monkeypatch.setattr(calls, "FIRST_PAUSE_S", 0.0)
+    names = [f"{number:06d}.tar" for number in range(95)]
+    bucket = VirtualBucket({"set/data": names}, lambda key: None, 10, refused=frozenset({4}))
+    with virtual_bucket(bucket):
+        store = open_store("s3://sets/set")
+        assert [*store.files("data")] == [f"data/{name}" for name in names]
+        assert bucket.requests == ["LIST set/data/"] * (10 + 1)
+        assert store.num_repeats == 1
+        assert store.list("data") == dict.fromkeys((f"data/{name}" for name in names), 1)
+        assert [*store.files("stats")] == []
 
 
 @contextmanager
