@@ -6,11 +6,11 @@ ask for it (docs/adr/0015-writing-never-deletes.md).
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from manifests.derived import DERIVED
 from manifests.errors import ForeignSetError
+from manifests.foundation.threads import in_threads
 from manifests.layout import ALL_FOLDERS, EXAMPLES, INDEX, RECIPE, SEAL
 from manifests.shard_set import ShardSet
 
@@ -91,12 +91,11 @@ def delete_set(deletion: Deletion) -> Iterator[str]:
         store.delete(path)
         return path
 
-    with ThreadPoolExecutor(NUM_WORKERS, thread_name_prefix="delete") as pool:
-        for upload, path in store.unfinished().items():
-            store.abort(upload, path)
-        for stage in deletion.stages:
-            if RECIPE in stage:
-                for folder in ALL_FOLDERS:
-                    store.sweep(folder)
-            yield from pool.map(remove, stage)
+    for upload, path in store.unfinished().items():
+        store.abort(upload, path)
+    for stage in deletion.stages:
+        if RECIPE in stage:
+            for folder in ALL_FOLDERS:
+                store.sweep(folder)
+        yield from in_threads(remove, stage, num_threads=NUM_WORKERS, name="delete")
     store.prune(ALL_FOLDERS)

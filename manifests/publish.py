@@ -8,14 +8,14 @@ is deleted but temporary files.
 import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from manifests.canonical import hash_stream
 from manifests.errors import CorruptError
 from manifests.foundation.scratch import scratch_folder
+from manifests.foundation.threads import in_threads
 from manifests.layout import SEAL
 from manifests.publish_plan import SOURCE_ADVICE, TARGET_ADVICE, Publication, SetFile
 from manifests.storage import Store
@@ -49,23 +49,18 @@ def publish(publication: Publication, *, num_workers: int = NUM_WORKERS) -> Iter
             copied; or a file at the target does not, and is left as it is.
         StoreError: One of the storages refuses, or gives other bytes at every reading.
     """
-    with (
-        scratch_folder() as scratch,
-        ThreadPoolExecutor(num_workers) as pool,
-    ):
+    with scratch_folder() as scratch:
 
         def copy(chain: Sequence[SetFile]) -> list[Copied]:
             return [_copy(publication, file, scratch) for file in chain]
 
-        try:
-            for stage in publication.stages:
-                if stage is publication.stages[-1]:
-                    _sweep(publication)  # before the seal: nothing is touched in a sealed copy
-                for task in as_completed([pool.submit(copy, chain) for chain in stage]):
-                    yield from task.result()
-        finally:
-            # After an error, or when the caller stops early, files that wait are not copied.
-            pool.shutdown(cancel_futures=True)
+        for stage in publication.stages:
+            if stage is publication.stages[-1]:
+                _sweep(publication)  # before the seal: nothing is touched in a sealed copy
+            # Closed here, because its threads use the scratch folder.
+            with closing(in_threads(copy, stage, num_threads=num_workers, name="copy")) as copies:
+                for copied in copies:
+                    yield from copied
 
 
 def _sweep(publication: Publication) -> None:

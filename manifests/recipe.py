@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from manifests.canonical import document_bytes, hash_json
+from manifests.canonical import document_bytes, hash_json, hash_large_json
 from manifests.columns import (
     DeclaredColumn,
     Value,
@@ -298,7 +298,7 @@ def read_versioned(data: bytes, *, where: str) -> dict[str, Any]:
     try:
         document = json.loads(data)
         # Python reads what is no JSON (NaN) and what no file can hold: 1e999, halves of characters.
-        json.dumps(document, allow_nan=False, ensure_ascii=False).encode()
+        hash_large_json(document)
     except (ValueError, RecursionError) as exc:
         raise CorruptError(f"{where}: not JSON ({exc}); restore it") from exc
     if not isinstance(document, dict) or document.get("format") != FORMAT:

@@ -1,12 +1,11 @@
 """`dataset.json`: the seal, which names the files of a finished set and has one hash for all."""
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from manifests.about import About, parse_about
-from manifests.canonical import document_bytes, hash_json
+from manifests.canonical import document_bytes, hash_large_json, is_document
 from manifests.errors import CorruptError
 from manifests.layout import INDEX
 from manifests.recipe import read_versioned
@@ -23,6 +22,10 @@ class ShardSummary:
     manifest_sha256: str
     num_views: int
     num_ok: int
+
+    def to_json(self) -> dict[str, Any]:
+        """As the seal stores it."""
+        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +50,10 @@ class Seal:
         It covers the bytes of the manifests, so it is equal only if one version of pyarrow wrote
         them.
         """
-        table = [
+        table = (
             [summary.shard, summary.tar_sha256, summary.manifest_sha256] for summary in self.shards
-        ]
-        return hash_json([self.recipe_sha256, table, list(self.missing)])
+        )
+        return hash_large_json([self.recipe_sha256, table, self.missing])
 
     @property
     def index(self) -> list[str]:
@@ -80,10 +83,10 @@ class Seal:
             "counts": self.counts,
             **({} if self.about is None else {"about": self.about.to_json()}),
             "missing": list(self.missing),
-            "shards": [asdict(summary) for summary in self.shards],
+            "shards": list(self.shards),
             "files": dict(self.files),
         }
-        return document_bytes(document | {"seal_sha256": hash_json(document)})
+        return document_bytes(document | {"seal_sha256": hash_large_json(document)})
 
     def _version(self) -> str:
         if self.about is not None:
@@ -114,18 +117,13 @@ def parse_seal(data: bytes, *, where: str) -> Seal:
         )
         root = document["root_sha256"]
         counts = document["counts"]
-        # The hash covers the values and not the white space between them, so the bytes are compared
-        # as well.
-        canonical = document_bytes(json.loads(data))
         _require_types(seal)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as exc:
         raise CorruptError(f"{where}: not a whole seal ({exc}); restore it from a copy") from exc
-    if (stated, root, counts, canonical) != (
-        hash_json(document),
-        seal.root_sha256,
-        seal.counts,
-        data,
-    ):
+    actual = (hash_large_json(document), seal.root_sha256, seal.counts)
+    # A hash covers the values and not the white space between them, so the bytes are compared, too.
+    is_canonical = is_document(data, document | {"seal_sha256": stated})
+    if (stated, root, counts) != actual or not is_canonical:
         raise CorruptError(f"{where}: is not what its own hashes say; restore it from a copy")
     return seal
 

@@ -1,8 +1,17 @@
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from manifests.canonical import canonical_json, document_bytes, hash_file, hash_json, sha256_hex
+from manifests.canonical import (
+    canonical_json,
+    document_bytes,
+    hash_file,
+    hash_json,
+    hash_large_json,
+    is_document,
+    sha256_hex,
+)
 
 ABC = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
 
@@ -33,3 +42,30 @@ def test_a_file_has_the_hash_of_its_bytes(tmp_path: Path) -> None:
     (tmp_path / "large").write_bytes(bytes(3 << 20))
     assert hash_file(tmp_path / "abc") == sha256_hex(b"abc") == ABC
     assert hash_file(tmp_path / "large") == sha256_hex(bytes(3 << 20))
+
+
+VALUES = (
+    {"b": [{"d": [1, 2.0], "c": "é"}, []], "a": {"é": {}, "e": None}},
+    [["a", 1], ("b", [True]), {}, "text"],
+    "text",
+    3,
+    {},
+    [],
+)
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_large_value_has_the_hash_of_its_whole_text(value: Any) -> None:
+    assert hash_large_json(value) == hash_json(value)
+
+
+def test_lists_that_are_hashed_may_be_made_one_item_at_a_time() -> None:
+    assert hash_large_json({"a": iter([[1], [2]])}) == hash_json({"a": [[1], [2]]})
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_a_document_is_known_by_all_of_its_bytes(value: Any) -> None:
+    data = document_bytes(value)
+    assert is_document(data, value)
+    for other in (data[:-1], data + b"\n", b" " + data, data.replace(b"\n", b"\r\n"), b""):
+        assert not is_document(other, value)
