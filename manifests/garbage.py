@@ -26,7 +26,7 @@ def find_garbage(shards: ShardSet) -> Garbage:
 
     A whole tar is among it, although the next writer would commit it: it can be rendered again.
     """
-    committed = set(shards.committed())
+    committed = shards.committed()
     files = []
     for path in shards.store.list("data"):
         shard = shards.layout.number(path)

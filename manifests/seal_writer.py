@@ -1,21 +1,25 @@
 """Seal a set: `dataset.json`, which names and hashes every file, then the files derived from it."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 
 import pyarrow as pa
 
 from manifests.about import AboutCounter, ShardFacts, facts_of
-from manifests.canonical import sha256_hex
+from manifests.canonical import hash_file, sha256_hex
 from manifests.commit import Expected, commit_tar_in_place
 from manifests.derived import derived_files, example_files
 from manifests.errors import ContractError, CorruptError
+from manifests.foundation.scratch import scratch_errors, scratch_folder
+from manifests.foundation.threads import in_threads
 from manifests.index import INDEX_SCHEMA, index_files, index_of
 from manifests.layout import ALL_FOLDERS, RECIPE, SEAL
 from manifests.manifest import Manifest, parse_manifest
 from manifests.rereading import read_alike, reread
 from manifests.seal import Seal, ShardSummary
+from manifests.shard_numbers import ShardNumbers
 from manifests.shard_set import ShardSet
 from manifests.storage import Store
 from manifests.tables import read_table
@@ -47,7 +51,12 @@ def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
                 f"{shards.store.at(SEAL)}: the name is taken by something that is no file, such as "
                 "a dead link; remove it and run the same command again"
             )
-    # Also for a set that was sealed before, whose writer may have been killed right after the seal.
+    complete_sealed(shards, seal)
+    return seal
+
+
+def complete_sealed(shards: ShardSet, seal: Seal) -> None:
+    """Write what follows from the seal, whose writer may have been killed right after it."""
     for path, content in derived_files(shards.recipe, seal).items():
         if not shards.store.exists(path):
             shards.store.create(path, content)
@@ -57,7 +66,6 @@ def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
     for folder in ALL_FOLDERS:
         # A writer who loses a temporary file by this, because it is not done yet, repeats it.
         shards.store.sweep(folder)
-    return seal
 
 
 def _write_seal(shards: ShardSet, incomplete: bool) -> None:
@@ -65,62 +73,77 @@ def _write_seal(shards: ShardSet, incomplete: bool) -> None:
     if incomplete:
         _commit_tars_in_place(shards)
     committed = shards.committed()
-    present = set(committed)
-    missing = [shard for shard in range(layout.num_shards) if shard not in present]
+    missing = committed.missing()
     if missing and not incomplete:
         raise ContractError(
             f"{store.url}: {len(missing)} of {layout.num_shards} shards are missing, the first is "
             f"{missing[0]}; run `synth generate` again, or seal with --seal-incomplete"
         )
-    sizes = store.list("data")  # one request for all tars, and none for each of them
-    files = [RECIPE, *layout.subject_files()]
-    files += [path for path in store.list("stats") if layout.number(path) is not None]
-    files += [path for path in store.list("failed") if layout.number(path) is not None]
+    # The root is in the names of the index, and known only when all of it is made.
+    with scratch_folder() as scratch:
+        seal, index = _describe(shards, committed, scratch)
+        hashes = {}
+        for number, content in index.items():
+            path = layout.index(seal.root_sha256, number)
+            hashes[path] = _store_index(store, path, content)
+    store.create(SEAL, replace(seal, files={**seal.files, **hashes}).to_bytes())
+
+
+def _describe(
+    shards: ShardSet, committed: ShardNumbers, scratch: Path
+) -> tuple[Seal, dict[int, Path]]:
+    """The seal of what is committed, without its index, and the files of that by number."""
+    store, layout = shards.store, shards.layout
+    read = partial(in_threads, num_threads=READERS, name="seal")
     summaries: list[ShardSummary] = []
     counter = AboutCounter()
 
     def indexed() -> Iterator[tuple[int, pa.Table]]:
-        for summary, index, facts in pool.map(
-            lambda shard: _summarize(shards, shard, sizes), committed
-        ):
+        # All tars are listed once, and none of them is asked for.
+        summarize = partial(_summarize, shards, store.list("data"))
+        for summary, index, facts in read(summarize, committed):
             summaries.append(summary)
             counter.add(facts)
             yield summary.shard, index
 
-    with ThreadPoolExecutor(READERS, thread_name_prefix="seal") as pool:
-        index = [*index_files(indexed())]
-        hashes = [*pool.map(lambda path: sha256_hex(read_alike(store, path)), files)]
+    index: dict[int, Path] = {}
+    for number, content in index_files(indexed()):
+        index[number] = scratch / f"{number}.parquet"
+        with scratch_errors():
+            index[number].write_bytes(content)
+    files = [RECIPE, *layout.subject_files()]
+    for folder in ("stats", "failed"):
+        numbered = (path for path in store.files(folder) if layout.number(path) is not None)
+        files += sorted(numbered)
+    hashes = read(lambda path: sha256_hex(read_alike(store, path)), files)
     seal = Seal(
         recipe_sha256=shards.recipe_sha256,
         shards=summaries,
-        missing=missing,
+        missing=list(committed.missing()),
         files=dict(zip(files, hashes, strict=True)),
         about=counter.result(),
     )
-    paths = {layout.index(seal.root_sha256, number): content for number, content in index}
-    index_hashes = {path: _store_index(store, path, content) for path, content in paths.items()}
-    seal = replace(seal, files={**seal.files, **index_hashes})
-    store.create(SEAL, seal.to_bytes())
+    return seal, index
 
 
-def _store_index(store: Store, path: str, content: bytes) -> str:
+def _store_index(store: Store, path: str, content: Path) -> str:
     """Create a file of the index, and give the hash of the one that is there.
 
     Raises:
         CorruptError: A writer that was killed left one that says something else.
     """
     if store.create(path, content):
-        return sha256_hex(content)
-    stored = read_alike(store, path)
-    tables = [read_table(data, INDEX_SCHEMA, where=store.at(path))[0] for data in (stored, content)]
-    if stored != content and not tables[0].equals(tables[1]):  # another pyarrow writes other bytes
+        return hash_file(content)
+    stored, ours = read_alike(store, path), content.read_bytes()
+    tables = [read_table(data, INDEX_SCHEMA, where=store.at(path))[0] for data in (stored, ours)]
+    if stored != ours and not tables[0].equals(tables[1]):  # another pyarrow writes other bytes
         raise CorruptError(f"{store.at(path)}: is not the index of this set; remove it")
     return sha256_hex(stored)
 
 
 def _commit_tars_in_place(shards: ShardSet) -> None:
     """Commit whole tars that have no manifest, because stock readers read every tar in `data/`."""
-    committed = set(shards.committed())
+    committed = shards.committed()
     for path in shards.store.list("data"):
         shard = shards.layout.number(path)
         if shard is not None and shard not in committed:
@@ -130,7 +153,7 @@ def _commit_tars_in_place(shards: ShardSet) -> None:
 
 
 def _summarize(
-    shards: ShardSet, shard: int, sizes: dict[str, int]
+    shards: ShardSet, sizes: dict[str, int], shard: int
 ) -> tuple[ShardSummary, pa.Table, ShardFacts]:
     """The line of the seal for a shard, the index of its groups, and what they are about."""
     path = shards.layout.manifest(shard)

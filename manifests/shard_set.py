@@ -25,6 +25,7 @@ from manifests.rereading import reread
 from manifests.rows import SubjectRow, ViewRow, subjects_to_table, table_to_subjects
 from manifests.schema import schema_of, subject_columns
 from manifests.seal import Seal, parse_seal
+from manifests.shard_numbers import ShardNumbers
 from manifests.storage import Store, open_store
 from manifests.tables import TableFile, write_table
 
@@ -136,11 +137,13 @@ class ShardSet:
                 f"{', '.join(keys)}. Give the old values, or another --out"
             )
 
-    def committed(self) -> list[int]:
-        """Numbers of the shards that have a manifest, ascending."""
-        return self._numbers("manifests")
+    def committed(self) -> ShardNumbers:
+        """The shards that have a manifest."""
+        numbers = map(self.layout.number, self.store.files("manifests"))
+        known = (number for number in numbers if number is not None)
+        return ShardNumbers(self.layout.num_shards, known)
 
-    def given_up(self, committed: Collection[int] | None = None) -> dict[int, str]:
+    def given_up(self, committed: ShardNumbers | None = None) -> dict[int, str]:
         """Shards that were given up and not committed later: the path of the last note by number.
 
         Example: {1: "failed/000001-000.json"}.
@@ -148,16 +151,14 @@ class ShardSet:
         Args:
             committed: What `committed` gave a moment ago; listed again if not given.
         """
-        paths = self.store.files("failed")
-        if not paths:
-            return {}
-        committed = set(self.committed() if committed is None else committed)
         notes: dict[int, str] = {}
-        for path in paths:
-            number = self.layout.number(path)
-            if number is not None and number not in committed:
+        for path in self.store.files("failed"):
+            if (number := self.layout.number(path)) is not None:
                 # Numbers of one width, so the path that sorts last is the last note.
                 notes[number] = max(path, notes.get(number, ""))
+        if notes:
+            made = self.committed() if committed is None else committed
+            notes = {number: path for number, path in notes.items() if number not in made}
         return dict(sorted(notes.items()))
 
     def add_note(self, shard: int, content: bytes) -> None:
@@ -176,10 +177,6 @@ class ShardSet:
             f"{self.store.url}: shard {shard} was given up {MAX_NOTES} times; seal without it "
             "(--seal-incomplete)"
         )
-
-    def _numbers(self, folder: str) -> list[int]:
-        numbers = (self.layout.number(path) for path in self.store.files(folder))
-        return sorted(number for number in numbers if number is not None)
 
     def manifest(self, shard: int) -> Manifest:
         """Read the manifest of a committed shard and check that it belongs to this recipe.

@@ -21,6 +21,7 @@ from manifests.rereading import reread
 from manifests.rows import SubjectRow, ViewRow
 from manifests.schema import NO_OFFSET, NOT_DRAWN, RENDER_ERROR, STATUSES
 from manifests.seal import Seal, ShardSummary
+from manifests.shard_numbers import ShardNumbers
 from manifests.shard_set import ShardSet
 from manifests.tables import read_table
 from manifests.tars import WalkedTar, walk_tar
@@ -216,7 +217,7 @@ def _check_tar(shards: ShardSet, manifest: Manifest) -> Iterator[Problem]:
             yield Problem(where=f"{path}, {row.key}", kind="row", message=message)
 
 
-def _check_seal(shards: ShardSet, seal: Seal, committed: Sequence[int]) -> Iterator[Problem]:
+def _check_seal(shards: ShardSet, seal: Seal, committed: ShardNumbers) -> Iterator[Problem]:
     layout = shards.layout
     if seal.recipe_sha256 != shards.recipe_sha256:
         yield Problem(where=SEAL, kind="recipe", message="seals another recipe")

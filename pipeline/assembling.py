@@ -80,11 +80,10 @@ def begin_assembly(
         origin=Origin(verb=verb, sets=tuple(one.source for one in sets), part=part),
     )
     remember(shards.recipe_sha256, recall(sets[0].shards.recipe_sha256))
-    committed = {*shards.committed()} if shards.seal() is None else {*range(identity.num_shards)}
     return Assembly(
         shards=shards,
         taking=Taking(sets, lambda group: int(places[group])),
-        todo=[shard for shard in range(identity.num_shards) if shard not in committed],
+        todo=shards.committed().missing() if shards.seal() is None else (),
     )
 
 

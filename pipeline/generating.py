@@ -8,6 +8,7 @@ all it takes.
 import json
 import os
 import platform
+from array import array
 from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,7 +19,8 @@ from manifests.foundation.messages import redact
 from manifests.foundation.settings import check
 from manifests.layout import RECIPE
 from manifests.seal import Seal
-from manifests.seal_writer import seal_set
+from manifests.seal_writer import complete_sealed, seal_set
+from manifests.shard_numbers import ShardNumbers
 from manifests.shard_set import ShardSet
 from manifests.storage import open_store
 from pipeline.config import DEFAULTS, GenerateConfig
@@ -43,8 +45,10 @@ class Generation:
     shards: ShardSet
     job: Job
     executor: Executor
-    num_committed: int
+    committed: ShardNumbers
     """Shards that were made before."""
+    seal: Seal | None
+    """Of a set that was sealed before: that of a large one is not read again."""
     todo: Sequence[int]
     """Shards that are neither committed nor given up, ascending."""
     drift: Sequence[str]
@@ -143,26 +147,27 @@ def open_executor(execution: Mapping[str, Any], *, origin: str) -> Executor:
 def generation_of(
     shards: ShardSet, job: Job, executor: Executor, *, retry_failed: bool, share: Share | None
 ) -> Generation:
-    is_sealed = shards.seal() is not None
-    if retry_failed and is_sealed:
+    seal = shards.seal()
+    if retry_failed and seal is not None:
         raise ConfigError(
             f"{shards.store.url}: is sealed and does not change any more; --retry-failed is for a "
             "set that is still open"
         )
-    # Only manifests say what is made: a shard whose tar has no manifest is made again. A sealed set
-    # stays as it is, even if it was sealed with shards missing.
-    done = set(shards.committed())
-    num_committed = len(done)
-    if not retry_failed:
-        done |= shards.given_up(done).keys()
-    todo = [] if is_sealed else [n for n in range(shards.layout.num_shards) if n not in done]
-    if share is not None:
-        todo = share.of(todo)
+    todo: Sequence[int] = ()
+    if seal is not None:  # it stays as it is, even if it was sealed with shards missing
+        committed = ShardNumbers(shards.layout.num_shards, (line.shard for line in seal.shards))
+    else:
+        # Only manifests say what is made: a shard whose tar has no manifest is made again.
+        committed = shards.committed()
+        given_up = {} if retry_failed else shards.given_up(committed)
+        left = (shard for shard in committed.missing() if shard not in given_up)
+        todo = array("l", left if share is None else share.of(left))
     return Generation(
         shards=shards,
         job=job,
         executor=executor,
-        num_committed=num_committed,
+        committed=committed,
+        seal=seal,
         todo=todo,
         drift=drift_from(shards.recipe.environment),
     )
@@ -191,7 +196,8 @@ def run(
     shards = generation.shards
     if not generation.todo:
         return  # an executor would start a cluster and load a model for nothing
-    executor, left = generation.executor, {*generation.todo}
+    executor = generation.executor
+    left = ShardNumbers(shards.layout.num_shards, generation.todo)
     for outcome in executor.run(generation.todo, generation.job):
         if isinstance(outcome, Underway):
             on_underway(outcome)
@@ -201,7 +207,7 @@ def run(
                 f"executor {type(executor).__name__} reports {outcome!r:.100}, expected each of "
                 "its shards once, as made or as given up; this is a fault of the executor"
             )
-        left.remove(outcome.shard)
+        left.discard(outcome.shard)
         if isinstance(outcome, ShardFailure):
             # The errors of libraries may quote a URL with its credentials.
             note = {"shard": outcome.shard, "errors": [redact(text) for text in outcome.errors]}
@@ -229,10 +235,22 @@ def run(
         )
 
 
-def finish(generation: Generation, *, seal_incomplete: bool) -> Seal | None:
+def committed_now(generation: Generation) -> ShardNumbers:
+    """Shards that are made when this process has nothing left to make, by it or by others.
+
+    If it had nothing from the start, what was listed then: whoever commits a shard after that looks
+    for himself whether it was the last.
+    """
+    return generation.shards.committed() if generation.todo else generation.committed
+
+
+def finish(
+    generation: Generation, committed: ShardNumbers | None = None, *, seal_incomplete: bool
+) -> Seal | None:
     """Seal the set if it is complete; None if it stays open.
 
     Args:
+        committed: What `committed_now` gave a moment ago; asked for again if not given.
         seal_incomplete: Seal it although shards are missing, which the seal names, or although no
             view is good.
 
@@ -240,9 +258,12 @@ def finish(generation: Generation, *, seal_incomplete: bool) -> Seal | None:
         TooManyFailedError: The set is complete and holds no good view.
     """
     shards = generation.shards
-    committed = shards.committed()
     if seal_incomplete:
         return seal_set(shards, incomplete=True)
+    if generation.seal is not None and not generation.seal.missing:
+        complete_sealed(shards, generation.seal)
+        return generation.seal
+    committed = committed_now(generation) if committed is None else committed
     if len(committed) < shards.layout.num_shards:
         return None
     if shards.seal() is None and not any(_has_good_views(shards, shard) for shard in committed):

@@ -8,7 +8,7 @@ missing or damaged is left out, and changes no count.
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from manifests.storage.errors import StoreError
 from pipeline.shard_report import PHASES
 from pipeline.throughput import by_host, working_s
 
-MAX_SAMPLE = 40
+MAX_SAMPLE = 32
 """Committed shards of which manifest and statistics are read; all of them in a smaller set."""
 MAX_NOTES_READ = 20
 """Notes on failures that are read: more are not shown."""
@@ -93,12 +93,12 @@ def overview(shards: ShardSet) -> Overview:
         errors = dict(pool.map(lambda item: (item[0], _errors_in(shards, item[1])), read))
     given_up = {shard: errors.get(shard, []) for shard in notes}
 
-    def views_in(numbers: Sequence[int]) -> int:
+    def views_in(numbers: Iterable[int]) -> int:
         subjects = sum(len(identity.subjects_in(shard)) for shard in numbers)
         return subjects * identity.views_per_subject
 
     num_views = views_in(committed)
-    left = identity.num_views - num_views - views_in([*given_up])
+    left = identity.num_views - num_views - views_in(given_up)
     num_ok, tar_bytes = _content(manifests, num_views)
     if seal is not None:
         num_ok, tar_bytes = seal.counts["num_ok"], seal.counts["tar_bytes"]
@@ -141,12 +141,13 @@ def overview(shards: ShardSet) -> Overview:
     )
 
 
-def spread(numbers: Sequence[int], count: int) -> list[int]:
+def spread(numbers: Collection[int], count: int) -> list[int]:
     """At most so many of the numbers, at equal distances, the first and the last among them."""
-    if len(numbers) <= count:
-        return [*numbers]
     last = len(numbers) - 1
-    return [numbers[index * last // (count - 1)] for index in range(count)]
+    if last < count:
+        return [*numbers]
+    places = {index * last // max(count - 1, 1) for index in range(count)}
+    return [number for place, number in enumerate(numbers) if place in places]
 
 
 def _content(manifests: Sequence[Manifest], num_views: int) -> tuple[int, int]:

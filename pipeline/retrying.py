@@ -6,6 +6,7 @@ did to the worker (docs/adr/0005).
 """
 
 import statistics
+from array import array
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -59,8 +60,9 @@ class WorkQueue:
         Args:
             suspects: Those that an earlier process may have died of. Each try of them is alone.
         """
-        # Numbers alone: there may be a million.
-        self._untried = deque(shard for shard in shards if shard not in suspects)
+        # Numbers alone, and the first as the last: there may be a million.
+        self._untried = array("l", (shard for shard in shards if shard not in suspects))
+        self._untried.reverse()
         self._waiting: deque[Attempt] = deque()
         """Attempts that are not the first."""
         died = ("an earlier process died while it made this shard",)
@@ -80,7 +82,7 @@ class WorkQueue:
     def take(self) -> Attempt | None:
         """The next attempt that may share a worker, or None."""
         if self._untried:
-            return Attempt(shard=self._untried.popleft())
+            return Attempt(shard=self._untried.pop())
         return self._waiting.popleft() if self._waiting else None
 
     def take_alone(self) -> Attempt | None:

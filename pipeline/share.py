@@ -1,7 +1,7 @@
 """A part of a plan, for clusters that start one process for each part, such as a Slurm array."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from manifests.foundation.errors import ConfigError
@@ -39,6 +39,6 @@ class Share:
     def __str__(self) -> str:
         return f"{self.number}/{self.count}"
 
-    def of(self, shards: Iterable[int]) -> list[int]:
+    def of(self, shards: Iterable[int]) -> Iterator[int]:
         """The shards that belong to this share, whatever else is among them."""
-        return [shard for shard in shards if shard % self.count == self.number - 1]
+        return (shard for shard in shards if shard % self.count == self.number - 1)

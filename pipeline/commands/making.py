@@ -46,17 +46,18 @@ def make(
 
     from manifests.foundation.messages import printable
     from manifests.foundation.progress import progress
-    from pipeline.generating import finish, run
+    from pipeline.generating import committed_now, finish, run
     from pipeline.retrying import ShardFailure
     from pipeline.shard_report import Underway
 
-    kept.num_kept = generation.num_committed
-    kept.num_shards = generation.shards.layout.num_shards
+    shards = generation.shards
+    kept.num_kept = len(generation.committed)
+    kept.num_shards = shards.layout.num_shards
     console = Console(stderr=True)
     for change in generation.drift:
         note = f"note: {change}; pixels may differ in their last bits"
         console.print(printable(note), markup=False)
-    identity = generation.shards.recipe.identity
+    identity = shards.recipe.identity
     if generation.trial is not None:
         console.print(_plan_line(generation, price), markup=False, soft_wrap=True)
     # Shards that were given up count as done here, or the bar could never be full. So do those of
@@ -92,14 +93,15 @@ def make(
                 kept.num_kept += 1
                 num_made_views += outcome.num_views
                 show()
-    seal = finish(generation, seal_incomplete=seal_incomplete)
-    url = generation.shards.store.url
+    committed = committed_now(generation)  # listed once, of which a bucket needs many requests
+    seal = finish(generation, committed, seal_incomplete=seal_incomplete)
+    url = shards.store.url
     if seal is not None:
         click.echo(sealed_line(url, seal))
         return
-    given_up = [*generation.shards.given_up()]
+    given_up = [*shards.given_up(committed)]
     if part is not None:
-        given_up = part.of(given_up)
+        given_up = [*part.of(given_up)]
     if given_up:
         names = ", ".join(str(shard) for shard in given_up[:_MAX_NAMED])
         click.echo(
@@ -109,7 +111,7 @@ def make(
         )
         raise SystemExit(3)
     if part is not None:
-        left = generation.shards.layout.num_shards - len(generation.shards.committed())
+        left = shards.layout.num_shards - len(committed)
         click.echo(f"{url}: share {part} is made; left to others: {counted(left, 'shard')}")
 
 

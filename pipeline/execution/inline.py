@@ -50,7 +50,7 @@ class InlineExecutor:
     ) -> Iterator[ShardReport | ShardFailure | Underway]:
         # Threads are enough: one renders while the other encodes and commits, and the libraries
         # that do so let other threads run.
-        queue = WorkQueue(shards, suspects=flight.left & {*shards})
+        queue = WorkQueue(shards, suspects=flight.left.intersection(shards))
         running: dict[Future[ShardReport], Attempt] = {}
 
         def start(attempt: Attempt) -> None:

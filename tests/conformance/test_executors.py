@@ -123,7 +123,7 @@ def test_shard_that_fails_for_good_is_given_up_and_can_be_retried(
     assert len(failure.errors) == 3
     assert "smaller --batch-size" in failure.errors[-1]
     assert finish(generation, seal_incomplete=False) is None
-    assert begin_set(tmp_path, execution).todo == []
+    assert not begin_set(tmp_path, execution).todo
 
     (tmp_path / "trouble" / "memory").unlink()
     again = begin_set(tmp_path, execution, retry_failed=True)
@@ -145,7 +145,7 @@ def test_error_that_is_no_shards_own_ends_the_job(
     with pytest.raises(IdentityError, match=r"would render other pixels.*batch_size") as raised:
         outcomes(generation)
     assert (f"(on {socket.gethostname()})" in str(raised.value)) == (execution["executor"] == "ray")
-    assert generation.shards.committed() == []
+    assert not generation.shards.committed()
 
 
 def test_bug_of_a_renderer_ends_the_job_and_names_it(

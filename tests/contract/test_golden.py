@@ -94,7 +94,7 @@ def test_golden_set_has_its_root_hash_and_counts(golden: ShardSet) -> None:
         "num_failed": 1,
         "tar_bytes": 30720,
     }
-    assert golden.committed() == [0, 1]
+    assert [*golden.committed()] == [0, 1]
 
 
 def test_golden_plan(golden: ShardSet) -> None:

@@ -45,7 +45,7 @@ def put(shards: ShardSet, path: str, content: bytes) -> None:
 def test_a_shard_is_its_tar_and_its_manifest(shards: ShardSet, right: dict[str, bytes]) -> None:
     manifest = commit(shards, 0)
     assert tree(shards.store.url) == right
-    assert shards.committed() == [0]
+    assert [*shards.committed()] == [0]
     assert shards.manifest(0) == manifest
     tar = right["data/000000.tar"]
     assert (manifest.tar_sha256, manifest.tar_bytes) == (sha256(tar).hexdigest(), len(tar))

@@ -1,8 +1,10 @@
 import json
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from manifests import index
 from manifests.canonical import sha256_hex
 from manifests.errors import ContractError, CorruptError
 from manifests.layout import CARD, CROISSANT, SEAL, SIZES
@@ -45,6 +47,23 @@ def test_seal_names_and_hashes_every_file(tmp_path: Path) -> None:
         "subjects/000000.parquet",
     ]
     assert (seal.counts["num_views"], seal.counts["num_ok"], seal.missing) == (6, 5, [])
+
+
+def test_a_seal_holds_one_file_of_its_index_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a hundred million groups takes a gigabyte."""
+    monkeypatch.setattr(index, "SHARDS_PER_FILE", 1)
+    monkeypatch.setattr(index, "write_table", lambda table, **_: bytes(1 << 20))
+    captions = [f"thing number {number}" for number in range(40)]
+    shards = begin(tmp_path, captions, subjects_per_shard=1)
+    for shard in range(40):
+        commit(shards, shard)
+    tracemalloc.start()
+    assert len(seal_set(shards).index) == 40
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 10 << 20
 
 
 def test_sizes_count_the_images_of_each_tar(tmp_path: Path) -> None:

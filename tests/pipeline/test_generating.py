@@ -1,12 +1,23 @@
-"""What a resumed set says of the libraries that it was begun with."""
+"""What a resumed set says of the libraries that it was begun with, and what a run takes."""
 
+import tracemalloc
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from manifests.layout import RECIPE
+from manifests.recipe import Recipe
+from manifests.shard_set import ShardSet
+from manifests.storage import Store
 from pipeline import generating
 from pipeline.config import GenerateConfig, load_config
-from pipeline.generating import begin, rejoin, run
+from pipeline.execution.inline import InlineConfig
+from pipeline.generating import begin, generation_of, rejoin, run
+from pipeline.retrying import WorkQueue
+from pipeline.shard_report import ShardReport
+from tests.sets import identity_of, subject_rows
 
 RENDERER = "tests.renderers:Stripes"
 
@@ -63,3 +74,57 @@ def test_a_set_that_is_begun_says_what_it_will_cost(tmp_path: Path) -> None:
     made = sum(path.stat().st_size for path in (tmp_path / "set/data").glob("*.tar")) / 4
     assert made / 3 < generation.trial.view_bytes < made * 3
     assert begin(config, str(tmp_path / "set")).trial is None
+
+
+class HalfMade(Store):
+    """A set of so many shards, of which every second is made."""
+
+    url = "half"
+
+    def __init__(self, url: str) -> None:
+        self._num_shards = int(url)
+
+    def read(self, path: str, **_: Any) -> bytes:
+        if path != RECIPE:
+            raise FileNotFoundError(path)
+        identity = identity_of(
+            subject_rows("a fox"), num_subjects=self._num_shards, subjects_per_shard=1
+        )
+        return Recipe(identity=identity, environment={}, subject_files={}).to_bytes()
+
+    def files(self, folder: str = "") -> Iterator[str]:
+        stop = self._num_shards if folder == "manifests" else 0
+        return (f"manifests/{number:06d}.parquet" for number in range(0, stop, 2))
+
+
+class Instant:
+    """An executor that says at once that a shard is made."""
+
+    Config = InlineConfig
+
+    def run(self, shards: Sequence[int], job: Any) -> Iterator[ShardReport]:
+        queue = WorkQueue(shards)
+        numbers = dict.fromkeys(("num_views", "num_ok", "tar_bytes"), 1)
+        seconds = dict.fromkeys(("wait_s", "render_s", "encode_s", "commit_s", "total_s"), 0.0)
+        while attempt := queue.take():
+            yield ShardReport(
+                **{**numbers, **seconds, "shard": attempt.shard, "errors": attempt.errors},
+                **{"finished_at": 0.0, "storage_repeats": 0, "host": ""},
+            )
+
+
+def test_a_driver_takes_a_few_bytes_for_each_shard_of_a_run() -> None:
+    """Measured: 10 bytes; a driver that holds a report, a path or a number of each takes more."""
+
+    def peak(num_shards: int) -> int:
+        shards, executor = ShardSet(HalfMade(str(num_shards))), Instant()
+        job: Any = None
+        tracemalloc.start()
+        generation = generation_of(shards, job, executor, retry_failed=False, share=None)
+        assert sum(1 for _ in run(generation)) == num_shards // 2
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    peak(100)  # imports
+    assert (peak(60_000) - peak(10_000)) / 50_000 < 25

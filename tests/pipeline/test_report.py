@@ -228,6 +228,7 @@ def test_a_sample_has_the_first_and_the_last_shard(count: int) -> None:
     assert (sample[0], sample[-1]) == (numbers[0], numbers[-1])
     assert len(sample) == min(count, 40)
     assert sample == sorted(set(sample))
+    assert spread(numbers, 1) == [4]  # of very large shards, one is read
 
 
 @pytest.mark.parametrize(

@@ -102,8 +102,10 @@ class Driver:
         self._seats: list[Seat] = []
         self._running: dict[Any, Call] = {}
         """By Ray's reference."""
+        self._twice: set[int] = set()
+        """Shards for which a second call was started."""
         self._made: set[int] = set()
-        """Shards whose outcome is known; a second call for one of them may still run."""
+        """Those of them whose outcome is known; the other call may still run."""
         self._durations: deque[float] = deque(maxlen=1000)
         """Seconds of the last successful attempts."""
         self._num_stillborn = 0
@@ -195,6 +197,7 @@ class Driver:
         idle = [s for s in self._seats if s.is_ready and not s.num_running]
         for seat, attempt in zip(idle, slow, strict=False):
             log.info("shard %d takes long and is made by another worker as well", attempt.shard)
+            self._twice.add(attempt.shard)
             self._start(seat, attempt)
 
     def _feed_last_try(self, queue: WorkQueue) -> None:
@@ -261,7 +264,7 @@ class Driver:
         if attempt.shard in self._made:
             pass  # its other call was first
         elif isinstance(result, ShardReport):
-            self._made.add(attempt.shard)
+            self._made |= {attempt.shard} & self._twice  # of a million, no more are kept
             self._durations.append(time.monotonic() - call.started_at)
             yield result
         elif any(other.attempt == attempt for other in self._attempts()):
