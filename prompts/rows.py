@@ -1,23 +1,25 @@
 """What the readers of all formats share: the bounds of a file, and the columns of a row."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from manifests.foundation.plugins import did_you_mean
+from manifests.schema import MAX_SUBJECTS
 from prompts.errors import UnreadablePromptsError
 
 OPTIONAL_COLUMNS = ("label", "licence", "source")
 """Columns that are read where a file has them."""
 
-MAX_FILE_BYTES = 2 << 30
-"""Bytes of one file as it is stored and, for Parquet, also unpacked: 200 bytes for each of ten
-million captions."""
+MAX_FILE_BYTES = 1 << 40
+"""Bytes of one file: a thousand for each subject that a set can have, so that all files end."""
+MAX_PROMPTS = 10_000_000
+"""Rows of one file, or one for each of its bytes where it has more: a small Parquet file can repeat
+a row as often as it likes."""
 MAX_TEXT_CHARS = 2 << 30
-"""Characters of all captions, labels and other cells of one file. Repeated texts count each time:
-Parquet stores a text once, however often it comes."""
-MAX_PROMPTS = 50_000_000
-"""Rows of one file."""
+"""Characters of all captions, labels and other cells of one file, or MAX_UNFOLDING for each of its
+bytes where those are more. Repeated texts count each time: Parquet stores a text once."""
+MAX_UNFOLDING = 100
 MAX_ROW_CHARS = 1 << 20
 """Characters of one row of text, including the columns that are not read."""
 
@@ -25,12 +27,25 @@ _MAX_SHOWN = 50
 """Columns that a message lists at most, and characters of each of their names."""
 
 Row = Mapping[str, Any]
-Reader = Callable[[bytes, str, Sequence[str]], Iterator[tuple[int, Row]]]
-"""Reader(data, where, columns) yields the number and the cells of each row.
 
-`data` are the bytes of the file, `where` is its name for messages, and `columns` are the columns to
-read, the caption's first. In the cells the caption's column is named `caption`, whatever it is
-named in the file. Example: `(1, {"caption": "a red fox", "label": "fox"})`."""
+
+def require_bounded(num_rows: int, num_chars: int, num_bytes: int, where: str) -> None:
+    """Refuse a file that holds more than its size can account for, or more than a set can.
+
+    Args:
+        num_rows: Rows so far.
+        num_chars: Characters of their cells.
+        num_bytes: Of the file, as far as it is read.
+    """
+    if num_rows > min(MAX_SUBJECTS, max(MAX_PROMPTS, num_bytes)):
+        raise UnreadablePromptsError(
+            f"{where}: more than {num_rows - 1:,} captions; make several sets"
+        )
+    if num_chars > max(MAX_TEXT_CHARS, MAX_UNFOLDING * num_bytes):
+        raise UnreadablePromptsError(
+            f"{where}: more than {max(MAX_TEXT_CHARS, MAX_UNFOLDING * num_bytes):,} characters of "
+            "text; make several sets"
+        )
 
 
 def require_columns(columns: Sequence[str], names: Iterable[str], where: str) -> None:
@@ -63,3 +78,15 @@ def pick(row: Row, columns: Sequence[str]) -> Row:
     return {name: row[name] for name in others if name in row and name != caption_column} | {
         "caption": row[caption_column]
     }
+
+
+def is_encodable(text: str) -> bool:
+    """Whether a text holds no half of a surrogate pair."""
+    # isascii() comes first because it is fast.
+    if text.isascii():
+        return True
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -7,12 +7,13 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from prompts import reading
+from prompts import reading, rows
 from prompts.errors import BadPromptError, UnreadablePromptsError
 from tests.running import environment
 from tests.sets import refused
@@ -60,7 +61,7 @@ def many_texts(path: Path) -> None:
 @pytest.mark.parametrize(
     ("write", "words"),
     [
-        (long_texts, "rows 1 to 4,000: a caption has 1,000,000 bytes"),
+        (long_texts, "from row 1 on: a caption has 1,000,000 bytes"),
         (many_texts, "more than 2,147,483,648 characters of text"),
     ],
 )
@@ -82,14 +83,20 @@ def test_parquet_that_unfolds_to_4_gb_is_refused_within_2_gib(
     assert len(run.stdout.splitlines()) == 1
 
 
-def test_parquet_that_says_it_unpacks_to_too_much_is_refused(
+def test_parquet_of_which_a_row_group_unpacks_to_too_much_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = parquet(tmp_path / "a.parquet", {"caption": ["x" * 1000] * 1000}, use_dictionary=False)
-    assert read(path) == 1000
-    monkeypatch.setattr("prompts.parquet.MAX_FILE_BYTES", 1_000_000)
+    path = parquet(
+        tmp_path / "a.parquet",
+        {"caption": ["x" * 1000] * 2000},
+        use_dictionary=False,
+        row_group_size=1000,
+    )
+    monkeypatch.setattr("prompts.parquet.MAX_GROUP_BYTES", 1_100_000)
+    assert read(path) == 2000
+    monkeypatch.setattr("prompts.parquet.MAX_GROUP_BYTES", 1_000_000)
     assert path.stat().st_size < 1_000_000
-    with refused(UnreadablePromptsError, f"{path}: unpacks to 1,00", "at most 1,000,000"):
+    with refused(UnreadablePromptsError, f"{path}, from row 1 on: a row group unpacks to 1,00"):
         read(path)
 
 
@@ -98,9 +105,10 @@ def test_texts_are_counted_over_all_columns(
 ) -> None:
     path = tmp_path / "a.csv"
     path.write_text("caption,label,source\nabc,de,f\nabc,de,f\n")
-    monkeypatch.setattr(reading, "MAX_TEXT_CHARS", 12)
+    monkeypatch.setattr(rows, "MAX_UNFOLDING", 0)
+    monkeypatch.setattr(rows, "MAX_TEXT_CHARS", 12)
     assert read(path) == 2
-    monkeypatch.setattr(reading, "MAX_TEXT_CHARS", 11)
+    monkeypatch.setattr(rows, "MAX_TEXT_CHARS", 11)
     with refused(UnreadablePromptsError, f"{path}: more than 11 characters of text"):
         read(path)
 
@@ -108,11 +116,30 @@ def test_texts_are_counted_over_all_columns(
 def test_captions_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "a.txt"
     path.write_text("a\nb\nc\n")
-    monkeypatch.setattr(reading, "MAX_PROMPTS", 3)
+    monkeypatch.setattr(rows, "MAX_SUBJECTS", 3)
     assert read(path) == 3
-    monkeypatch.setattr(reading, "MAX_PROMPTS", 2)
+    monkeypatch.setattr(rows, "MAX_SUBJECTS", 2)
     with refused(UnreadablePromptsError, f"{path}: more than 2 captions; make several sets"):
         read(path)
+
+
+def test_a_small_file_holds_no_more_than_its_size_can_account_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = parquet(tmp_path / "a.parquet", {"caption": repeated("ab", 100_000)})
+    size = path.stat().st_size
+    assert size < 10_000
+    monkeypatch.setattr(rows, "MAX_PROMPTS", 1000)
+    with refused(UnreadablePromptsError, f"{path}: more than {max(size, 1000):,} captions"):
+        read(path)
+    monkeypatch.setattr(rows, "MAX_PROMPTS", 100_000)
+    assert read(path) == 100_000
+    monkeypatch.setattr(rows, "MAX_TEXT_CHARS", 100_000)
+    monkeypatch.setattr(rows, "MAX_UNFOLDING", 2)
+    with refused(UnreadablePromptsError, f"{path}: more than 100,000 characters of text"):
+        read(path)
+    monkeypatch.setattr(rows, "MAX_UNFOLDING", 200_000)
+    assert read(path) == 100_000
 
 
 @pytest.mark.parametrize("suffix", ["txt", "csv", "tsv", "jsonl", "parquet"])
@@ -135,9 +162,48 @@ def test_what_is_no_regular_file_is_refused(suffix: str, tmp_path: Path) -> None
 def test_a_file_of_many_gigabytes_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.txt"
     path.touch()
-    os.truncate(path, 1 << 40)  # a sparse file: it takes no room on the disk
-    with refused(UnreadablePromptsError, f"{path}: is larger than 2,147,483,648 bytes"):
+    os.truncate(path, 1 << 40)  # a sparse file of zeros: it takes no room on the disk
+    with refused(UnreadablePromptsError, f"{path}: a binary file"):
         read(path)
+    os.truncate(path, (1 << 40) + 1)
+    with refused(UnreadablePromptsError, f"{path}: is larger than 1,099,511,627,776 bytes"):
+        read(path)
+    os.rename(path, path.with_suffix(".parquet"))
+    with refused(UnreadablePromptsError, "a.parquet: is larger than 1,099,511,627,776 bytes"):
+        read(path.with_suffix(".parquet"))
+
+
+class Endless(io.RawIOBase):
+    """A stream of one line without an end, or of empty lines."""
+
+    def __init__(self, byte: bytes) -> None:
+        self._byte = byte
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any, /) -> int:
+        buffer[:] = self._byte * len(buffer)
+        return len(buffer)
+
+
+@pytest.mark.parametrize(
+    ("byte", "words"),
+    [
+        (b"x", "a row of more than 1,048,576 characters"),
+        (b"\n", "is larger than 8,388,608 bytes"),
+        (b" ", "a row of more than"),
+        (b"\0", "a binary file"),
+    ],
+)
+def test_a_stream_that_never_ends_is_refused(
+    byte: bytes, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("prompts.opening.MAX_FILE_BYTES", 8 << 20)
+    stream = io.TextIOWrapper(io.BufferedReader(Endless(byte)))
+    monkeypatch.setattr("sys.stdin", stream)
+    with refused(UnreadablePromptsError, f"standard input: {words}"):
+        list(reading.read_prompts("-"))
 
 
 @pytest.mark.parametrize(
