@@ -3,6 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Protocol
+
+import pyarrow as pa
 
 from manifests.canonical import hash_json
 from manifests.columns import DeclaredColumn, Value
@@ -10,6 +13,14 @@ from manifests.ids import view_key, view_seed
 from manifests.recipe import Identity
 from manifests.rows import SubjectRow
 from manifests.schema import subject_columns
+
+
+class Subjects(Protocol):
+    """The subjects of a plan in order, wherever they lie."""
+
+    def table(self, start: int, stop: int) -> pa.Table:
+        """Those from one place to before another one, with the columns of the plan."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +96,14 @@ def hash_subjects(subjects: Iterable[SubjectRow], columns: Sequence[DeclaredColu
         columns: What the renderer declares; those of scope `subject` are part of the hash.
     """
     names = [column.name for column in subject_columns(columns)]
-    # Hashed subject by subject, so that a reader need not hold the whole plan in memory.
+    return hash_rows([subject.get(name) for name in names] for subject in subjects)
+
+
+def hash_rows(rows: Iterable[Sequence[Value]]) -> str:
+    """The same hash, of the values of all columns of the plan in their order."""
+    # Hashed row by row, so that a reader need not hold the whole plan in memory.
     digest = sha256()
-    for index, subject in enumerate(subjects):
-        line = hash_json([subject.get(name) for name in names])
+    for index, row in enumerate(rows):
+        line = hash_json(row)
         digest.update(f"\n{line}".encode() if index else line.encode())
     return digest.hexdigest()
