@@ -35,6 +35,7 @@ from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage import open_store
 from manifests.tars import View, write_tar
+from tests.sets import Listed
 from trainer.data.augment import AugmentConfig, CropSet
 from trainer.data.batches import Batches
 from trainer.data.colours import colour
@@ -82,7 +83,8 @@ def make_set(folder: Path) -> ShardSet:
         format="jpg",
         **size,
     )
-    shards = ShardSet.begin(open_store(str(folder)), identity, subjects, environment={})
+    plan = Listed(subjects, ())
+    shards = ShardSet.begin(open_store(str(folder)), identity, plan, environment={})
     views = []
     for request in shards.requests(0):
         image = picture(request.seed)

@@ -1,13 +1,13 @@
 """Reads a shard set under one URL: its committed files only, and each of them checked."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from manifests.about import Example
-from manifests.canonical import sha256_hex
+from manifests.canonical import hash_file, sha256_hex
 from manifests.errors import (
     ContractError,
     CorruptError,
@@ -16,21 +16,18 @@ from manifests.errors import (
     VersionError,
 )
 from manifests.foundation.differences import differing_keys
+from manifests.foundation.scratch import scratch_folder
 from manifests.layout import MAX_NOTES, RECIPE, SEAL, Layout
 from manifests.manifest import Manifest, parse_manifest
 from manifests.origin import Origin
-from manifests.plan import ViewRequest, requests_of
+from manifests.plan import Subjects, ViewRequest, requests_of
+from manifests.plan_files import PlanFiles, write_plan
 from manifests.recipe import Identity, Recipe, parse_recipe
 from manifests.rereading import reread
-from manifests.rows import SubjectRow, ViewRow, subjects_to_table, table_to_subjects
-from manifests.schema import schema_of, subject_columns
+from manifests.rows import SubjectRow, ViewRow, table_to_subjects
 from manifests.seal import Seal, parse_seal
 from manifests.shard_numbers import ShardNumbers
 from manifests.storage import Store, open_store
-from manifests.tables import TableFile, write_table
-
-PART_ROWS = 8192
-"""Rows of the plan that are held as Python objects at once, when it is written."""
 
 
 class ShardSet:
@@ -55,7 +52,7 @@ class ShardSet:
             ) from exc
         self.recipe_sha256 = self.recipe.sha256
         self.layout: Layout = self.recipe.identity.layout
-        self._last_plan_file: tuple[str, TableFile] | None = None
+        self.plan = PlanFiles(store, self.recipe)
 
     @classmethod
     def open(cls, url: str) -> "ShardSet":
@@ -67,7 +64,7 @@ class ShardSet:
         cls,
         store: Store,
         identity: Identity,
-        subjects: Sequence[SubjectRow],
+        subjects: Subjects,
         *,
         environment: Mapping[str, Any],
         settings: Mapping[str, Any] | None = None,
@@ -88,35 +85,33 @@ class ShardSet:
             StoreError: Files cannot be created at the URL.
         """
         store.require_creatable()
-        if not store.exists(RECIPE):
-            foreign = store.names()
-            if foreign and not store.exists(RECIPE):  # another writer may have begun meanwhile
-                raise ForeignSetError(
-                    f"{store.url}: holds {foreign[0]} but no shard set; choose an empty folder"
+        with scratch_folder() as folder:
+            plan: dict[str, Path] = {}
+            if not store.exists(RECIPE):
+                foreign = store.names()
+                if foreign and not store.exists(RECIPE):  # another writer may have begun meanwhile
+                    raise ForeignSetError(
+                        f"{store.url}: holds {foreign[0]} but no shard set; choose an empty folder"
+                    )
+                # The hashes of the plan's files stand in the recipe, so they are made before it.
+                plan = write_plan(identity, subjects, folder)
+                recipe = Recipe(
+                    identity=identity,
+                    settings=settings or {},
+                    environment=environment,
+                    subject_files={path: hash_file(file) for path, file in plan.items()},
+                    origin=origin,
                 )
-            # The hashes of the plan's files stand in the recipe, so the files are made twice: held
-            # until the recipe is there, those of a large plan would fill the memory.
-            plan = write_plan(identity, subjects)
-            recipe = Recipe(
-                identity=identity,
-                settings=settings or {},
-                environment=environment,
-                subject_files={path: sha256_hex(data) for path, data in plan},
-                origin=origin,
-            )
-            store.create(RECIPE, recipe.to_bytes())
-        # Read back, because another writer may have created the recipe in the meantime. A writer
-        # that was killed may have left out files of the plan.
-        shards = cls(store)
-        shards.require_identity(identity)
-        if origin is not None and shards.recipe.origin != origin:
-            raise IdentityError(
-                f"{store.url}: was begun from other sets than these; give those, or another --out"
-            )
-        present = store.list("subjects")  # one request, and none for each of the files
-        missing = [path for path in identity.layout.subject_files() if path not in present]
-        for path, data in write_plan(identity, subjects, missing):
-            store.create(path, data)
+                store.create(RECIPE, recipe.to_bytes())
+            # Read back, because another writer may have created the recipe in the meantime.
+            shards = cls(store)
+            shards.require_identity(identity)
+            if origin is not None and shards.recipe.origin != origin:
+                raise IdentityError(
+                    f"{store.url}: was begun from other sets than these; give those, or another "
+                    "--out"
+                )
+            shards.plan.complete(subjects, plan, folder)
         return shards
 
     def require_identity(self, identity: Identity) -> None:
@@ -201,19 +196,20 @@ class ShardSet:
         Raises:
             CorruptError: Their file is gone or was changed.
         """
-        path, row_group = self.layout.subjects(shard)
-        return self._read_subjects(path, row_group)
+        return self.plan.of_shard(shard)
 
     def all_subjects(self) -> Iterator[SubjectRow]:
-        """The subjects of the whole set, in the order of the plan; one file in memory at a time."""
-        for path in self.layout.subject_files():
-            yield from self._read_subjects(path, None)
+        """The subjects of the whole set, in the order of the plan; a part in memory at a time.
+
+        Raises:
+            CorruptError: A file of the plan is gone or was changed.
+        """
+        return self.plan.subjects()
 
     def find_subjects(self, text: str, *, limit: int) -> tuple[list[SubjectRow], int]:
         """Subjects with a text: those that are the text, or if none is, those that contain it.
 
-        Letters compare without their case where the text is a part. One file of the plan is in
-        memory at a time.
+        Letters compare without their case where the text is a part.
 
         Returns:
             The first `limit` of them in the order of the plan, and how many there are.
@@ -222,8 +218,7 @@ class ShardSet:
         exact: list[SubjectRow] = []
         containing: list[SubjectRow] = []
         num_exact = num_containing = 0
-        for path in self.layout.subject_files():
-            table = self._plan_file(path).read(None)
+        for table in self.plan.tables():
             equal = table.filter(pc.equal(table["text"], text))
             part = table.filter(pc.match_substring(table["text"], text, ignore_case=True))
             num_exact += equal.num_rows
@@ -231,36 +226,6 @@ class ShardSet:
             exact += table_to_subjects(equal.slice(0, limit - len(exact)), columns)
             containing += table_to_subjects(part.slice(0, limit - len(containing)), columns)
         return (exact, num_exact) if num_exact else (containing, num_containing)
-
-    def _read_subjects(self, path: str, row_group: int | None) -> list[SubjectRow]:
-        return table_to_subjects(
-            self._plan_file(path).read(row_group), self.recipe.identity.columns
-        )
-
-    def _plan_file(self, path: str) -> TableFile:
-        # A file holds the subjects of many shards, and a worker makes one after the other.
-        last = self._last_plan_file  # read and set at once, because threads share it
-        if last is None or last[0] != path:
-            data = reread(lambda: self._read_plan_file(path))
-            schema = schema_of(subject_columns(self.recipe.identity.columns))
-            last = self._last_plan_file = path, TableFile(data, schema, where=self.store.at(path))
-        return last[1]
-
-    def _read_plan_file(self, path: str) -> bytes:
-        where = self.store.at(path)
-        try:
-            data = self.store.read(path)
-        except FileNotFoundError as exc:
-            raise CorruptError(
-                f"{where}: a part of the plan is gone; run the same `synth generate` again"
-            ) from exc
-        # The page checksums are not enough: they do not cover the headers of the pages.
-        if sha256_hex(data) != self.recipe.subject_files.get(path):
-            raise CorruptError(
-                f"{where}: not the plan that the recipe was begun with; restore it from a copy, or "
-                "remove it and run the same `synth generate` again"
-            )
-        return data
 
     def requests(self, shard: int) -> list[ViewRequest]:
         """The views that the plan asks for in one shard, in the order of keys."""
@@ -305,25 +270,3 @@ class ShardSet:
             return reread(lambda: parse_seal(self.store.read(SEAL), where=self.store.at(SEAL)))
         except FileNotFoundError:
             return None
-
-
-def write_plan(
-    identity: Identity, subjects: Sequence[SubjectRow], paths: Collection[str] | None = None
-) -> Iterator[tuple[str, bytes]]:
-    """Path and content of the plan's Parquet files, which have one row group for each shard.
-
-    Args:
-        paths: Write these files only.
-    """
-    for path, shards in identity.layout.shards_of_subject_files():
-        if paths is None or path in paths:
-            start = identity.subjects_in(shards[0]).start
-            stop = identity.subjects_in(shards[-1]).stop
-            # Part by part, because Arrow takes a tenth of the memory of the rows, and a file may
-            # have millions of them.
-            parts = [
-                subjects_to_table(subjects[first : min(first + PART_ROWS, stop)], identity.columns)
-                for first in range(start, stop, PART_ROWS)
-            ]
-            size = identity.subjects_per_shard
-            yield path, write_table(pa.concat_tables(parts), metadata={}, row_group_size=size)

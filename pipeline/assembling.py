@@ -41,6 +41,7 @@ class Assembly:
 
     def run(self, num_workers: int) -> Iterator[ShardReport]:
         """Take and commit what is left. Raises as `assemble_all`."""
+        self.shards.plan.require(self.todo)
         yield from assemble_all(self.shards, self.taking, self.todo, num_workers=num_workers)
 
 

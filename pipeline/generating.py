@@ -190,12 +190,14 @@ def run(
     Raises:
         TooManyFailedError: The first FIRST_SHARDS shards hold no good view, or more views have
             failed than may. The set stays open.
+        CorruptError: The plan is not the one that the recipe was begun with.
     """
     num_views = num_ok = num_shards = 0
     limit = max_failed * generation.shards.recipe.identity.num_views
     shards = generation.shards
     if not generation.todo:
         return  # an executor would start a cluster and load a model for nothing
+    shards.plan.require(generation.todo)
     executor = generation.executor
     left = ShardNumbers(shards.layout.num_shards, generation.todo)
     for outcome in executor.run(generation.todo, generation.job):

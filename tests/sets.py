@@ -4,11 +4,12 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from manifests.columns import DeclaredColumn, Value
@@ -17,7 +18,7 @@ from manifests.ids import group_id
 from manifests.manifest import Manifest
 from manifests.plan import ViewRequest, hash_subjects
 from manifests.recipe import Identity
-from manifests.rows import SubjectRow, ViewRow
+from manifests.rows import SubjectRow, ViewRow, subjects_to_table
 from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage import Store, open_store
@@ -49,6 +50,17 @@ def subject_rows(*captions: str) -> list[SubjectRow]:
         )
         for index, caption in enumerate(captions)
     ]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A plan that lies in a list."""
+
+    rows: Sequence[SubjectRow]
+    columns: Sequence[DeclaredColumn] = COLUMNS
+
+    def table(self, start: int, stop: int) -> pa.Table:
+        return subjects_to_table(self.rows[start:stop], self.columns)
 
 
 def scales(*values: float) -> list[dict[str, Value]]:
@@ -96,8 +108,8 @@ def begin(
     """A set whose shards are still to be made: two of them, unless `changes` say otherwise."""
     subjects = subject_rows(*captions)
     store = open_store(str(url)) if isinstance(url, str | Path) else url
-    identity = identity_of(subjects, **changes)
-    return ShardSet.begin(store, identity, subjects, environment=environment or {"python": "3.11"})
+    identity, plan = identity_of(subjects, **changes), Listed(subjects)
+    return ShardSet.begin(store, identity, plan, environment=environment or {"python": "3.11"})
 
 
 def picture_of(request: ViewRequest) -> bytes:
@@ -216,7 +228,8 @@ def make_numbered_set(url: str | Path) -> ShardSet:
             subject_rows("a red fox", "a blue door", "two pears"), ("1", "0", "12"), strict=True
         )
     ]
-    shards = ShardSet.begin(open_store(str(url)), identity_of(subjects), subjects, environment={})
+    store, plan = open_store(str(url)), Listed(subjects)
+    shards = ShardSet.begin(store, identity_of(subjects), plan, environment={})
     for shard in range(shards.layout.num_shards):
         commit(shards, shard)
     seal_set(shards)

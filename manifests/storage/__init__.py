@@ -9,8 +9,9 @@ Laws, tested for every backend by `manifests.storage.testing.StoreLaws`:
    leaves nothing under its name.
 2. `create` never overwrites. Of several writers of one name, one succeeds; the file holds what
    that one wrote. `replace` overwrites, and readers see the old file or the new one.
-3. `list`, `names`, `exists`, `read`, `read_range` and `open` agree on which files exist. Reading a
-   file that does not exist raises FileNotFoundError; a folder that does not exist is empty.
+3. `list`, `names`, `exists`, `size`, `read`, `read_range` and `open` agree on which files exist.
+   Reading a file that does not exist raises FileNotFoundError; a folder that does not exist is
+   empty.
 4. Paths are relative, with forward slashes. A path that leaves the URL is refused.
 5. Only ordinary files are read. A pipe, a device, a socket or a folder is refused before it can
    block, and so is a file that is larger than the caller allows.
@@ -118,6 +119,17 @@ class Store(Protocol):
         Temporary files are left out. A folder that does not exist is empty.
         """
         ...
+
+    def size(self, path: str) -> int:
+        """Bytes of a file.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+        """
+        try:
+            return self.list(path.rpartition("/")[0])[path]
+        except KeyError as exc:
+            raise FileNotFoundError(self.at(path)) from exc
 
     def exists(self, path: str) -> bool:
         """Whether a file or folder of this name exists now."""

@@ -120,6 +120,10 @@ class LocalStore(Store):
                 if not entry.name.startswith(TEMPORARY_PREFIX):
                     yield entry
 
+    def size(self, path: str) -> int:
+        with self._errors(path), self._open(path) as file:
+            return os.fstat(file.fileno()).st_size
+
     def exists(self, path: str) -> bool:
         with self._errors(path):
             return self.local_path(path).exists()

@@ -179,6 +179,14 @@ class RemoteStore(Store):
             if name and not name.startswith(TEMPORARY_PREFIX)
         }
 
+    def size(self, path: str) -> int:
+        entry = self._ask("info", self._path(path), where=self.at(path))
+        if entry["type"] != "file":
+            raise FileNotFoundError(self.at(path))
+        if entry["size"] is None:
+            raise StoreError(f"{self.at(path)}: the server does not say its size; copy the set")
+        return int(entry["size"])
+
     def exists(self, path: str) -> bool:
         return bool(self._ask("exists", self._path(path), where=self.at(path)))
 

@@ -78,6 +78,7 @@ class ReadingLaws:
         assert store.names() == ("a", "b", "data")
         assert store.names("data") == ("c", "deeper")
         assert all(store.exists(path) for path in files)
+        assert [store.size(path) for path in files] == [len(data) for data in files.values()]
 
     def test_when_a_file_was_written_is_said_by_the_clock_of_the_storage(self) -> None:
         written_at = self.store_with({"a": b"1"}).modified("a")
@@ -85,7 +86,7 @@ class ReadingLaws:
 
     def test_an_absent_file_is_not_found_and_an_absent_folder_is_empty(self) -> None:
         store = self.store_with({"data/a.tar": b"1"})
-        for call in (store.read, lambda path: store.read_range(path, 0, 1)):
+        for call in (store.read, store.size, lambda path: store.read_range(path, 0, 1)):
             assert is_missing(lambda call=call: call("data/b.tar"))  # type: ignore[misc]
         assert is_missing(lambda: read_open(store, "data/b.tar"))
         assert is_missing(lambda: store.modified("data/b.tar"))
@@ -96,6 +97,7 @@ class ReadingLaws:
         store = self.store_with({"a": b"1"})
         calls: tuple[Callable[[str], Any], ...] = (
             store.read,
+            store.size,
             store.exists,
             store.list,
             lambda path: store.read_range(path, 0, 1),

@@ -36,7 +36,7 @@ from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage import open_store
 from manifests.taking import SealedSet, Taking
-from tests.sets import commit, identity_of, size, views_of
+from tests.sets import Listed, commit, identity_of, size, views_of
 
 CAPTIONS = ("a red fox", "a blue door", "un café à Paris")
 
@@ -72,7 +72,7 @@ def main(folder: str, kind: str = "") -> None:
     shards = ShardSet.begin(
         open_store(folder),
         identity,
-        subjects,
+        Listed(subjects),
         environment=environment,
         settings={"renderer": {"name": "painter"}},
         origin=Origin(verb="grow", sets=(old.source,)) if old else None,

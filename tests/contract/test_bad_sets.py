@@ -18,21 +18,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from manifests.canonical import document_bytes, hash_json, sha256_hex
+from manifests.canonical import document_bytes, hash_file, hash_json, sha256_hex
 from manifests.errors import CorruptError, ForeignSetError, VersionError
 from manifests.layout import RECIPE, SEAL
 from manifests.manifest import Manifest
 from manifests.plan import hash_subjects
+from manifests.plan_files import write_plan
 from manifests.recipe import Recipe
 from manifests.rows import ViewRow, parse_view_json
 from manifests.seal import Seal
-from manifests.shard_set import ShardSet, write_plan
+from manifests.shard_set import ShardSet
 from manifests.storage import open_store
 from manifests.storage.errors import StoreError
 from manifests.tars import View, walk_tar
 from manifests.validation import Problem, validate_shard_set
 from tests.sets import (
     COLUMNS,
+    Listed,
     begin,
     commit,
     identity_of,
@@ -196,7 +198,8 @@ def test_a_missing_file_of_the_plan_is_named(tmp_path: Path) -> None:
 
 
 def test_a_flipped_bit_anywhere_in_the_plan_is_refused(tmp_path: Path) -> None:
-    """Before a shard is rendered from it. The page checksums do not cover the page headers."""
+    """By who reads all of it, and before a driver hands out work. A part of it is read alone in
+    `tests/manifests/test_plan_files.py`."""
     shards = begin(tmp_path)
     path = tmp_path / "subjects/000000.parquet"
     data = path.read_bytes()
@@ -204,8 +207,9 @@ def test_a_flipped_bit_anywhere_in_the_plan_is_refused(tmp_path: Path) -> None:
         broken = bytearray(data)
         broken[offset] ^= 4
         path.write_bytes(broken)
-        with refused(CorruptError, str(path), "not the plan", "restore it"):
-            shards.requests(0)
+        for call in (lambda: list(shards.all_subjects()), lambda: shards.plan.require([1])):
+            with refused(CorruptError, str(path), "not the plan", "restore it"):
+                call()
 
 
 def test_a_manifest_of_another_shard_or_recipe_is_refused(tmp_path: Path) -> None:
@@ -429,13 +433,13 @@ def test_subjects_that_are_not_those_of_the_recipe_are_reported(tmp_path: Path) 
     """The files of the plan have the right hashes; the recipe's identity has other subjects."""
     mine, other = subject_rows("a red fox"), subject_rows("a blue door")
     identity = identity_of(mine)
-    files = dict(write_plan(identity_of(other), other))
-    hashes = {path: sha256_hex(content) for path, content in files.items()}
+    files = write_plan(identity_of(other), Listed(other), tmp_path)
+    hashes = {path: hash_file(file) for path, file in files.items()}
     recipe = Recipe(identity=identity, environment={}, subject_files=hashes)
-    store = open_store(str(tmp_path))
+    store = open_store(str(tmp_path / "set"))
     store.create(RECIPE, recipe.to_bytes())
-    for path, content in files.items():
-        store.create(path, content)
+    for path, file in files.items():
+        store.create(path, file)
     assert kinds(ShardSet(store)) == [("subjects", "hash")]
 
 
@@ -446,7 +450,7 @@ def test_a_subject_whose_group_does_not_fit_its_text_is_reported(
     rows = [replace(subject_rows("a red fox")[0], **changes)]
     identity = identity_of(rows)
     assert identity.subjects_sha256 == hash_subjects(rows, COLUMNS)
-    shards = ShardSet.begin(open_store(str(tmp_path)), identity, rows, environment={})
+    shards = ShardSet.begin(open_store(str(tmp_path)), identity, Listed(rows), environment={})
     assert kinds(shards) == [("subjects, row 0", "group")]
 
 
@@ -456,7 +460,7 @@ def test_a_bad_subject_is_reported_although_a_later_file_of_the_plan_is_gone(
     rows = subject_rows(*(f"caption {number}" for number in range(1001)))
     rows[1] = replace(rows[1], group_id=5)
     identity = identity_of(rows, subjects_per_shard=1)
-    shards = ShardSet.begin(open_store(str(tmp_path)), identity, rows, environment={})
+    shards = ShardSet.begin(open_store(str(tmp_path)), identity, Listed(rows), environment={})
     shards.store.delete("subjects/000001.parquet")
     expected = [("subjects/000001.parquet", "hash"), ("subjects, row 1", "group")]
     assert kinds(shards) == [*expected, ("subjects", "CorruptError")]

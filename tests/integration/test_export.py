@@ -12,7 +12,7 @@ from manifests.seal_writer import seal_set
 from manifests.shard_set import ShardSet
 from manifests.storage import open_store
 from tests.picture_sets import picture
-from tests.sets import commit, identity_of, scales, subject_rows, views_of
+from tests.sets import Listed, commit, identity_of, scales, subject_rows, views_of
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
             subjects, views_per_subject=3, variations=scales(2.0), width_px=16, height_px=16
         )
         store = open_store(str(folder / name))
-        shards = ShardSet.begin(store, identity, subjects, environment={})
+        shards = ShardSet.begin(store, identity, Listed(subjects), environment={})
         for shard in range(shards.layout.num_shards):
             commit(shards, shard, views=views_of(shards, shard, picture))
         seal_set(shards)

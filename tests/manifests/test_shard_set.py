@@ -14,6 +14,7 @@ from manifests.validation import validate_shard_set
 from tests.sets import (
     CAPTIONS,
     COLUMNS,
+    Listed,
     begin,
     commit,
     identity_of,
@@ -157,6 +158,7 @@ def test_subjects_keep_all_their_columns(tmp_path: Path) -> None:
         num_merged=3,
         values={"avoid": "blur"},
     )
-    shards = ShardSet.begin(open_store(str(tmp_path)), identity_of([row]), [row], environment={})
+    store, plan = open_store(str(tmp_path)), Listed([row])
+    shards = ShardSet.begin(store, identity_of([row]), plan, environment={})
     assert shards.subjects(0) == [row]
     assert shards.recipe.identity.subjects_sha256 == hash_subjects([row], COLUMNS)

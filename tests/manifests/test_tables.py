@@ -7,13 +7,22 @@ import pytest
 from manifests.errors import CorruptError
 from manifests.rows import subjects_to_table, table_to_subjects
 from manifests.schema import schema_of, subject_columns
-from manifests.tables import TableFile, read_metadata, read_table, write_table
+from manifests.tables import TableFile, read_metadata, read_table, write_table, write_tables
 from tests.sets import COLUMNS, refused, subject_rows
 
 PLAN_SCHEMA = schema_of(subject_columns(COLUMNS))
 ROWS = subject_rows("a red fox", "a blue door", "two pears")
 TABLE = subjects_to_table(ROWS, COLUMNS)
-DATA = write_table(TABLE, metadata={"made by": "a test"}, row_group_size=2)
+
+
+def written(*tables: pa.Table) -> bytes:
+    """A Parquet file with a row group for each table."""
+    sink = io.BytesIO()
+    write_tables(sink, tables, metadata={"made by": "a test"})
+    return sink.getvalue()
+
+
+DATA = written(TABLE.slice(0, 2), TABLE.slice(2))
 WHERE = "subjects/000000.parquet"
 
 
@@ -31,16 +40,16 @@ def test_table_round_trip_with_its_metadata() -> None:
 
 
 def test_a_row_group_is_read_alone() -> None:
-    file = TableFile(DATA, PLAN_SCHEMA, where=WHERE)
-    tables = [file.read(row_group) for row_group in range(2)]
+    file = TableFile.of_bytes(DATA, PLAN_SCHEMA, where=WHERE)
+    tables = [file.read(range(group, group + 1)) for group in range(2)]
     assert [table_to_subjects(table, COLUMNS) for table in tables] == [ROWS[:2], ROWS[2:]]
 
 
 def test_same_table_gives_the_same_bytes() -> None:
     copy = pa.Table.from_pylist(TABLE.to_pylist(), schema=PLAN_SCHEMA)
-    assert write_table(copy, metadata={"made by": "a test"}, row_group_size=2) == DATA
-    parts = pa.concat_tables([copy.slice(0, 1), copy.slice(1)])
-    assert write_table(parts, metadata={"made by": "a test"}, row_group_size=2) == DATA
+    assert written(copy.slice(0, 2), copy.slice(2)) == DATA
+    parts = pa.concat_tables([copy.slice(0, 1), copy.slice(1, 1)])
+    assert written(parts, copy.slice(2)) == DATA
 
 
 def test_meaning_and_unit_of_columns_are_in_the_file() -> None:
@@ -97,7 +106,7 @@ def test_text_that_is_not_utf_8_is_refused() -> None:
 
 def test_a_row_group_that_does_not_exist_is_refused() -> None:
     with refused(CorruptError, WHERE, "no row group 2", "restore it"):
-        TableFile(DATA, PLAN_SCHEMA, where=WHERE).read(2)
+        TableFile.of_bytes(DATA, PLAN_SCHEMA, where=WHERE).read(range(1, 3))
 
 
 @pytest.mark.parametrize("limit", ["MAX_ROWS", "MAX_UNCOMPRESSED_BYTES"])

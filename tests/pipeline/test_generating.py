@@ -2,22 +2,28 @@
 
 import tracemalloc
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from manifests.canonical import sha256_hex
+from manifests.errors import CorruptError
 from manifests.layout import RECIPE
 from manifests.recipe import Recipe
 from manifests.shard_set import ShardSet
 from manifests.storage import Store
+from manifests.tables import write_tables
 from pipeline import generating
 from pipeline.config import GenerateConfig, load_config
 from pipeline.execution.inline import InlineConfig
 from pipeline.generating import begin, generation_of, rejoin, run
 from pipeline.retrying import WorkQueue
 from pipeline.shard_report import ShardReport
-from tests.sets import identity_of, subject_rows
+from tests.sets import identity_of, refused, subject_rows
 
 RENDERER = "tests.renderers:Stripes"
 
@@ -55,6 +61,23 @@ def test_drift_names_versions_that_changed_or_were_not_recorded(
     ]
 
 
+def test_an_edited_plan_is_refused_before_a_shard_is_made(tmp_path: Path) -> None:
+    """A worker reads a part of it, which has no hash."""
+    url = str(tmp_path / "set")
+    begin(recipe(tmp_path), url)
+    path = tmp_path / "set/subjects/000000.parquet"
+    table = pq.read_table(path)
+    labels = table.schema.get_field_index("label")
+    table = table.set_column(labels, table.schema.field(labels), pa.array(["fox"]))
+    with path.open("wb") as file:
+        write_tables(file, [table])
+    generation = rejoin({"executor": "inline"}, url, trusted=[RENDERER])
+    assert generation.shards.subjects(0)[0].label == "fox"
+    with refused(CorruptError, f"{path}: not the plan that the recipe was begun with"):
+        list(run(generation))
+    assert not (tmp_path / "set/data").exists()
+
+
 def test_same_libraries_are_no_drift(tmp_path: Path) -> None:
     assert begin(recipe(tmp_path), str(tmp_path / "set")).drift == []
 
@@ -90,7 +113,11 @@ class HalfMade(Store):
         identity = identity_of(
             subject_rows("a fox"), num_subjects=self._num_shards, subjects_per_shard=1
         )
-        return Recipe(identity=identity, environment={}, subject_files={}).to_bytes()
+        files = dict.fromkeys(identity.layout.subject_files(), sha256_hex(b""))
+        return Recipe(identity=identity, environment={}, subject_files=files).to_bytes()
+
+    def open(self, path: str) -> BinaryIO:
+        return BytesIO()  # a file of the plan, which nobody reads here
 
     def files(self, folder: str = "") -> Iterator[str]:
         stop = self._num_shards if folder == "manifests" else 0
