@@ -39,9 +39,10 @@ ROUNDS = 3
 
 
 class _Idle:
-    """Stands for many workers: it makes each shard in no time."""
+    """Stands for many workers: it makes each shard without work."""
 
-    def __init__(self) -> None:
+    def __init__(self, shard_s: float) -> None:
+        self._shard_s = shard_s
         self._report: dict[str, Any] = {
             "num_views": 1000,
             "num_ok": 1000,
@@ -59,18 +60,16 @@ class _Idle:
         return {}
 
     async def make(self, attempt: Attempt) -> ShardReport:
-        await asyncio.sleep(0)
+        await asyncio.sleep(self._shard_s)
         return ShardReport(shard=attempt.shard, finished_at=time.time(), **self._report)
 
 
 class _Handles:
     """In place of the driver's class of actors: new workers are old processes."""
 
-    def __init__(self, workers: int) -> None:
-        room = 2 * workers
-        self._actors = [
-            ray.remote(max_concurrency=room, num_cpus=0)(_Idle).remote() for _ in range(PROCESSES)
-        ]
+    def __init__(self, workers: int, shard_s: float) -> None:
+        idle = ray.remote(max_concurrency=2 * workers, num_cpus=0)(_Idle)
+        self._actors = [idle.remote(shard_s) for _ in range(PROCESSES)]
         ray.get([actor.ready.remote() for actor in self._actors])
         self._next = 0
 
@@ -79,8 +78,12 @@ class _Handles:
         return self._actors[self._next % PROCESSES]
 
 
-def driver(workers: int, num_shards: int) -> dict[str, float]:
-    """Seconds of the driver for each shard, and how much its memory grows."""
+def driver(workers: int, num_shards: int, shard_s: float = 0.0) -> dict[str, float]:
+    """Seconds of the driver for each shard, and how much its memory grows.
+
+    Args:
+        shard_s: How long a worker takes for a shard.
+    """
     ray.init(
         address="local",
         include_dashboard=False,
@@ -94,7 +97,7 @@ def driver(workers: int, num_shards: int) -> dict[str, float]:
             "Job", (), {"resources": Resources(device_type="cpu", threads=1), "url": "none"}
         )()
         loop = Driver(lambda: workers, job, 1, None)
-        loop._actor = _Handles(workers)
+        loop._actor = _Handles(workers, shard_s)
         warm = WorkQueue(range(2 * workers))
         assert _num_made(loop.run(warm)) == 2 * workers
         before = machine.resident_bytes("VmRSS")
