@@ -16,9 +16,9 @@ from pipeline.errors import ModelError, ShardError
 from pipeline.ingredients import TAR_BYTES_BESIDE_IMAGE, Ingredients, freeze
 from pipeline.rendering import render_checked
 
-REQUESTS_PER_SHARD = 6
-"""To a bucket: tar, statistics and manifest are created, and the seal reads the last two, the
-statistics twice. A tar that is sent in parts takes more."""
+REQUESTS_PER_SHARD = 7
+"""To a bucket: its part of the plan is read, tar, statistics and manifest are created, and the seal
+reads the last two, the statistics twice. A tar that is sent in parts takes more."""
 NUM_CALIBRATED = 64
 """Subjects whose views are rendered, spread over the whole plan."""
 

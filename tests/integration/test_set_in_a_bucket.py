@@ -164,5 +164,6 @@ def test_a_shard_takes_a_fixed_number_of_requests_and_no_listing(
         counts.append((len(made), sum("list-type" in request for request in made)))
     (few, few_listings), (many, many_listings) = counts
     assert few_listings == many_listings
-    # Tar, statistics and manifest are created; the seal reads the statistics and the manifest.
+    # Its part of the plan is read; tar, statistics and manifest are created; the seal reads the
+    # statistics, twice, and the manifest.
     assert many - few == 6 * REQUESTS_PER_SHARD
