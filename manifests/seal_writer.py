@@ -39,8 +39,8 @@ def seal_set(shards: ShardSet, *, incomplete: bool = False) -> Seal:
 
     Raises:
         ContractError: Shards are missing and `incomplete` is not set.
-        CorruptError: A tar that no manifest commits is broken, or a tar has another size than its
-            manifest says.
+        CorruptError: A tar that no manifest commits is broken, a tar has another size than its
+            manifest says, or a file of the plan is gone or was changed.
     """
     seal = shards.seal()
     if seal is None:
@@ -111,7 +111,8 @@ def _describe(
         index[number] = scratch / f"{number}.parquet"
         with scratch_errors():
             index[number].write_bytes(content)
-    files = [RECIPE, *layout.subject_files()]
+    shards.plan.require(range(layout.num_shards))
+    files = [RECIPE]
     for folder in ("stats", "failed"):
         numbered = (path for path in store.files(folder) if layout.number(path) is not None)
         files += sorted(numbered)
@@ -120,7 +121,7 @@ def _describe(
         recipe_sha256=shards.recipe_sha256,
         shards=summaries,
         missing=list(committed.missing()),
-        files=dict(zip(files, hashes, strict=True)),
+        files={**shards.recipe.subject_files, **dict(zip(files, hashes, strict=True))},
         about=counter.result(),
     )
     return seal, index

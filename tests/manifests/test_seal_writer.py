@@ -105,6 +105,17 @@ def test_seal_refuses_missing_shards_and_names_the_first(tmp_path: Path) -> None
     assert tree(tmp_path) == before
 
 
+def test_a_plan_that_was_changed_is_not_sealed(tmp_path: Path) -> None:
+    shards = begin(tmp_path, subjects_per_shard=1)
+    for shard in range(3):
+        commit(shards, shard)
+    plan = tmp_path / "subjects" / "000000.parquet"
+    plan.write_bytes(plan.read_bytes()[:-1] + b"?")
+    with refused(CorruptError, f"{plan}: not the plan that the recipe was begun with"):
+        seal_set(shards)
+    assert not (tmp_path / SEAL).exists()
+
+
 def test_incomplete_seal_names_missing_shards_and_commits_a_whole_tar(tmp_path: Path) -> None:
     """Stock readers read every tar, so one that a killed writer left is committed."""
     shards = begin(tmp_path, subjects_per_shard=1)
