@@ -33,7 +33,10 @@ READERS = 8
 MAX_HELD_BYTES = 64 << 20
 """A file that is read whole lies in memory up to this size, and in TMPDIR beyond."""
 
-_ADVICE = "restore it from a copy, or remove it and run the same `synth generate` again"
+_ADVICE = (
+    "restore it from a copy, or remove it and run the same `synth generate` again; shards made "
+    "since it was changed may have its labels, and `synth verify` names them"
+)
 
 
 class PlanFiles:
@@ -171,7 +174,7 @@ class PlanFiles:
         except FileNotFoundError as exc:
             raise CorruptError(
                 f"{self._store.at(path)}: a part of the plan is gone; run the same `synth "
-                "generate` again"
+                "generate` again, with its captions"
             ) from exc
 
 
