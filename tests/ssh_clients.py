@@ -1,11 +1,16 @@
-"""What makes clients of SSH talk to a server on loopback, as a user's own files do."""
+"""Clients of SSH that talk to a server on loopback by files as a user has, and the laws there."""
 
 import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 
 import pytest
+
+from manifests.storage import Store, open_store
+from manifests.storage.sftp import SftpStore
+from manifests.storage.testing import StoreLaws
 
 HOST = "store"
 """What the configuration of the clients calls the server."""
@@ -17,6 +22,21 @@ Port {port}
 User {user}
 IdentityFile {key}
 """
+
+_NUMBERS = count()
+
+
+class SftpLaws(StoreLaws):
+    """The laws of stores in folders that the server `HOST` shares with this machine."""
+
+    @pytest.fixture(autouse=True)
+    def _folder(self, tmp_path: Path) -> None:
+        self.folder = tmp_path
+
+    def empty_store(self) -> Store:
+        store = open_store(f"sftp://{HOST}{self.folder}/{next(_NUMBERS)}/set")
+        assert isinstance(store, SftpStore)
+        return store
 
 
 def known_hosts(folder: Path) -> Path:

@@ -2,27 +2,22 @@
 
 import time
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 
 import pytest
 
-from manifests.storage import Store, open_store
 from manifests.storage.remote import BLOCK_BYTES
-from manifests.storage.sftp import SftpStore
-from manifests.storage.testing import StoreLaws
 from tests.picture_sets import make_picture_set
 from tests.running import start, synth
 from tests.servers.sshd import Sshd, is_installed, sshd
 from tests.servers.through_kills import make_verify_and_copy
-from tests.ssh_clients import HOST
+from tests.ssh_clients import HOST, SftpLaws
 
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.servers,
     pytest.mark.skipif(not is_installed(), reason="needs root and Debian's openssh-server"),
 ]
-NUMBERS = count()
 
 
 @pytest.fixture(scope="module")
@@ -32,17 +27,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sshd]:
 
 
 @pytest.mark.usefixtures("server")
-class TestLaws(StoreLaws):
+class TestLaws(SftpLaws):
     large_bytes = BLOCK_BYTES + 1
-
-    @pytest.fixture(autouse=True)
-    def _folder(self, tmp_path: Path) -> None:
-        self.folder = tmp_path
-
-    def empty_store(self) -> Store:
-        store = open_store(f"sftp://{HOST}{self.folder}/{next(NUMBERS)}/set")
-        assert isinstance(store, SftpStore)
-        return store
 
 
 def test_a_set_is_made_through_kills_and_lost_connections_verified_and_copied(

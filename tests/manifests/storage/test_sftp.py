@@ -3,7 +3,6 @@
 import errno
 import os
 from collections.abc import Iterator
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,8 @@ from fsspec.asyn import get_loop, sync
 
 from manifests.storage import Store, calls, open_store
 from manifests.storage.errors import StoreError
-from manifests.storage.sftp import SftpStore
-from manifests.storage.testing import StoreLaws
 from tests.sets import refused
-from tests.ssh_clients import HOST, known_hosts, ssh_clients_of
-
-NUMBERS = count()
+from tests.ssh_clients import HOST, SftpLaws, known_hosts, ssh_clients_of
 
 
 class Files(asyncssh.SFTPServer):
@@ -81,15 +76,8 @@ def store(home: Path, tmp_path: Path) -> Iterator[Store]:
 
 
 @pytest.mark.usefixtures("home")
-class TestLaws(StoreLaws):
-    @pytest.fixture(autouse=True)
-    def _folder(self, tmp_path: Path) -> None:
-        self.folder = tmp_path
-
-    def empty_store(self) -> Store:
-        store = open_store(f"sftp://{HOST}{self.folder}/{next(NUMBERS)}/set")
-        assert isinstance(store, SftpStore)
-        return store
+class TestLaws(SftpLaws):
+    pass
 
 
 def test_nothing_is_left_beside_a_file_that_was_created_or_replaced(
